@@ -1,0 +1,186 @@
+"""The rmem wire format as constants and precompiled structs, for hot paths. ``docs/protocol.md`` explains it.
+
+The same header is defined for people in ``p4src/headers.p4`` and, for tests and tools, as Scapy layers in
+``protocol/layers.py``; a test holds the three against each other.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import NamedTuple
+
+ETHERTYPE = 0x88B5  # IEEE 802 local experimental EtherType 1
+VERSION = 1
+
+PAGE_SIZE = 4096
+PAGE_SHIFT = 12
+VA_BITS = 64
+PID_SHIFT = 48  # the top 16 bits of a VA name the process that allocated it
+MAX_PID = 0xFFFF
+LOCAL_OS_PID = 0  # the local OS of an element speaks with this process id
+CONTROLLER_ELEMENT = 0  # element id of the controller
+MAX_ELEMENT = 1023  # the largest element id (size of the switch's per-element counters)
+
+REPLY = 0x80  # a reply carries op | REPLY
+
+
+class Op(enum.IntEnum):
+    """Operations. Requests are below 0x80."""
+
+    # data path: compute element -> memory element
+    READ = 0x01
+    WRITE = 0x02
+    CAS = 0x03
+    FETCH_ADD = 0x04
+    # control: element -> controller, through the switch's packet-in
+    HELLO = 0x20
+    PROCESS_CREATE = 0x21
+    PROCESS_EXIT = 0x22
+    ALLOC = 0x23
+    FREE = 0x24
+    HEARTBEAT = 0x2F
+    # control: controller -> element, through the switch's packet-out
+    PT_SET = 0x40
+    PT_CLEAR = 0x41
+    NOTIFY = 0x42
+
+
+DATA_OPS = frozenset({Op.READ, Op.WRITE, Op.CAS, Op.FETCH_ADD})
+CONTROL_OPS = frozenset({Op.HELLO, Op.PROCESS_CREATE, Op.PROCESS_EXIT, Op.ALLOC, Op.FREE, Op.HEARTBEAT})
+
+
+class Status(enum.IntEnum):
+    """Outcome of a request. Everything but OK is a refusal; who refused is in the flags."""
+
+    OK = 0
+    UNMAPPED = 1
+    PERMISSION = 2
+    FENCED = 3
+    ELEMENT_FAILED = 4
+    PAGE_FAILED = 5
+    STALE_GENERATION = 6
+    BAD_REQUEST = 7
+    BUSY = 8
+    OUT_OF_MEMORY = 9  # control requests only, as all below
+    NOT_FOUND = 10
+
+
+class Flag(enum.IntFlag):
+    """Header flags."""
+
+    BY_SWITCH = 0x01  # in a refusal: made by the switch
+    BY_ELEMENT = 0x02  # in a refusal: made by the memory element
+    BY_CONTROLLER = 0x04  # in a refusal: made by the controller
+    RETRY = 0x08  # in a request: a retransmission
+
+
+class Perm(enum.IntFlag):
+    """Permissions of a mapping."""
+
+    READ = 0x1
+    WRITE = 0x2
+    RW = 0x3
+
+
+class NotifyCode(enum.IntEnum):
+    """What a NOTIFY tells."""
+
+    ELEMENT_FAILED = 1
+    REVOKED = 2
+    FENCED = 3
+    ELEMENT_RECOVERED = 4
+
+
+ETHERNET = struct.Struct("!6s6sH")
+HEADER = struct.Struct("!BBBBHHHHIQQQ")
+HEADER_SIZE = HEADER.size
+FRAME_OVERHEAD = ETHERNET.size + HEADER.size
+MAX_FRAME = FRAME_OVERHEAD + PAGE_SIZE
+assert HEADER_SIZE == 40
+
+CAS_ARGS = struct.Struct("!QQ")  # expected, desired; the reply carries the old value
+WORD = struct.Struct("!Q")  # FETCH_ADD's addend, and the old value in its and CAS's reply
+
+
+class Header(NamedTuple):
+    """An rmem header. Integers in host order; ``pa``, ``generation`` and ``src`` are written by the switch."""
+
+    op: int
+    flags: int = 0
+    status: int = 0
+    src: int = 0
+    dst: int = 0
+    pid: int = 0
+    length: int = 0
+    generation: int = 0
+    va: int = 0
+    pa: int = 0
+    request_id: int = 0
+    version: int = VERSION
+
+    def pack(self) -> bytes:
+        """The 40 bytes on the wire."""
+        return HEADER.pack(
+            self.version,
+            self.op,
+            self.flags,
+            self.status,
+            self.src,
+            self.dst,
+            self.pid,
+            self.length,
+            self.generation,
+            self.va,
+            self.pa,
+            self.request_id,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes | memoryview, offset: int = 0) -> Header:
+        """Read a header; raises ``struct.error`` when fewer than 40 bytes are left."""
+        version, op, flags, status, src, dst, pid, length, generation, va, pa, request_id = HEADER.unpack_from(
+            data, offset
+        )
+        return cls(op, flags, status, src, dst, pid, length, generation, va, pa, request_id, version)
+
+
+# Payloads of control messages, behind the header.
+HELLO_ARGS = struct.Struct("!BBHIQQ")  # kind, media, reserved, reserved, capacity in pages, incarnation
+HELLO_REPLY = struct.Struct("!HHI")  # element id, heartbeat interval in ms, reserved
+PROCESS_CREATE_ARGS = struct.Struct("!32s")  # name, UTF-8, zero padded; the reply's header carries the pid
+ALLOC_ARGS = struct.Struct("!QII")  # bytes, permissions (Perm), flags (reserved, 0)
+ALLOC_REPLY = struct.Struct("!QQII")  # va, bytes (rounded up to pages), generation, reserved
+FREE_ARGS = struct.Struct("!QQ")  # va, bytes (0: the whole allocation that starts at va)
+PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero contents (0/1), old generation, reserved
+NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, reserved, va, pages
+
+
+class ElementKind(enum.IntEnum):
+    """Kinds of elements, as in HELLO and in the switch's `element` table."""
+
+    COMPUTE = 1
+    MEMORY = 2
+
+
+class Media(enum.IntEnum):
+    """What a memory element is made of; NONE for compute elements."""
+
+    NONE = 0
+    DRAM = 1
+    NVM = 2
+
+
+def element_mac(element: int) -> bytes:
+    """The MAC address of an element's port on the Rack MMU (locally administered, element id in the last two bytes)."""
+    return b"\x02\x00\x00\x00" + element.to_bytes(2, "big")
+
+
+def mac_text(mac: bytes) -> str:
+    """``02:00:00:00:00:01`` notation."""
+    return mac.hex(":")
+
+
+def va_owner(va: int) -> int:
+    """The pid that allocated this address (top 16 bits)."""
+    return va >> PID_SHIFT
