@@ -1,0 +1,1 @@
+"""Racks as data, and the launcher that boots one in Mininet."""

@@ -1,0 +1,307 @@
+"""Boots a rack in Mininet and takes it down: switches, controller, memory and compute elements."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mininet.log import setLogLevel
+from mininet.net import Mininet
+from mininet.node import RemoteController
+
+from protocol import rack as racks
+from protocol.rack import Element, Rack
+from topologies import processes, targets
+from topologies.nodes import ElementHost, MmuSwitch, PrivateOvs, RackLink, TorSwitch
+from topologies.processes import Child, StartError
+from topologies.state import RackState, RunDirectory, remove_leftovers
+
+MMU_NAME = "mmu"
+TOR_NAME = "tor"
+START_TIMEOUT = 30.0  # seconds, for each process
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """How to launch. Addresses are on the loopback interface of the machine; ``out`` receives logs, pcaps and the store."""
+
+    target: targets.TargetName = "p4switch"
+    out: Path = Path("out/rack")
+    name: str = "rack"
+    api_port: int = 8090
+    grpc_port: int = 9559
+    openflow_port: int = 6653
+    pcap: bool = False
+    fresh: bool = True  # forget the store of an earlier run
+    controller_options: tuple[str, ...] = ()
+    progress: Callable[[str], None] = field(default=lambda text: None)
+
+
+class RackLauncher:
+    """A running rack; a context manager. ``rack`` is the data it was made from."""
+
+    def __init__(self, rack: Rack, options: LaunchOptions):
+        self.rack = rack.check()
+        self.options = options
+        self.out = options.out.resolve()
+        self.run = RunDirectory(options.name)
+        self.api = f"http://127.0.0.1:{options.api_port}"
+        self.grpc = f"127.0.0.1:{options.grpc_port}"
+        self.children: dict[str, Child] = {}
+        self.hosts: dict[str, ElementHost] = {}
+        self.pipeline: targets.Pipeline | None = None
+        self._net: Mininet | None = None
+        self._ovs: PrivateOvs | None = None
+        self._state = RackState(name=options.name, launcher=processes.record("launcher", os.getpid()))
+
+    # ------------------------------------------------------------------------------------------------ life cycle
+
+    def __enter__(self) -> RackLauncher:
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    def up(self) -> None:
+        """Boot everything; raises StartError, TargetError or RackRunning and leaves nothing behind when it fails."""
+        if os.geteuid() != 0:
+            raise StartError("a rack needs root (network namespaces, raw sockets): run it with sudo")
+        targets.check(self.options.target)
+        self.run.acquire()
+        try:
+            self._remove_crashed()
+            self._prepare_files()
+            self._boot()
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Take everything down, in reverse order; safe to call again."""
+        for child in reversed(list(self.children.values())):
+            child.stop()
+        self.children.clear()
+        if self._net is not None:
+            self._net.stop()
+            self._net = None
+        if self._ovs is not None:
+            self._ovs.stop()
+            self._ovs = None
+        remove_leftovers(self._state)
+        self.run.release()
+
+    def _remove_crashed(self) -> None:
+        """The lock is ours, so a state file found here is of a launcher that died."""
+        try:
+            crashed = self.run.load()
+        except RuntimeError:
+            return
+        for thing in remove_leftovers(crashed):
+            self.options.progress(f"removed from a crashed rack: {thing}")
+
+    def _prepare_files(self) -> None:
+        logs = self.out / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        for old in logs.glob("*.log"):
+            old.unlink()
+        self.rack_file = self.out / "rack.json"
+        self.rack_file.write_bytes(racks.dumps(self.rack))
+        if self.options.fresh:
+            for old in self.out.glob("controller.db*"):
+                old.unlink()
+            for element in self.rack.memory:
+                self._nvm_file(element).unlink(missing_ok=True)
+
+    def _boot(self) -> None:
+        progress, options = self.options.progress, self.options
+        self._state.target = options.target
+        self._state.api, self._state.grpc, self._state.out = self.api, self.grpc, str(self.out)
+        self._state.interfaces = [f"{MMU_NAME}-eth{e.port}" for e in self.rack.elements]
+        self._state.interfaces += [f"{TOR_NAME}-eth{e.tor_port}" for e in self.rack.compute]
+        self.run.save(self._state)
+
+        progress(f"compiling {targets.P4_PROGRAM.name} for {options.target}")
+        self.pipeline = targets.compile_program(options.target, self.out / "pipeline")
+        progress(f"wiring {len(self.rack.compute)} compute and {len(self.rack.memory)} memory elements in Mininet")
+        self._ovs = PrivateOvs(self.run.path, self.out / "logs")
+        self._ovs.start()
+        for child in self._ovs.children:
+            self._remember(child)
+        self._wire()
+        progress(f"starting the Rack MMU switch ({options.target}) and the controller")
+        self._start_switch()
+        self.start_controller()
+        progress("starting the elements")
+        for element in self.rack.elements:
+            self._spawn_element(element)
+        for element in self.rack.elements:
+            self._await_ready(self.children[element.name])
+        self.wait_for(self._all_alive, "every element to be known to the controller", START_TIMEOUT)
+        self._state.ready = True
+        self.run.save(self._state)
+
+    # ---------------------------------------------------------------------------------------------------- wiring
+
+    def _wire(self) -> None:
+        setLogLevel("error")
+        net = Mininet(topo=None, build=False, autoSetMacs=False, autoStaticArp=False)
+        self._net = net
+        mmu = net.addSwitch(MMU_NAME, cls=MmuSwitch, dpid="1")
+        tor = net.addSwitch(TOR_NAME, cls=TorSwitch, dpid="2")
+        for element in self.rack.elements:
+            host = net.addHost(element.name, cls=ElementHost, ip=None)
+            self.hosts[element.name] = host
+            net.addLink(
+                host,
+                mmu,
+                cls=RackLink,
+                intfName1=f"{element.name}-rack",
+                port2=element.port,
+                addr1=element.mac,
+                mtu=self.rack.mtu,
+            )
+            if element.tor_port:
+                net.addLink(host, tor, cls=RackLink, intfName1=f"{element.name}-tor", port2=element.tor_port)
+                host.setIP(element.ip.split("/")[0], int(element.ip.split("/")[1]), intf=f"{element.name}-tor")
+        openflow = net.addController(
+            "openflow", RemoteController, ip="127.0.0.1", port=self.options.openflow_port, protocol="tcp"
+        )
+        openflow.checkListening = lambda: None  # the controller starts after the switches
+        net.build()
+        mmu.start([])
+        tor.start([openflow])
+        for host in self.hosts.values():
+            self._state.processes.append(processes.record(f"namespace of {host.name}", host.pid))
+        self.run.save(self._state)
+
+    # ------------------------------------------------------------------------------------------------- processes
+
+    def _spawn(self, name: str, command: list[str], prefix: tuple[str, ...] = (), ready: bool = True) -> Child:
+        ready_file = self.run.path / f"{name}.ready" if ready else None
+        child = Child(
+            name,
+            command,
+            self.out / "logs" / f"{name}.log",
+            prefix=prefix,
+            env={"PYTHONPATH": str(targets.ROOT), "PYTHONUNBUFFERED": "1"},
+            ready_file=ready_file,
+        )
+        self.children[name] = child
+        self._remember(child)
+        return child
+
+    def _remember(self, child: Child) -> None:
+        self._state.processes.append(child.record)
+        self.run.save(self._state)
+
+    def _await_ready(self, child: Child) -> None:
+        child.wait_ready(START_TIMEOUT)
+
+    def _start_switch(self) -> None:
+        pcap = self.out / "pcap" if self.options.pcap else None
+        if pcap is not None:
+            pcap.mkdir(parents=True, exist_ok=True)
+            for old in pcap.glob("*.pcap"):
+                old.unlink()
+        ready = self.run.path / "switch.ready" if self.options.target == "p4switch" else None
+        command = targets.switch_command(
+            self.options.target,
+            self.rack.device_id,
+            {e.port: f"{MMU_NAME}-eth{e.port}" for e in self.rack.elements},
+            self.grpc,
+            self.rack.cpu_port,
+            pcap,
+            ready,
+        )
+        child = self._spawn("switch", command, ready=ready is not None)
+        if ready is not None:
+            self._await_ready(child)
+
+    def start_controller(self) -> None:
+        """Start (or, after ``kill_controller``, start again) the controller, and wait until it serves."""
+        assert self.pipeline is not None
+        options = self.options
+        command = [sys.executable, "-m", "controller", "run", "--rack", str(self.rack_file)]
+        command += ["--p4info", str(self.pipeline.p4info), "--pipeline", str(self.pipeline.device_config)]
+        command += ["--switch", self.grpc, "--db", str(self.out / "controller.db")]
+        command += ["--api", f"127.0.0.1:{options.api_port}", "--tor", f"127.0.0.1:{options.openflow_port}"]
+        child = self._spawn("controller", [*command, *options.controller_options], ready=False)
+
+        def serving() -> bool:
+            if child.popen.poll() is not None:
+                raise StartError(f"controller ended with status {child.popen.returncode}: {child.last_words()}")
+            try:
+                return bool(self.get("/v1/status").get("ready"))
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                return False
+
+        self.wait_for(serving, f"the controller to serve (log: {child.log})", START_TIMEOUT)
+
+    def _nvm_file(self, element: Element) -> Path:
+        return self.out / f"{element.name}.nvm"
+
+    def _spawn_element(self, element: Element) -> Child:
+        command = [sys.executable, "-m", f"hosts.{element.kind}", "--interface", f"{element.name}-rack"]
+        command += ["--rack", str(self.rack_file), "--name", element.name]
+        command += ["--ready-file", str(self.run.path / f"{element.name}.ready")]
+        if element.kind == "compute":
+            command += ["--run-dir", str(self.element_run_dir(element.name))]
+        elif element.media == "nvm":
+            command += ["--nvm-file", str(self._nvm_file(element))]
+        return self._spawn(element.name, command, prefix=self.namespace(element.name))
+
+    # ---------------------------------------------------------------------------------------- for tests and runs
+
+    def namespace(self, element: str) -> tuple[str, ...]:
+        """The command prefix that runs a program inside an element's network namespace."""
+        return ("mnexec", "-a", str(self.hosts[element].pid))
+
+    def element_run_dir(self, element: str) -> Path:
+        """Where the local OS of a compute element has its Unix socket."""
+        path = self.run.path / element
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a part of the rack (an element, ``switch`` or ``controller``), as a crash would."""
+        self.children.pop(name).kill()
+
+    def start_element(self, name: str) -> None:
+        """Start an element again after ``kill``."""
+        self._await_ready(self._spawn_element(self.rack.element(name)))
+
+    def get(self, path: str) -> Any:
+        """GET from the controller's API, decoded."""
+        with urllib.request.urlopen(self.api + path, timeout=5) as reply:
+            return json.load(reply)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """POST to the controller's API, decoded; raises urllib.error.HTTPError on a refusal."""
+        request = urllib.request.Request(
+            self.api + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return json.load(reply)
+
+    def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
+        """Poll until the condition holds; StartError when the time is up."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise StartError(f"waited {timeout:.0f} s in vain for {what}")
+            time.sleep(0.02)
+
+    def _all_alive(self) -> bool:
+        return all(e["state"] == "alive" for e in self.get("/v1/elements")["elements"])

@@ -1,0 +1,105 @@
+"""Mininet nodes of a rack: elements (network namespaces), the Rack MMU switch and a private Open vSwitch for the ToR."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from mininet.link import Link
+from mininet.node import Host, OVSSwitch, Switch
+
+from topologies.processes import Child, StartError
+
+OVS_SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+OFFLOADS = ("rx", "tx", "tso", "gso", "gro", "rxvlan", "txvlan")
+
+
+class ElementHost(Host):  # type: ignore[misc]
+    """A compute or memory element: a network namespace. IPv6 is off, so that only the rack's own frames are on its links."""
+
+    def config(self, **params: Any) -> dict[str, Any]:
+        """Configure the namespace (called by Mininet)."""
+        result: dict[str, Any] = super().config(**params)
+        self.cmd("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+        self.cmd("ip link set lo up")
+        return result
+
+
+class RackLink(Link):  # type: ignore[misc]
+    """A veth pair for jumbo frames without offloads (a segment that the kernel would cut later must not reach a switch)."""
+
+    def __init__(self, *args: Any, mtu: int = 1500, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        for interface in (self.intf1, self.intf2):
+            interface.cmd(f"sysctl -qw net.ipv6.conf.{interface.name}.disable_ipv6=1")
+            interface.cmd(f"ip link set {interface.name} mtu {mtu} txqueuelen 10000")
+            interface.cmd(f"ethtool -K {interface.name} {' '.join(f'{o} off' for o in OFFLOADS)}")
+
+
+class MmuSwitch(Switch):  # type: ignore[misc]
+    """The Rack MMU as Mininet sees it: its interfaces. The switch process itself is started by the launcher."""
+
+    def __init__(self, name: str, **params: Any):
+        super().__init__(name, inNamespace=False, **params)
+
+    def start(self, controllers: list[Any]) -> None:
+        """Bring the interfaces up."""
+        for interface in self.intfList():
+            if interface.name != "lo":
+                self.cmd(f"ip link set {interface.name} up")
+
+    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803 - Mininet's name
+        """Remove the interfaces."""
+        super().stop(deleteIntfs)
+
+
+class TorSwitch(OVSSwitch):  # type: ignore[misc]
+    """The top-of-rack switch: Open vSwitch in user space, OpenFlow 1.3."""
+
+    def __init__(self, name: str, **params: Any):
+        super().__init__(name, datapath="user", protocols="OpenFlow13", failMode="secure", **params)
+
+
+class PrivateOvs:
+    """An Open vSwitch of the rack's own: its database and sockets in the run directory, apart from any on the system."""
+
+    def __init__(self, run: Path, logs: Path):
+        self.run = run / "ovs"
+        self.logs = logs
+        self.children: list[Child] = []
+
+    def start(self) -> None:
+        """Start the daemons and make ovs-vsctl (which Mininet calls) talk to them; StartError when they do not come up."""
+        for tool in ("ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl"):
+            if shutil.which(tool) is None:
+                raise StartError(f"{tool} is not in PATH: install Debian's openvswitch-switch (`make setup` does)")
+        self.run.mkdir(parents=True, exist_ok=True)
+        database = self.run / "conf.db"
+        subprocess.run(["ovsdb-tool", "create", str(database), str(OVS_SCHEMA)], check=True, capture_output=True)
+        # Mininet's nodes call the OVS tools without arguments for this: the environment tells them where to look.
+        os.environ["OVS_RUNDIR"] = str(self.run)
+        os.environ["OVS_DBDIR"] = str(self.run)
+        os.environ["OVS_LOGDIR"] = str(self.logs)
+        socket = self.run / "db.sock"
+        self._spawn(
+            ["ovsdb-server", str(database), f"--remote=punix:{socket}", f"--pidfile={self.run}/ovsdb-server.pid"],
+            socket,
+        )
+        subprocess.run(["ovs-vsctl", "--no-wait", "init"], check=True, timeout=10, capture_output=True)
+        self._spawn(
+            ["ovs-vswitchd", f"unix:{socket}", f"--pidfile={self.run}/ovs-vswitchd.pid"], self.run / "ovs-vswitchd.pid"
+        )
+
+    def _spawn(self, command: list[str], ready: Path) -> None:
+        child = Child(command[0], command, self.logs / f"{command[0]}.log", ready_file=ready)
+        self.children.append(child)
+        child.wait_ready(10)
+
+    def stop(self) -> None:
+        """End the daemons."""
+        for child in reversed(self.children):
+            child.stop()
+        self.children.clear()
