@@ -1,0 +1,59 @@
+# The testbed's commands. `make help` lists them. Each sets up what it needs on a Debian 12 machine.
+
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+TARGET ?= p4switch
+export TARGET
+# Racks, switches and raw sockets need root; sudo is used where you are not.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=TARGET,P4SWITCH_CACHE)
+ARGS ?=
+
+.PHONY: help
+help: ## list the commands
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: setup
+setup: ## install what is needed: Debian packages and a virtual environment
+	@scripts/setup.sh $(VENV)
+
+.PHONY: run
+run: setup ## boot a rack, run the main job on it, report (ARGS="--file F ...")
+	@$(ROOT) $(PYTHON) -m experiments.run --target $(TARGET) $(ARGS)
+
+.PHONY: up
+up: setup ## boot a rack and keep it running (ARGS="--compute 4 ...")
+	@$(ROOT) $(PYTHON) -m topologies up --target $(TARGET) $(ARGS)
+
+.PHONY: down
+down: setup ## end the running rack
+	@$(ROOT) $(PYTHON) -m topologies down
+
+.PHONY: cli
+cli: setup ## the controller's command line on the running rack (ARGS="status")
+	@$(VENV)/bin/rackctl $(or $(ARGS),--help)
+
+.PHONY: shell
+shell: setup ## p4runtime-shell on the running rack's switch
+	@scripts/p4runtime_shell.sh $(ARGS)
+
+.PHONY: test
+test: setup lint ## all checks: lint, types, imports, unit, packet-level and Mininet tests
+	@scripts/setup_shell_venv.sh
+	@$(ROOT) $(PYTHON) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: setup ## style, types and import rules
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+.PHONY: bench
+bench: setup ## the switch against a bare forwarder and the Linux bridge, in one run
+	@$(ROOT) $(PYTHON) -m bench $(ARGS)
+
+.PHONY: clean
+clean: ## end a running or crashed rack and remove everything that was made
+	@if [ -x $(PYTHON) ]; then $(ROOT) $(PYTHON) -m topologies clean; fi
+	@$(ROOT) rm -rf out build $(VENV) .venv-shell *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@$(ROOT) find . -name __pycache__ -type d -prune -exec rm -rf {} +
