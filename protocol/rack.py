@@ -68,11 +68,12 @@ class Rack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def check(self) -> Rack:
         """Raise RackError unless names, ids and ports are unique and in range; returns self."""
-        for what, values in (
+        columns: tuple[tuple[str, list[str | int]], ...] = (
             ("name", [e.name for e in self.elements]),
             ("id", [e.id for e in self.elements]),
             ("port", [e.port for e in self.elements]),
-        ):
+        )
+        for what, values in columns:
             doubles = sorted({str(v) for v in values if values.count(v) > 1})
             if doubles:
                 raise RackError(f"{what} used twice: {', '.join(doubles)}")

@@ -42,16 +42,13 @@ class RackLink(Link):  # type: ignore[misc]
 class MmuSwitch(Switch):  # type: ignore[misc]
     """The Rack MMU as Mininet sees it: its interfaces. The switch process itself is started by the launcher."""
 
-    def __init__(self, name: str, **params: Any):
-        super().__init__(name, inNamespace=False, **params)
-
     def start(self, controllers: list[Any]) -> None:
         """Bring the interfaces up."""
         for interface in self.intfList():
             if interface.name != "lo":
                 self.cmd(f"ip link set {interface.name} up")
 
-    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803 - Mininet's name
+    def stop(self, deleteIntfs: bool = True) -> None:
         """Remove the interfaces."""
         super().stop(deleteIntfs)
 
