@@ -29,6 +29,9 @@ void p4dp_destroy(p4dp_switch *sw);
    state (groups, sessions) and the ports stay. `message` receives why it failed. */
 int p4dp_load(p4dp_switch *sw, const char *shared_object, char *message, size_t message_size);
 
+/* The loaded program's descriptor (a p4prog_program of p4prog.h), valid until the next p4dp_load; NULL when there is none. */
+const void *p4dp_program(p4dp_switch *sw);
+
 /* Packet I/O on network interfaces. */
 int p4dp_port_add(p4dp_switch *sw, uint32_t port, const char *interface, char *message, size_t message_size);
 int p4dp_port_remove(p4dp_switch *sw, uint32_t port);

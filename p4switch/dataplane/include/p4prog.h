@@ -163,11 +163,13 @@ typedef struct {
     const char *const *errors; /* names of the error values, for traces */
     uint32_t n_errors;
 
-    uint32_t ctx_size; /* bytes of scratch a packet; the runtime aligns it to 64 and never shares it between packets in flight */
+    uint32_t ctx_size; /* bytes of scratch a packet; the runtime aligns it to 64 and never shares it between packets in flight.
+                          It copies a ctx with memcpy to replicate a packet: a ctx holds no pointers into itself. */
     uint32_t max_header_bytes; /* upper bound of what deparse writes */
 
-    /* Zero headers and metadata, then run the parser and verify_checksum on the packet. Returns the number of bytes
-       consumed, the rest is payload. Fills sm->parser_error and sm->checksum_error. */
+    /* Zero the headers, then run the parser and verify_checksum on the packet. Returns the number of bytes consumed, the rest
+       is payload. Fills sm->parser_error and sm->checksum_error. User metadata are zeroed too unless sm->instance_type is
+       P4PROG_RESUBMIT or P4PROG_RECIRC: then the runtime has called reset_metadata and copy_field_list before. */
     uint32_t (*parse)(p4prog_env *env, void *ctx, p4prog_standard_metadata *sm, const uint8_t *packet, uint32_t length);
     void (*ingress)(p4prog_env *env, void *ctx, p4prog_standard_metadata *sm, p4prog_requests *requests);
     void (*egress)(p4prog_env *env, void *ctx, p4prog_standard_metadata *sm, p4prog_requests *requests);
@@ -177,6 +179,8 @@ typedef struct {
     /* User metadata and standard metadata of a field list, saved from one ctx and restored into a fresh one. */
     void (*copy_field_list)(uint32_t index, const void *from_ctx, const p4prog_standard_metadata *from_sm, void *to_ctx,
                             p4prog_standard_metadata *to_sm);
+    /* Zero the user metadata and leave the headers alone: clones keep nothing but their field list. */
+    void (*reset_metadata)(void *ctx);
 } p4prog_program;
 
 /* -------------------------------------------------------------------------- what a program calls in the runtime */
@@ -198,12 +202,15 @@ uint32_t p4prog_direct_meter(p4prog_env *env, uint32_t table); /* colour of the 
 void p4prog_register_read(p4prog_env *env, uint32_t extern_index, uint64_t cell, uint8_t *value);
 void p4prog_register_write(p4prog_env *env, uint32_t extern_index, uint64_t cell, const uint8_t *value);
 
-/* The raw hash of data (before base and max are applied), up to 32 bits; identity gives its last 8 bytes as a number. */
+/* The raw hash of data (before base and max are applied), up to 32 bits; identity gives the number in its first 8 bytes, as
+   bmv2 does. */
 uint64_t p4prog_hash(p4prog_env *env, p4prog_hash_algorithm algorithm, const uint8_t *data, uint32_t length);
 uint64_t p4prog_random(p4prog_env *env); /* 64 random bits */
+/* Sent at the end of ingress (or egress); as in bmv2, the last call of a packet wins. */
 void p4prog_digest_send(p4prog_env *env, uint32_t digest, const uint8_t *message);
 
-/* Tracing: `tracing` is false on the fast path and the program then builds no text. */
+/* Tracing: `tracing` is false on the fast path and the program then builds no text. The runtime itself traces table lookups
+   (key, hit or miss, action and data), replication and drops; programs add what only they know (parser states, assignments). */
 bool p4prog_tracing(const p4prog_env *env);
 void p4prog_trace(p4prog_env *env, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void p4prog_log(p4prog_env *env, const char *format, ...) __attribute__((format(printf, 2, 3))); /* log_msg, assert */
