@@ -1,0 +1,37 @@
+"""The compiler as a library: source file in, IR out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p4switch.compiler import ir
+from p4switch.compiler.diagnostics import CompileError, Diagnostics
+from p4switch.compiler.lower import lower_program
+from p4switch.compiler.parser_declarations import parse
+from p4switch.compiler.preprocess import preprocess
+
+_RECURSION_LIMIT = 20_000  # the parser bounds nesting; its bound needs more than Python's default
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """A compiled program and the warnings that it gave."""
+
+    program: ir.Program
+    diagnostics: Diagnostics
+
+
+def compile_source(path: Path, include_dirs: Sequence[Path] = (), defines: Sequence[str] = ()) -> CompileResult:
+    """Compile a P4_16 file for v1model. Raises CompileError, which carries all diagnostics, when it is refused."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
+    diagnostics = Diagnostics()
+    tree = parse(preprocess(path, include_dirs, defines), str(path))
+    try:
+        program = lower_program(tree, diagnostics, path.stem)
+    except CompileError:
+        raise CompileError(diagnostics.messages) from None
+    diagnostics.raise_errors()
+    return CompileResult(program, diagnostics)

@@ -1,0 +1,522 @@
+"""Expressions: types them, folds constants, and moves side effects out into statements in order of evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from p4switch.compiler import ast, fold, ir
+from p4switch.compiler import types as t
+from p4switch.compiler.diagnostics import Loc
+from p4switch.compiler.lower_base import LoweringBase, Typed
+from p4switch.compiler.scope import Symbol, ValueSymbol
+
+_ARITHMETIC = ("+", "-", "*", "/", "%", "|+|", "|-|", "&", "|", "^")
+_COMPARISONS = ("<", "<=", ">", ">=")
+BIT32 = t.BitsT(32)
+
+
+class ExpressionLowering(LoweringBase):
+    """Rules for expressions but calls."""
+
+    def expression(self, expr: ast.Expr) -> Typed:
+        """Lower an expression."""
+        value = self._expression(expr)
+        if value.loc is None:
+            value.loc = expr.loc
+        return value
+
+    def _expression(self, expr: ast.Expr) -> Typed:
+        match expr:
+            case ast.Number(value=value, width=None):
+                return Typed(t.INT, const=value)
+            case ast.Number(value=value, width=width, signed=signed):
+                type_ = t.BitsT(width, signed)  # type: ignore[arg-type]
+                self.check_fits(value, type_, expr.loc)
+                return self.constant(type_, value)
+            case ast.Boolean(value=value):
+                return Typed(t.BOOL, const=value)
+            case ast.String(value=text):
+                return Typed(t.STRING, const=text)
+            case ast.Name():
+                return self.name(expr)
+            case ast.Dot():
+                return self.dot(expr)
+            case ast.IndexExpr():
+                return self.index(expr)
+            case ast.SliceExpr():
+                return self.slice(expr)
+            case ast.UnaryExpr():
+                return self.unary(expr)
+            case ast.BinaryExpr():
+                return self.binary(expr)
+            case ast.Ternary():
+                return self.ternary(expr)
+            case ast.CastExpr(type=type_ref, arg=arg):
+                return self.cast(self.expression(arg), self.resolve(type_ref), expr.loc)
+            case ast.ListExpr(items=items, rest=rest):
+                values = self.in_order([self._thunk(item) for item in items])
+                return Typed(t.TupleT(tuple(v.type for v in values)), items=values, rest=rest)
+            case ast.RecordExpr(fields=fields, rest=rest):
+                values = self.in_order([self._thunk(item) for _, item in fields])
+                names = [n for n, _ in fields]
+                if len(set(names)) != len(names):
+                    self.fail(expr.loc, "a field is given twice")
+                record = t.RecordT(tuple((n, v.type) for n, v in zip(names, values, strict=True)))
+                return Typed(record, items=values, rest=rest)
+            case ast.InvalidExpr():
+                return Typed(t.InvalidT())
+            case ast.Call():
+                return self.call(expr)
+            case ast.TypeExpr():
+                self.fail(expr.loc, "expected a value, found a type")
+            case ast.DontCare():
+                self.fail(expr.loc, "'_' and '...' are not values")
+        self.fail(expr.loc, f"a {type(expr).__name__.lower()} is not possible here")
+
+    def call(self, expr: ast.Call) -> Typed:
+        """A call with a result."""
+        raise NotImplementedError
+
+    def _thunk(self, expr: ast.Expr) -> Callable[[], Typed]:
+        return lambda: self.expression(expr)
+
+    def in_order(self, thunks: Sequence[Callable[[], Typed]]) -> list[Typed]:
+        """Evaluate from left to right: a value is kept in a temporary if evaluating a later one has effects."""
+        values: list[Typed] = []
+        for thunk in thunks:
+            with self.capture() as effects:
+                value = thunk()
+            if effects:
+                values = [v if self.is_stable(v) else self.keep(v) for v in values]
+                self.out.extend(effects)
+            values.append(value)
+        return values
+
+    def keep(self, value: Typed) -> Typed:
+        """A value as it is now."""
+        if value.items is not None:
+            return Typed(value.type, items=[self.keep(v) for v in value.items], rest=value.rest, loc=value.loc)
+        if self.is_stable(value) or value.expr is None:
+            return value
+        kept = self.temporary(value)
+        kept.loc = value.loc
+        return kept
+
+    # ---------------------------------------------------------------------------------------------------------- names
+
+    def symbol(self, name: str, loc: Loc, absolute: bool = False) -> Symbol:
+        """What a name stands for, or an error with a suggestion."""
+        scope = self.root if absolute else self.scope
+        found = scope.lookup(name)
+        if found is None:
+            self.fail(loc, f"unknown name '{name}'{scope.suggestion(name)}")
+        return found
+
+    def name(self, expr: ast.Name) -> Typed:
+        """A variable or constant."""
+        symbol = self.symbol(expr.name, expr.loc, expr.absolute)
+        if not isinstance(symbol, ValueSymbol):
+            self.fail(expr.loc, f"'{expr.name}' is not a value")
+        if symbol.expr is not None:
+            return Typed(symbol.type, symbol.expr)
+        if isinstance(symbol.const, Typed):
+            return Typed(symbol.type, symbol.const.expr, symbol.const.const, symbol.const.items)
+        raise AssertionError(expr.name)
+
+    def dot(self, expr: ast.Dot) -> Typed:
+        """A member: of a value, an enum, ``error`` or a stack."""
+        member = expr.member
+        if isinstance(expr.base, ast.Name) and expr.base.name == "error":
+            if member not in self.errors:
+                self.fail(expr.loc, f"no error '{member}'; declared are {', '.join(self.errors)}")
+            return Typed(t.ERROR, const=self.errors.index(member))
+        if isinstance(expr.base, ast.TypeExpr):
+            type_ = self.resolve(expr.base.type)
+            if isinstance(type_, t.EnumT):
+                return self.enum_member(type_, member, expr.loc)
+            if member in ("minSizeInBits", "minSizeInBytes", "maxSizeInBits", "maxSizeInBytes"):
+                self.fail(expr.loc, f"'{member}' is a method: call it with ()")
+            self.fail(expr.loc, f"{type_} has no member '{member}'")
+        if isinstance(expr.base, ast.Call):
+            special = self.apply_result(expr.base, member)
+            if special is not None:
+                return special
+        base = self.expression(expr.base)
+        type_ = t.strip(base.type)
+        if isinstance(type_, t.StackT):
+            return self.stack_member(base, type_, member, expr.loc)
+        if isinstance(type_, t.StructT):
+            field = type_.field_type(member)
+            if field is None:
+                names = ", ".join(n for n, _ in type_.fields)
+                self.fail(expr.loc, f"{type_} has no field '{member}'; it has {names or 'none'}")
+            if base.items is not None:
+                base = self.coerce_items(base, type_, expr.loc)
+            return Typed(field, ir.Member(type=self.ir_type(field), base=self.rvalue(base), field=member))
+        if base.items is not None and isinstance(base.type, t.RecordT):
+            for (n, _), item in zip(base.type.fields, base.items, strict=True):
+                if n == member:
+                    return item
+        self.fail(expr.loc, f"{base.type} has no member '{member}'")
+
+    def apply_result(self, call: ast.Call, member: str) -> Typed | None:
+        """``t.apply().hit`` and ``.miss``; None for other calls."""
+        raise NotImplementedError
+
+    def enum_member(self, type_: t.EnumT, member: str, loc: Loc) -> Typed:
+        """``Enum.member``."""
+        if member not in type_.members:
+            self.fail(loc, f"{type_} has no member '{member}'; it has {', '.join(type_.members)}")
+        index = type_.members.index(member)
+        return Typed(type_, const=type_.values[index] if type_.base is not None else index)
+
+    def stack_member(self, base: Typed, type_: t.StackT, member: str, loc: Loc) -> Typed:
+        """``next``, ``last``, ``lastIndex``, ``size`` of a header stack."""
+        if member == "size":
+            return self.constant(BIT32, type_.size)
+        expr = self.rvalue(base)
+        if member in ("next", "last"):
+            if self.unit.kind != "parser":
+                self.fail(loc, f"'{member}' of a header stack is possible only in parsers")
+            element = self.ir_type(type_.element)
+            if member == "next":
+                return Typed(type_.element, ir.StackNext(type=element, base=expr))
+            return Typed(type_.element, ir.StackLast(type=element, base=expr))
+        if member == "lastIndex":
+            return Typed(BIT32, ir.StackLastIndex(type=ir.Bits(width=32), base=expr))
+        self.fail(loc, f"a header stack has no member '{member}'; it has next, last, lastIndex, size")
+
+    def index(self, expr: ast.IndexExpr) -> Typed:
+        """``stack[i]`` or ``tuple[i]``."""
+        base, index = self.in_order([self._thunk(expr.base), self._thunk(expr.index)])
+        type_ = t.strip(base.type)
+        if isinstance(type_, t.TupleT):
+            if not isinstance(index.const, int) or not 0 <= index.const < len(type_.items):
+                self.fail(expr.index.loc, f"the index of {type_} must be a constant in 0..{len(type_.items) - 1}")
+            if base.items is not None:
+                return base.items[index.const]
+            element = type_.items[index.const]
+            return Typed(
+                element, ir.Member(type=self.ir_type(element), base=self.rvalue(base), field=f"f{index.const}")
+            )
+        if not isinstance(type_, t.StackT):
+            self.fail(expr.loc, f"{base.type} cannot be indexed; header stacks and tuples can")
+        if isinstance(index.const, int):
+            if not 0 <= index.const < type_.size:
+                self.fail(expr.index.loc, f"index {index.const} is outside of a stack of {type_.size} elements")
+            index = self.constant(BIT32, index.const)
+        elif not isinstance(t.strip(index.type), t.BitsT):
+            self.fail(expr.index.loc, f"the index of a stack is a number, not {index.type}")
+        return Typed(
+            type_.element,
+            ir.Index(type=self.ir_type(type_.element), base=self.rvalue(base), index=self.rvalue(index)),
+        )
+
+    def slice(self, expr: ast.SliceExpr) -> Typed:
+        """``value[hi:lo]``."""
+        base = self.expression(expr.base)
+        hi, lo = self.constant_int(expr.hi, "a slice bound"), self.constant_int(expr.lo, "a slice bound")
+        type_ = t.strip(base.type)
+        if type_ == t.INT:
+            self.fail(expr.loc, "a slice of an integer without width")
+        if not isinstance(type_, t.BitsT):
+            self.fail(expr.loc, f"{base.type} has no bits to slice")
+        if not 0 <= lo <= hi < type_.width:
+            self.fail(expr.loc, f"slice [{hi}:{lo}] is outside of {type_}; it needs {type_.width} > {hi} >= {lo} >= 0")
+        result = t.BitsT(hi - lo + 1)
+        if isinstance(base.const, int):
+            return self.constant(result, base.const >> lo)
+        return Typed(result, ir.Slice(type=self.ir_type(result), base=self.rvalue(base), hi=hi, lo=lo))
+
+    # ----------------------------------------------------------------------------------------------------- operations
+
+    def condition(self, expr: ast.Expr) -> Typed:
+        """An expression that must be bool."""
+        value = self.expression(expr)
+        if value.type != t.BOOL:
+            self.fail(
+                expr.loc, f"expected bool, found {value.type}", "P4 does not convert numbers to bool: compare with 0"
+            )
+        return value
+
+    def unary(self, expr: ast.UnaryExpr) -> Typed:
+        """``- + ~ !``."""
+        if expr.op == "!":
+            arg = self.condition(expr.arg)
+            if arg.const is not None:
+                return Typed(t.BOOL, const=not arg.const)
+            return Typed(t.BOOL, ir.Unary(type=ir.Bool(), op="!", arg=self.rvalue(arg)))
+        arg = self.expression(expr.arg)
+        type_ = t.strip(arg.type)
+        if arg.type == t.INT and isinstance(arg.const, int):
+            if expr.op == "~":
+                self.fail(expr.loc, "'~' needs an operand with a width")
+            return Typed(t.INT, const=-arg.const if expr.op == "-" else arg.const)
+        if not isinstance(type_, t.BitsT):
+            self.fail(expr.loc, f"'{expr.op}' is not defined for {arg.type}")
+        if expr.op == "+":
+            return arg
+        if isinstance(arg.const, int):
+            return self.constant(arg.type, -arg.const if expr.op == "-" else ~arg.const)
+        op: ir.UnaryOp = "-" if expr.op == "-" else "~"
+        return Typed(arg.type, ir.Unary(type=self.ir_type(arg.type), op=op, arg=self.rvalue(arg)))
+
+    def binary(self, expr: ast.BinaryExpr) -> Typed:
+        """Any binary operation."""
+        op = expr.op
+        if op in ("&&", "||"):
+            return self.logical(expr)
+        left, right = self.in_order([self._thunk(expr.left), self._thunk(expr.right)])
+        if op in ("<<", ">>"):
+            return self.shift(op, left, right, expr.loc)
+        if op == "++":
+            return self.concat(left, right, expr.loc)
+        if op in ("==", "!="):
+            return self.equality(op, left, right, expr.loc)
+        left, right = self.unify_operands(op, left, right, expr.loc)
+        type_ = t.strip(left.type)
+        bits = type_ if isinstance(type_, t.BitsT) else None
+        if bits is None and left.type != t.INT:
+            self.fail(expr.loc, f"'{op}' is not defined for {left.type}")
+        if op in ("/", "%") and bits is not None and bits.signed:
+            self.fail(expr.loc, f"'{op}' is not defined for signed operands")
+        if isinstance(left.const, int) and isinstance(right.const, int):
+            if op in _COMPARISONS:
+                return Typed(t.BOOL, const=fold.compare(op, left.const, right.const))
+            try:
+                return Typed(left.type, const=fold.arithmetic(op, left.const, right.const, bits))
+            except fold.FoldError as error:
+                self.fail(expr.loc, str(error))
+        if op in ("/", "%") and right.const == 0:
+            self.fail(expr.loc, "division by zero")
+        result = t.BOOL if op in _COMPARISONS else left.type
+        return Typed(result, self._binary(op, result, left, right))
+
+    def _binary(self, op: str, result: t.Type, left: Typed, right: Typed) -> ir.Binary:
+        return ir.Binary(type=self.ir_type(result), op=op, left=self.rvalue(left), right=self.rvalue(right))  # type: ignore[arg-type]
+
+    def unify_operands(self, op: str, left: Typed, right: Typed, loc: Loc) -> tuple[Typed, Typed]:
+        """Both sides as one type: an integer without width takes the other's."""
+        if left.type == right.type:
+            return left, right
+        for value, other in ((left, right), (right, left)):
+            if isinstance(other.type, t.EnumT) and other.type.base is not None and other.type.base == value.type:
+                break
+        left_bits = isinstance(left.type, t.EnumT) and left.type.base is not None
+        right_bits = isinstance(right.type, t.EnumT) and right.type.base is not None
+        if left_bits and not isinstance(right.type, t.EnumT):
+            left = Typed(left.type.base, left.expr, left.const)  # type: ignore[union-attr,arg-type]
+        if right_bits and not isinstance(left.type, t.EnumT):
+            right = Typed(right.type.base, right.expr, right.const)  # type: ignore[union-attr,arg-type]
+        if left.type == t.INT and isinstance(right.type, t.BitsT):
+            left = self.coerce(left, right.type, loc)
+        elif right.type == t.INT and isinstance(left.type, t.BitsT):
+            right = self.coerce(right, left.type, loc)
+        if left.type != right.type:
+            self.fail(loc, f"'{op}' needs operands of one type, found {left.type} and {right.type}", "cast one of them")
+        return left, right
+
+    def shift(self, op: str, left: Typed, right: Typed, loc: Loc) -> Typed:
+        """``<<`` and ``>>``: the result has the type of the left side."""
+        amount = t.strip(right.type)
+        if isinstance(amount, t.BitsT) and amount.signed:
+            self.fail(loc, f"the shift amount must be unsigned, found {right.type}")
+        if not isinstance(amount, t.BitsT) and right.type != t.INT:
+            self.fail(loc, f"the shift amount must be a number, found {right.type}")
+        type_ = t.strip(left.type)
+        bits = type_ if isinstance(type_, t.BitsT) else None
+        if bits is None and left.type != t.INT:
+            self.fail(loc, f"'{op}' is not defined for {left.type}")
+        if isinstance(right.const, int):
+            try:
+                if isinstance(left.const, int):
+                    return Typed(left.type, const=fold.shift(op, left.const, right.const, bits))
+                fold.shift(op, 0, right.const, bits)
+            except fold.FoldError as error:
+                self.fail(loc, str(error))
+            right = self.constant(BIT32, min(right.const, 0xFFFFFFFF))
+        if bits is None:
+            self.fail(loc, f"'{op}' of an integer without width by an amount that is not constant")
+        return Typed(left.type, self._binary(op, left.type, left, right))
+
+    def concat(self, left: Typed, right: Typed, loc: Loc) -> Typed:
+        """``++``: the result has the sign of the left side."""
+        a, b = t.strip(left.type), t.strip(right.type)
+        if left.type == t.STRING and right.type == t.STRING:
+            return Typed(t.STRING, const=str(left.const) + str(right.const))
+        if not isinstance(a, t.BitsT) or not isinstance(b, t.BitsT):
+            self.fail(loc, f"'++' needs operands with a width, found {left.type} and {right.type}")
+        result = t.BitsT(a.width + b.width, a.signed)
+        if isinstance(left.const, int) and isinstance(right.const, int):
+            return self.constant(result, (left.const << b.width) | (right.const & ((1 << b.width) - 1)))
+        return Typed(result, self._binary("++", result, left, right))
+
+    def equality(self, op: str, left: Typed, right: Typed, loc: Loc) -> Typed:
+        """``==`` and ``!=``, also of structs, headers, stacks, tuples and lists."""
+        if right.items is not None or isinstance(right.type, t.InvalidT):
+            right = self.coerce(right, left.type, loc) if left.items is None else right
+        elif left.items is not None or isinstance(left.type, t.InvalidT):
+            left = self.coerce(left, right.type, loc)
+        else:
+            left, right = self.unify_operands(op, left, right, loc)
+        if isinstance(left.type, t.VarbitT) and left.type != right.type:
+            self.fail(loc, f"varbits of different sizes: {left.type} and {right.type}")
+        if left.const is not None and right.const is not None:
+            return Typed(t.BOOL, const=(left.const == right.const) == (op == "=="))
+        return Typed(t.BOOL, self._binary(op, t.BOOL, left, right))
+
+    def logical(self, expr: ast.BinaryExpr) -> Typed:
+        """``&&`` and ``||``: the right side is evaluated only when it is needed."""
+        left = self.condition(expr.left)
+        with self.capture() as effects:
+            right = self.condition(expr.right)
+        if left.const is not None:
+            if bool(left.const) == (expr.op == "||"):
+                return left
+            self.out.extend(effects)
+            return right
+        if not effects:
+            if right.const is not None:
+                return left if bool(right.const) == (expr.op == "&&") else Typed(t.BOOL, const=right.const)
+            return Typed(t.BOOL, self._binary(expr.op, t.BOOL, left, right))
+        result = self.temporary(left)
+        assert result.expr is not None
+        effects.append(ir.Assign(left=result.expr, right=self.rvalue(right)))
+        wanted: ir.Expression = result.expr
+        if expr.op == "||":
+            wanted = ir.Unary(type=ir.Bool(), op="!", arg=wanted)
+        self.emit(ir.If(cond=wanted, then=effects))
+        return result
+
+    def ternary(self, expr: ast.Ternary) -> Typed:
+        """``cond ? then : otherwise``; only the chosen side is evaluated."""
+        cond = self.condition(expr.cond)
+        with self.capture() as then_effects:
+            then = self.expression(expr.then)
+        with self.capture() as else_effects:
+            otherwise = self.expression(expr.otherwise)
+        if then.items is not None or otherwise.items is not None:
+            other = otherwise.type if then.items is not None else then.type
+            then, otherwise = self.coerce(then, other, expr.loc), self.coerce(otherwise, other, expr.loc)
+        elif then.type == t.INT == otherwise.type and cond.const is None:
+            self.fail(expr.loc, "both sides are integers without width: give one a width, as in 8w1")
+        else:
+            then, otherwise = self.unify_operands("?:", then, otherwise, expr.loc)
+        if cond.const is not None:
+            self.out.extend(then_effects if cond.const else else_effects)
+            return then if cond.const else otherwise
+        if not then_effects and not else_effects:
+            return Typed(
+                then.type,
+                ir.Conditional(
+                    type=self.ir_type(then.type),
+                    cond=self.rvalue(cond),
+                    then=self.rvalue(then),
+                    otherwise=self.rvalue(otherwise),
+                ),
+            )
+        result = self.new_variable("tmp", then.type)
+        then_effects.append(ir.Assign(left=result, right=self.rvalue(then)))
+        else_effects.append(ir.Assign(left=result, right=self.rvalue(otherwise)))
+        self.emit(ir.If(cond=self.rvalue(cond), then=then_effects, otherwise=else_effects))
+        return Typed(then.type, result)
+
+    def cast(self, value: Typed, target: t.Type, loc: Loc) -> Typed:
+        """An explicit cast (specification, section 8.11.1)."""
+        if value.items is not None or isinstance(value.type, t.InvalidT):
+            return self.coerce(value, target, loc)
+        source, base = t.strip(value.type), t.strip(target)
+        if value.type == target:
+            return value
+        if (
+            isinstance(base, t.BitsT)
+            and isinstance(value.const, int)
+            and (source == t.INT or isinstance(source, t.BitsT))
+        ):
+            return self.constant(target, value.const)
+        if target == t.INT and isinstance(value.const, int) and isinstance(source, t.BitsT):
+            return Typed(t.INT, const=value.const)
+        if base == t.BOOL and isinstance(value.const, int) and (source == t.INT or source == t.BitsT(1)):
+            if source == t.INT and value.const not in (0, 1):
+                self.fail(loc, f"{value.const} as bool; only 0 and 1 can be cast")
+            return Typed(target, const=bool(value.const))
+        if source == base:
+            return Typed(target, value.expr, value.const)
+        if base == t.BitsT(1) and source == t.BOOL and value.const is not None:
+            return self.constant(target, int(value.const))
+        possible = (
+            (isinstance(source, t.BitsT) and isinstance(base, t.BitsT))
+            or (source == t.BOOL and base == t.BitsT(1))
+            or (source == t.BitsT(1) and base == t.BOOL)
+        )
+        if not possible:
+            self.fail(loc, f"{value.type} cannot be cast to {target}")
+        if (
+            isinstance(source, t.BitsT)
+            and isinstance(base, t.BitsT)
+            and source.signed != base.signed
+            and source.width != base.width
+        ):
+            # Sign and width may not change in one step in P4; p4c accepts it and converts the sign first.
+            middle = t.BitsT(source.width, base.signed)
+            value = Typed(middle, ir.Cast(type=self.ir_type(middle), arg=self.rvalue(value)))
+        return Typed(target, ir.Cast(type=self.ir_type(target), arg=self.rvalue(value)))
+
+    # ------------------------------------------------------------------------------------------------------- l-values
+
+    def lvalue(self, expr: ast.Expr) -> Typed:
+        """An expression that can be assigned to, with its indices evaluated once."""
+        value = self.expression(expr)
+        if value.expr is None or not self.is_lvalue(value.expr, expr.loc, expr):
+            self.fail(expr.loc, "this cannot be assigned to")
+        return Typed(value.type, self.freeze_indices(value.expr))
+
+    def freeze_indices(self, expr: ir.Expression) -> ir.Expression:
+        """Indices of stacks in an l-value, evaluated now."""
+        match expr:
+            case ir.Member(base=base):
+                return ir.Member(type=expr.type, base=self.freeze_indices(base), field=expr.field)
+            case ir.Slice(base=base):
+                return ir.Slice(type=expr.type, base=self.freeze_indices(base), hi=expr.hi, lo=expr.lo)
+            case ir.Index(base=base, index=index) if not isinstance(index, ir.Const):
+                name = self.unit.unique("index")
+                if self.unit.locals is not None:
+                    self.unit.locals.append(ir.Declare(name=name, type=index.type))
+                    self.emit(ir.Assign(left=ir.Var(type=index.type, name=name), right=index))
+                else:
+                    self.emit(ir.Declare(name=name, type=index.type, init=index))
+                kept = ir.Var(type=index.type, name=name)
+                return ir.Index(type=expr.type, base=self.freeze_indices(base), index=kept)
+        return expr
+
+    def is_lvalue(self, expr: ir.Expression, loc: Loc, source: ast.Expr) -> bool:
+        """Whether the expression is an l-value; refuses read-only ones by name."""
+        root = source
+        while isinstance(root, ast.Dot | ast.IndexExpr | ast.SliceExpr):
+            root = root.base
+        if isinstance(root, ast.Name):
+            symbol = self.scope.lookup(root.name)
+            if isinstance(symbol, ValueSymbol) and not symbol.writable:
+                self.fail(loc, f"'{root.name}' is read-only here")
+        while isinstance(expr, ir.Member | ir.Index | ir.Slice | ir.StackNext | ir.StackLast):
+            expr = expr.base
+        return isinstance(expr, ir.Var)
+
+    def overlaps(self, a: ir.Expression, b: ir.Expression) -> bool:
+        """Whether two l-values may share storage."""
+        path_a, path_b = self._path(a), self._path(b)
+        return all(x == y or "*" in (x, y) for x, y in zip(path_a, path_b, strict=False))
+
+    def _path(self, expr: ir.Expression) -> list[str]:
+        match expr:
+            case ir.Var(name=name):
+                return [name]
+            case ir.Member(base=base, field=field):
+                return [*self._path(base), field]
+            case ir.Index(base=base, index=ir.Const(value=value)):
+                return [*self._path(base), value]
+            case ir.Index(base=base) | ir.StackNext(base=base) | ir.StackLast(base=base):
+                return [*self._path(base), "*"]
+            case ir.Slice(base=base):
+                return self._path(base)
+        return ["*"]

@@ -1,0 +1,485 @@
+"""Tables, their entries, and actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p4switch.compiler import annotations, ast, ir
+from p4switch.compiler import types as t
+from p4switch.compiler.diagnostics import Loc
+from p4switch.compiler.lower_base import Unit
+from p4switch.compiler.lower_statements import StatementLowering
+from p4switch.compiler.scope import (
+    ActionSymbol,
+    ExternSymbol,
+    InstanceSymbol,
+    Symbol,
+    TableSymbol,
+    ValueSymbol,
+)
+from p4switch.compiler.source_text import text_of
+
+_MATCH_KINDS = ("exact", "lpm", "ternary", "range", "optional", "selector")
+_PRIORITY_KINDS = ("ternary", "range", "optional")
+_IGNORED = (
+    "largest_priority_wins",
+    "priority_delta",
+    "support_timeout",
+    "idle_timeout_with_auto_delete",
+    "psa_idle_timeout",
+)
+NO_ACTION = "NoAction"
+
+
+class TableLowering(StatementLowering):
+    """Rules for tables and actions."""
+
+    externs: dict[str, ir.Extern]
+    tables: dict[str, ir.Table]
+    actions: dict[tuple[str, str], ir.Action]
+    table_actions: dict[str, dict[str, str]]
+    direct_instances: dict[int, InstanceSymbol]
+    direct_paths: set[str]
+    block_params: dict[str, list[str]]
+    current_path: str
+    active: list[str]
+
+    # ---------------------------------------------------------------------------------------------------------- actions
+
+    def use_action(self, symbol: ActionSymbol) -> ir.Action:
+        """The IR action for the block being lowered, lowered on first use."""
+        block = self.unit.block
+        key = (block, symbol.path)
+        known = self.actions.get(key)
+        if known is not None:
+            return known
+        declaration = symbol.declaration
+        action = ir.Action(
+            name=symbol.path,
+            control=block,
+            params=[],
+            body=[],
+            annotations=annotations.to_ir(declaration.annotations),
+            loc=self.location(declaration.loc),
+        )
+        self.actions[key] = action
+        unit = Unit("action", block, names=set(self.unit.names))
+        with self.in_scope(symbol.scope.child()) as scope, self.in_unit(unit), self.capture() as body:
+            data_seen = False
+            for p in declaration.params:
+                type_ = self.resolve(p.type)
+                if type_ == t.INT:
+                    self.fail(p.loc, f"action parameter '{p.name}' needs a width")
+                if not p.direction:
+                    data_seen = True
+                    if not isinstance(t.strip(type_), t.BitsT) and t.strip(type_) != t.BOOL:
+                        if not isinstance(t.strip(type_), t.EnumT | t.Simple):
+                            self.fail(p.loc, f"the control plane cannot supply a {type_}; bits, bools and enums it can")
+                elif data_seen:
+                    self.fail(p.loc, "parameters with a direction come before those of the control plane")
+                unique = unit.unique(p.name)
+                direction = p.direction or "data"
+                action.params.append(
+                    ir.Param(
+                        name=unique,
+                        type=self.ir_type(type_, p.loc),
+                        direction=direction,
+                        type_name=t.type_name(type_),
+                        annotations=annotations.to_ir(p.annotations),
+                    )
+                )
+                if unique != p.name:
+                    action.params[-1].annotations.append(ir.Annotation(name="source_name", body=p.name))
+                variable = ir.Var(type=self.ir_type(type_), name=unique)
+                scope.names[p.name] = ValueSymbol(type_, variable, writable=direction in ("out", "inout"))
+            self.block(declaration.body)
+        action.body = body
+        return action
+
+    def action_symbol(self, name: ast.Name) -> ActionSymbol:
+        """The action that a name means."""
+        symbol = self.symbol(name.name, name.loc, name.absolute)
+        if not isinstance(symbol, ActionSymbol):
+            self.fail(name.loc, f"'{name.name}' is not an action")
+        return symbol
+
+    def call_action(self, symbol: ActionSymbol, expr: ast.Call) -> None:
+        """A direct call: all parameters are given by the caller."""
+        if self.unit.kind not in ("control", "action"):
+            self.fail(expr.loc, "an action can be called only in a control")
+        declaration = symbol.declaration
+        action = self.use_action(symbol)
+        pairs = self.bind(declaration.params, expr.args, expr.loc, declaration.name)
+        values = self.in_order([self._argument_thunk(p, a, symbol.scope) for p, a in pairs])
+        bound = []
+        for (parameter, argument), value in zip(pairs, values, strict=True):
+            with self.in_scope(symbol.scope):
+                type_ = self.resolve(parameter.type)
+            if value.type == t.DONT_CARE:
+                bound.append((parameter, type_, None))
+            elif parameter.direction in ("out", "inout"):
+                if value.type != type_:
+                    self.fail(expr.loc, f"parameter '{parameter.name}' is {type_}, found {value.type}")
+                bound.append((parameter, type_, value))
+            else:
+                bound.append((parameter, type_, self.coerce(value, type_, argument.loc if argument else expr.loc)))
+        # The body may reach the same variables by their own names: out arguments always go through a copy.
+        args, back = self.pass_arguments(bound, by_temporary=True)
+        self.emit(ir.CallAction(action=action.name, args=args, loc=self.location(expr.loc)))
+        self.out.extend(back)
+
+    # ----------------------------------------------------------------------------------------------------------- tables
+
+    def apply_table(self, symbol: TableSymbol, expr: ast.Call) -> None:
+        """``table.apply()`` as a statement."""
+        function = expr.function
+        if isinstance(function, ast.Dot) and function.member != "apply":
+            self.fail(expr.loc, f"a table has the method apply, not '{function.member}'")
+        if expr.args:
+            self.fail(expr.loc, "apply of a table takes no arguments")
+        self.emit(ir.ApplyTable(table=self.use_table(symbol, expr.loc), loc=self.location(expr.loc)))
+
+    def use_table(self, table: TableSymbol, loc: Loc) -> str:
+        """The IR name of a table, lowered on first use."""
+        if self.unit.kind != "control":
+            self.fail(loc, "a table can be applied only in the body of a control")
+        if self.unit.block not in ("ingress", "egress"):
+            self.fail(loc, f"a table can be applied only in ingress and egress, not in {self.unit.block}")
+        if table.name not in self.tables:
+            with self.in_scope(table.scope):
+                self.lower_table(table)
+        return table.name
+
+    def table_action_names(self, table: TableSymbol) -> dict[str, str]:
+        """Names of a table's actions as the program writes them, to IR names."""
+        return self.table_actions[table.name]
+
+    def lower_table(self, table: TableSymbol) -> None:
+        """Lower a table's properties."""
+        declaration = table.declaration
+        properties: dict[str, ast.TableProperty] = {}
+        for p in declaration.properties:
+            if p.name in properties:
+                self.fail(p.loc, f"property '{p.name}' is given twice")
+            properties[p.name] = p
+        result = ir.Table(
+            name=table.name,
+            control=self.unit.block,
+            keys=[],
+            actions=[],
+            default_action=ir.ActionCallConst(action=NO_ACTION),
+            annotations=annotations.to_ir(declaration.annotations),
+            loc=self.location(declaration.loc),
+        )
+        self.tables[table.name] = result
+        if "key" in properties:
+            result.keys = [self.lower_key(k) for k in properties["key"].keys]
+        refs = self.lower_action_refs(table, properties, result)
+        self.lower_default(table, properties, result, refs)
+        self.lower_other_properties(properties, result)
+        if "entries" in properties:
+            self.lower_entries(properties, result, refs)
+
+    def lower_key(self, key: ast.KeyElement) -> ir.KeyField:
+        """One key."""
+        if key.match_kind not in self.match_kinds or key.match_kind not in _MATCH_KINDS:
+            self.fail(key.loc, f"unknown match kind '{key.match_kind}'; there are {', '.join(_MATCH_KINDS)}")
+        with self.capture() as effects:
+            value = self.expression(key.expr)
+        if effects:
+            self.fail(key.loc, "a key with side effects is not supported; assign it to a variable first")
+        if isinstance(value.const, int) and value.type == t.INT:
+            self.fail(key.loc, "a key needs a width")
+        base = t.strip(value.type)
+        if not isinstance(base, t.BitsT | t.EnumT) and base not in (t.BOOL, t.ERROR):
+            self.fail(key.loc, f"a key of type {value.type} is not possible; bits, bools, enums and errors are")
+        return ir.KeyField(
+            name=annotations.name_of(key.annotations) or text_of(key.expr),
+            type=self.ir_type(value.type),
+            kind=key.match_kind,  # type: ignore[arg-type]
+            expr=self.rvalue(value),
+            type_name=t.type_name(value.type),
+            annotations=annotations.to_ir(key.annotations),
+        )
+
+    def lower_action_refs(
+        self, table: TableSymbol, properties: dict[str, ast.TableProperty], result: ir.Table
+    ) -> dict[str, tuple[ActionSymbol, ast.ActionElement]]:
+        """The ``actions`` of a table; NoAction joins them where there is no default action."""
+        elements = list(properties["actions"].actions) if "actions" in properties else []
+        if "actions" not in properties:
+            self.fail(table.declaration.loc, f"table '{table.declaration.name}' has no actions")
+        refs: dict[str, tuple[ActionSymbol, ast.ActionElement]] = {}
+        names: dict[str, str] = {}
+        for element in elements:
+            symbol = self.action_symbol(element.action)
+            if element.action.name in refs:
+                self.fail(element.loc, f"action '{element.action.name}' is listed twice")
+            refs[element.action.name] = (symbol, element)
+            action = self.use_action(symbol)
+            names[element.action.name] = action.name
+            notes = element.annotations
+            directed = [p for p in symbol.declaration.params if p.direction]
+            result.actions.append(
+                ir.ActionRef(
+                    name=action.name,
+                    args=self.bound_arguments(symbol, element, directed),
+                    default_only=annotations.find(notes, "defaultonly") is not None,
+                    table_only=annotations.find(notes, "tableonly") is not None,
+                    annotations=annotations.to_ir(notes),
+                )
+            )
+        if NO_ACTION not in refs and "default_action" not in properties:
+            symbol = self.action_symbol(ast.Name(loc=table.declaration.loc, name=NO_ACTION, absolute=True))
+            action = self.use_action(symbol)
+            names[NO_ACTION] = action.name
+            note = ir.Annotation(name="defaultonly")
+            result.actions.append(ir.ActionRef(name=action.name, default_only=True, annotations=[note]))
+            refs[NO_ACTION] = (symbol, ast.ActionElement(action=ast.Name(name=NO_ACTION), args=None, annotations=[]))
+        self.table_actions[table.name] = names
+        return refs
+
+    def bound_arguments(
+        self, symbol: ActionSymbol, element: ast.ActionElement, directed: Sequence[ast.ParamDecl]
+    ) -> list[ir.Expression]:
+        """Arguments of the parameters with a direction, which the table binds."""
+        args = element.args or []
+        if len(args) != len(directed):
+            self.fail(element.loc, f"'{element.action.name}' needs {len(directed)} bound arguments, {len(args)} given")
+        result: list[ir.Expression] = []
+        for parameter, argument in zip(directed, args, strict=True):
+            if argument.value is None:
+                self.fail(argument.loc, "'_' is not possible in a list of actions")
+            with self.in_scope(symbol.scope):
+                type_ = self.resolve(parameter.type)
+            with self.capture() as effects:
+                if parameter.direction in ("out", "inout"):
+                    value = self.lvalue(argument.value)
+                else:
+                    value = self.coerce(self.expression(argument.value), type_, argument.loc)
+            if effects:
+                self.fail(argument.loc, "a bound argument with side effects or a variable index is not supported")
+            result.append(self.rvalue(value))
+        return result
+
+    def action_call(
+        self,
+        expr: ast.Expr,
+        refs: dict[str, tuple[ActionSymbol, ast.ActionElement]],
+        what: str,
+    ) -> ir.ActionCallConst:
+        """``action`` or ``action(constants)`` of a default action or an entry; bound arguments may be repeated in front."""
+        name_expr, args = (expr.function, expr.args) if isinstance(expr, ast.Call) else (expr, [])
+        if not isinstance(name_expr, ast.Name):
+            self.fail(expr.loc, f"{what} must be an action")
+        if name_expr.name not in refs:
+            self.fail(expr.loc, f"{what} '{name_expr.name}' is not among the table's actions: {', '.join(refs)}")
+        symbol, _ = refs[name_expr.name]
+        params = symbol.declaration.params
+        data = [p for p in params if not p.direction]
+        if len(args) == len(params) and len(params) != len(data) and not any(a.name for a in args):
+            args = args[len(params) - len(data) :]
+        args = [a for a in args if not a.name or a.name in {p.name for p in data}]
+        consts = []
+        for parameter, argument in self.bind(data, args, expr.loc, name_expr.name):
+            if argument is None or argument.value is None:
+                self.fail(expr.loc, f"no value for '{parameter.name}' of '{name_expr.name}'")
+            with self.in_scope(symbol.scope):
+                type_ = self.resolve(parameter.type)
+            consts.append(self.constant_value(argument.value, type_))
+        return ir.ActionCallConst(action=self.use_action(symbol).name, args=consts)
+
+    def constant_value(self, expr: ast.Expr, type_: t.Type) -> ir.Const:
+        """A constant of this type."""
+        value = self.coerce(self.expression(expr), type_, expr.loc)
+        if value.const is None:
+            self.fail(expr.loc, "expected a compile-time constant")
+        constant = self.rvalue(value)
+        assert isinstance(constant, ir.Const)
+        return constant
+
+    def lower_default(
+        self,
+        table: TableSymbol,
+        properties: dict[str, ast.TableProperty],
+        result: ir.Table,
+        refs: dict[str, tuple[ActionSymbol, ast.ActionElement]],
+    ) -> None:
+        """``default_action``."""
+        given = properties.get("default_action")
+        if given is None or given.value is None:
+            result.default_action = ir.ActionCallConst(action=self.use_action(refs[NO_ACTION][0]).name)
+            return
+        if self._named_action(given.value) not in refs and self._named_action(given.value) == NO_ACTION:
+            # p4c takes NoAction as default without its being listed.
+            symbol = self.action_symbol(ast.Name(loc=given.loc, name=NO_ACTION, absolute=True))
+            refs[NO_ACTION] = (symbol, ast.ActionElement(action=ast.Name(name=NO_ACTION), args=None, annotations=[]))
+            note = ir.Annotation(name="defaultonly")
+            result.actions.append(
+                ir.ActionRef(name=self.use_action(symbol).name, default_only=True, annotations=[note])
+            )
+            self.table_actions[table.name][NO_ACTION] = NO_ACTION
+        result.default_action = self.action_call(given.value, refs, "the default action")
+        result.const_default = given.is_const
+
+    @staticmethod
+    def _named_action(expr: ast.Expr) -> str | None:
+        name = expr.function if isinstance(expr, ast.Call) else expr
+        return name.name if isinstance(name, ast.Name) else None
+
+    def lower_other_properties(self, properties: dict[str, ast.TableProperty], result: ir.Table) -> None:
+        """size, implementation, counters, meters, support_timeout; unknown ones are warned of."""
+        for name, p in properties.items():
+            if name in ("key", "actions", "default_action", "entries"):
+                continue
+            assert p.value is not None
+            if name == "size":
+                result.size = self.constant_int(p.value, "the size of a table")
+                if result.size < 0:
+                    self.fail(p.value.loc, f"a table of {result.size} entries")
+            elif name in ("implementation", "counters", "meters"):
+                extern = self.attached_extern(p, name, result)
+                if name == "implementation":
+                    result.implementation = extern.name
+                else:
+                    if extern.table not in (None, result.name):
+                        self.fail(p.loc, f"'{extern.name}' already belongs to table '{extern.table}'")
+                    extern.table = result.name
+                    if name == "counters":
+                        result.counter = extern.name
+                    else:
+                        result.meter = extern.name
+            elif name == "support_timeout":
+                result.idle_timeout = bool(self.condition(p.value).const)
+            elif name not in _IGNORED:
+                self.diagnostics.warn(p.loc, f"table property '{name}' has no meaning in v1model")
+
+    def attached_extern(self, p: ast.TableProperty, name: str, result: ir.Table) -> ir.Extern:
+        """The extern instance of a property: named, or constructed in place."""
+        kinds = {
+            "implementation": ("action_profile", "action_selector"),
+            "counters": ("direct_counter",),
+            "meters": ("direct_meter",),
+        }[name]
+        value = p.value
+        symbol: Symbol | None = None
+        if isinstance(value, ast.Name):
+            symbol = self.symbol(value.name, value.loc, value.absolute)
+        elif isinstance(value, ast.Call) and isinstance(value.function, ast.TypeExpr):
+            own = annotations.name_of(p.annotations)
+            owner = result.name.rpartition(".")[0]
+            path = (own[1:] if own.startswith(".") else f"{owner}.{own}" if owner else own) if own else result.name
+            symbol = self.instance(value.function.type, value.args, path, value.loc, p.annotations)
+        if not isinstance(symbol, ExternSymbol) or symbol.type.name not in kinds:
+            self.fail(p.loc, f"'{name}' must be an instance of {' or '.join(kinds)}")
+        return self.externs[symbol.name]
+
+    def instance(
+        self,
+        ref: ast.TypeRef,
+        args: Sequence[ast.Argument],
+        path: str,
+        loc: Loc,
+        notes: Sequence[ast.Annotation] = (),
+    ) -> Symbol:
+        """An instance of an extern, a control or a parser."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------------------------------------------------- entries
+
+    def lower_entries(
+        self,
+        properties: dict[str, ast.TableProperty],
+        result: ir.Table,
+        refs: dict[str, tuple[ActionSymbol, ast.ActionElement]],
+    ) -> None:
+        """``entries``, with P4Runtime priorities: larger wins (p4c gives const entries N..1 in order)."""
+        p = properties["entries"]
+        result.const_entries = p.is_const
+        needs_priority = any(k.kind in _PRIORITY_KINDS for k in result.keys)
+        keys = [k for k in result.keys]
+        largest_wins = self._flag(properties, "largest_priority_wins", True)
+        delta = 1
+        if "priority_delta" in properties and properties["priority_delta"].value is not None:
+            delta = self.constant_int(properties["priority_delta"].value, "priority_delta")
+        rows: list[tuple[ir.Entry, int | None]] = []
+        for element in p.entries:
+            if len(element.keys) != len(keys):
+                self.fail(element.loc, f"the table has {len(keys)} keys, the entry {len(element.keys)}")
+            entry = ir.Entry(
+                keys=[],
+                action=self.action_call(element.action, refs, "the entry's action"),
+                is_const=p.is_const or element.is_const,
+                annotations=annotations.to_ir(element.annotations),
+                loc=self.location(element.loc),
+            )
+            for expr, key in zip(element.keys, keys, strict=True):
+                keyset, prefix = self.entry_key(expr, key)
+                entry.keys.append(keyset)
+                entry.prefix_lens.append(prefix)
+            given = None if element.priority is None else self.constant_int(element.priority, "a priority")
+            note = annotations.find(element.annotations, "priority")
+            if given is None and note is not None and note.body is not None and note.body.isdigit():
+                given = int(note.body)
+            rows.append((entry, given))
+        if needs_priority:
+            self._prioritise(rows, largest_wins, delta, p.is_const)
+        result.entries = [entry for entry, _ in rows]
+
+    def _flag(self, properties: dict[str, ast.TableProperty], name: str, default: bool) -> bool:
+        p = properties.get(name)
+        return default if p is None or p.value is None else bool(self.condition(p.value).const)
+
+    @staticmethod
+    def _prioritise(rows: list[tuple[ir.Entry, int | None]], largest_wins: bool, delta: int, is_const: bool) -> None:
+        """Priorities as the program gives them, or by position (specification, section 14.2.1.4)."""
+        count = len(rows)
+        if all(given is None for _, given in rows):
+            for position, (entry, _) in enumerate(rows):
+                entry.priority = (count - position - 1) * delta + 1 if largest_wins else count - position
+            return
+        values: list[int] = []
+        for position, (_, given) in enumerate(rows):
+            if given is not None:
+                values.append(given)
+            elif position == 0:
+                values.append((count - 1) * delta + 1 if largest_wins else 1)
+            else:
+                values.append(values[-1] - delta if largest_wins else values[-1] + delta)
+        top = max(values) + 1
+        for (entry, _), value in zip(rows, values, strict=True):
+            entry.priority = value if largest_wins and not is_const else (value if largest_wins else top - value)
+
+    def entry_key(self, expr: ast.Expr, key: ir.KeyField) -> tuple[ir.Keyset, int | None]:
+        """A keyset of an entry, and its prefix length for lpm."""
+        type_ = self._key_type(key)
+        width = key.type.width if isinstance(key.type, ir.Bits) else 1
+        if isinstance(expr, ast.DontCare):
+            if key.kind == "exact":
+                self.fail(expr.loc, f"key '{key.name}' is exact: it needs a value")
+            return ir.AnyKey(), 0 if key.kind == "lpm" else None
+        if isinstance(expr, ast.Mask):
+            value, mask = self.constant_value(expr.value, type_), self.constant_value(expr.mask, type_)
+            if key.kind not in ("ternary", "lpm"):
+                self.fail(expr.loc, f"key '{key.name}' is {key.kind}: a mask is not possible")
+            ones = (1 << width) - 1
+            if key.kind == "lpm":
+                inverse = ~mask.number & ones
+                if inverse & (inverse + 1):
+                    self.fail(expr.loc, "the mask of an lpm key must be a prefix")
+                return ir.MaskKey(value=value, mask=mask), width - inverse.bit_length()
+            return ir.MaskKey(value=value, mask=mask), None
+        if isinstance(expr, ast.Range):
+            if key.kind != "range":
+                self.fail(expr.loc, f"key '{key.name}' is {key.kind}: a range is not possible")
+            return ir.RangeKey(lo=self.constant_value(expr.lo, type_), hi=self.constant_value(expr.hi, type_)), None
+        return ir.ValueKey(value=self.constant_value(expr, type_)), width if key.kind == "lpm" else None
+
+    def _key_type(self, key: ir.KeyField) -> t.Type:
+        if key.type_name in self.enum_types:
+            return self.enum_types[key.type_name]
+        if isinstance(key.type, ir.Bits):
+            return t.BitsT(key.type.width, key.type.signed)
+        if isinstance(key.type, ir.Enum):
+            return self.enum_types[key.type.name]
+        return t.ERROR if isinstance(key.type, ir.Error) else t.BOOL
