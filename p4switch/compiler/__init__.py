@@ -1,0 +1,1 @@
+"""The P4_16 compiler: source text to typed IR and P4Info."""

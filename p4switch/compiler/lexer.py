@@ -8,9 +8,15 @@ from dataclasses import dataclass
 
 from p4switch.compiler.diagnostics import CompileError, Diagnostic, Loc
 
-KEYWORDS = frozenset(
-    ["abstract", "action", "actions", "apply", "bool", "bit", "break", "const", "continue", "control", "default", "else", "entries", "enum", "error", "exit", "extern", "false", "for", "header", "header_union", "if", "in", "inout", "int", "key", "list", "match_kind", "out", "package", "parser", "return", "select", "state", "string", "struct", "switch", "table", "this", "transition", "true", "tuple", "type", "typedef", "value_set", "varbit", "void"]
-)
+# fmt: off
+KEYWORDS = frozenset((
+    "abstract", "action", "actions", "apply", "bool", "bit", "break", "const", "continue", "control",
+    "default", "else", "entries", "enum", "error", "exit", "extern", "false", "for", "header",
+    "header_union", "if", "in", "inout", "int", "key", "list", "match_kind", "out", "package", "parser",
+    "return", "select", "state", "string", "struct", "switch", "table", "this", "transition", "true",
+    "tuple", "type", "typedef", "value_set", "varbit", "void",
+))
+# fmt: on
 # Keywords that the grammar also takes as names (nonTypeName of the grammar).
 SOFT_KEYWORDS = frozenset(["apply", "key", "actions", "state", "entries", "type", "list", "priority"])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from p4switch.compiler import annotations, ast, ir
+from p4switch.compiler import ast, ir
+from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Diagnostics, Loc
 from p4switch.compiler.lower_base import Typed
@@ -91,7 +92,7 @@ class Lowering(ParserLowering):
         assert isinstance(headers, t.StructT) and isinstance(metadata, t.StructT)
         return ir.Program(
             name=name,
-            annotations=annotations.to_ir(self.main.annotations),
+            annotations=note_text.to_ir(self.main.annotations),
             headers=self.composites("header"),
             structs=[*self.composites("struct"), *self.tuples.composites()],
             unions=self.composites("header_union"),
@@ -155,7 +156,7 @@ class Lowering(ParserLowering):
             case ast.ConstDecl():
                 self.declare_constant(item)
             case ast.ActionDecl():
-                path = annotations.name_of(item.annotations) or item.name
+                path = note_text.name_of(item.annotations) or item.name
                 self.root.names[item.name] = ActionSymbol(item, self.root, path.removeprefix("."))
             case ast.ControlDecl() | ast.ParserDecl() | ast.PackageDecl():
                 self.root.names[item.name] = GenericSymbol(item, self.root)
@@ -178,9 +179,9 @@ class Lowering(ParserLowering):
             return
         struct = self.specialise(symbol, (), item.loc)
         self.root.names[item.name] = TypeSymbol(struct)
-        note = annotations.find(item.annotations, "controller_header")
+        note = note_text.find(item.annotations, "controller_header")
         if note is not None:
-            name = annotations.string_body(note)
+            name = note_text.string_body(note)
             if not name:
                 self.fail(item.loc, '@controller_header needs a name: @controller_header("packet_in")')
             self.controller_headers.append(ir.ControllerHeader(header=struct.name, name=name))
@@ -236,7 +237,7 @@ class Lowering(ParserLowering):
     def block_path(self, ref: ast.NamedType) -> str:
         """The control-plane name of a block: that of its type."""
         symbol = self.root.lookup(ref.name)
-        own = annotations.name_of(symbol.declaration.annotations) if isinstance(symbol, GenericSymbol) else None
+        own = note_text.name_of(symbol.declaration.annotations) if isinstance(symbol, GenericSymbol) else None
         return (own or ref.name).removeprefix(".")
 
     def check_block_types(self, symbol: InstanceSymbol, block: str, headers: t.Type, metadata: t.Type) -> None:
@@ -258,7 +259,7 @@ class Lowering(ParserLowering):
         name = type_.name if isinstance(type_, t.StructT) else f"digest_{len(self.digests)}"
         notes: list[ir.Annotation] = []
         if isinstance(type_, t.StructT) and type_.declaration is not None:
-            notes = annotations.to_ir(type_.declaration.annotations)
+            notes = note_text.to_ir(type_.declaration.annotations)
         if any(d.type == ir_type for d in self.digests.values()):
             return
         self.digests[name] = ir.Digest(name=name, type=ir_type, annotations=notes)
@@ -295,7 +296,7 @@ class Lowering(ParserLowering):
                 return
             notes = {f.name: f for f in struct.declaration.fields}
             for name, type_ in struct.fields:
-                note = annotations.find(notes[name].annotations, "field_list")
+                note = note_text.find(notes[name].annotations, "field_list")
                 if note is not None:
                     for index in self.field_list_indices(note):
                         self.field_lists.setdefault(index, []).append(["meta", *path, name])
@@ -339,7 +340,7 @@ class Lowering(ParserLowering):
                         name=name,
                         type=self.ir_type(type_),
                         type_name=t.type_name(type_),
-                        annotations=annotations.to_ir(notes[name]),
+                        annotations=note_text.to_ir(notes[name]),
                     )
                 )
             else:
@@ -349,7 +350,7 @@ class Lowering(ParserLowering):
                         name=struct.name,
                         fields=fields,
                         source_name=source,
-                        annotations=annotations.to_ir(struct.declaration.annotations),
+                        annotations=note_text.to_ir(struct.declaration.annotations),
                     )
                 )
         return result
@@ -363,13 +364,13 @@ class Lowering(ParserLowering):
             members=list(enum.members),
             underlying=underlying,
             values=[str(v) for v in enum.values],
-            annotations=annotations.to_ir(self.enums[enum.name].annotations),
+            annotations=note_text.to_ir(self.enums[enum.name].annotations),
         )
 
     def new_type_to_ir(self, declaration: ast.TypedefDecl, new: t.NewT) -> ir.NewType:
         """A ``type`` with its @p4runtime_translation."""
         translation = None
-        note = annotations.find(declaration.annotations, "p4runtime_translation")
+        note = note_text.find(declaration.annotations, "p4runtime_translation")
         if note is not None and note.body is not None:
             match = re.match(r'\s*"([^"]*)"\s*,\s*(?:bit\s*<\s*(\d+)\s*>|(\d+)|(string))', note.body)
             if match is None:
@@ -379,7 +380,7 @@ class Lowering(ParserLowering):
             name=new.name,
             base=self.ir_type(new.base),
             translation=translation,
-            annotations=annotations.to_ir(declaration.annotations),
+            annotations=note_text.to_ir(declaration.annotations),
         )
 
 

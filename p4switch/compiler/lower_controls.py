@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from p4switch.compiler import annotations, ast, ir
+from p4switch.compiler import ast, ir
+from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.lower_base import Typed, Unit
@@ -152,7 +153,7 @@ class ControlLowering(TableLowering):
         type_args = tuple(self.resolve(a) for a in ref.args)
         if len(type_args) > len(declaration.type_params):
             self.fail(ref.loc, f"{kind} takes {len(declaration.type_params)} type arguments, {len(type_args)} given")
-        extern = ir.Extern(name=path, kind=kind, annotations=annotations.to_ir(notes))  # type: ignore[arg-type]
+        extern = ir.Extern(name=path, kind=kind, annotations=note_text.to_ir(notes))  # type: ignore[arg-type]
         size = values.get("size")
         if size is not None:
             extern.size = int(size.const or 0)
@@ -188,7 +189,7 @@ class ControlLowering(TableLowering):
 
     def control_path(self, prefix: str, name: str, notes: Sequence[ast.Annotation]) -> str:
         """The control-plane name: ``@name`` replaces the last part, or with a leading dot all of it."""
-        own = annotations.name_of(notes) or name
+        own = note_text.name_of(notes) or name
         if own.startswith("."):
             return own[1:]
         return f"{prefix}.{own}" if prefix else own
@@ -298,15 +299,15 @@ class ControlLowering(TableLowering):
                 continue
             with self.in_scope(symbol.scope):
                 type_ = self.resolve(parameter.type)
-            value = values[parameter.name]
-            if value.type == t.DONT_CARE:
+            given = values[parameter.name]
+            if given.type == t.DONT_CARE:
                 result.append((parameter, type_, None))
             elif parameter.direction in ("out", "inout"):
-                if value.type != type_:
-                    self.fail(expr.loc, f"parameter '{parameter.name}' is {type_}, found {value.type}")
-                result.append((parameter, type_, value))
+                if given.type != type_:
+                    self.fail(expr.loc, f"parameter '{parameter.name}' is {type_}, found {given.type}")
+                result.append((parameter, type_, given))
             else:
-                result.append((parameter, type_, self.coerce(value, type_, expr.loc)))
+                result.append((parameter, type_, self.coerce(given, type_, expr.loc)))
         return result
 
     def bind_block(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p4switch.compiler import annotations, ast, ir
+from p4switch.compiler import ast, ir
+from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.lower_base import Typed, Unit
@@ -212,20 +213,20 @@ class ParserLowering(ControlLowering):
             assert base.declaration is not None
             notes = {f.name: f.annotations for f in base.declaration.fields}
             for name, type_ in base.fields:
-                kind = annotations.find(notes[name], "match")
+                kind = note_text.find(notes[name], "match")
                 fields.append(
                     ir.KeyField(
-                        name=annotations.name_of(notes[name]) or name,
+                        name=note_text.name_of(notes[name]) or name,
                         type=self.ir_type(type_),
                         kind=(kind.body or "exact").strip() if kind else "exact",  # type: ignore[arg-type]
                         type_name=t.type_name(type_),
-                        annotations=annotations.to_ir(notes[name]),
+                        annotations=note_text.to_ir(notes[name]),
                     )
                 )
         elif isinstance(base, t.TupleT):
             fields = [ir.KeyField(name=f"f{i}", type=self.ir_type(x), kind="exact") for i, x in enumerate(base.items)]
         else:
-            note = annotations.find(symbol.declaration.annotations, "match")
+            note = note_text.find(symbol.declaration.annotations, "match")
             kind_name = (note.body or "exact").strip() if note else "exact"
             fields = [
                 ir.KeyField(
@@ -241,7 +242,7 @@ class ParserLowering(ControlLowering):
             name=symbol.name,
             fields=fields,
             size=self.constant_int(symbol.declaration.size, "the size of a value set"),
-            annotations=annotations.to_ir(symbol.declaration.annotations),
+            annotations=note_text.to_ir(symbol.declaration.annotations),
         )
         return symbol.name
 

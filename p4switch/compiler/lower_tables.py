@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p4switch.compiler import annotations, ast, ir
+from p4switch.compiler import ast, ir
+from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.lower_base import Unit
@@ -59,7 +60,7 @@ class TableLowering(StatementLowering):
             control=block,
             params=[],
             body=[],
-            annotations=annotations.to_ir(declaration.annotations),
+            annotations=note_text.to_ir(declaration.annotations),
             loc=self.location(declaration.loc),
         )
         self.actions[key] = action
@@ -85,7 +86,7 @@ class TableLowering(StatementLowering):
                         type=self.ir_type(type_, p.loc),
                         direction=direction,
                         type_name=t.type_name(type_),
-                        annotations=annotations.to_ir(p.annotations),
+                        annotations=note_text.to_ir(p.annotations),
                     )
                 )
                 if unique != p.name:
@@ -168,7 +169,7 @@ class TableLowering(StatementLowering):
             keys=[],
             actions=[],
             default_action=ir.ActionCallConst(action=NO_ACTION),
-            annotations=annotations.to_ir(declaration.annotations),
+            annotations=note_text.to_ir(declaration.annotations),
             loc=self.location(declaration.loc),
         )
         self.tables[table.name] = result
@@ -194,12 +195,12 @@ class TableLowering(StatementLowering):
         if not isinstance(base, t.BitsT | t.EnumT) and base not in (t.BOOL, t.ERROR):
             self.fail(key.loc, f"a key of type {value.type} is not possible; bits, bools, enums and errors are")
         return ir.KeyField(
-            name=annotations.name_of(key.annotations) or text_of(key.expr),
+            name=note_text.name_of(key.annotations) or text_of(key.expr),
             type=self.ir_type(value.type),
             kind=key.match_kind,  # type: ignore[arg-type]
             expr=self.rvalue(value),
             type_name=t.type_name(value.type),
-            annotations=annotations.to_ir(key.annotations),
+            annotations=note_text.to_ir(key.annotations),
         )
 
     def lower_action_refs(
@@ -224,9 +225,9 @@ class TableLowering(StatementLowering):
                 ir.ActionRef(
                     name=action.name,
                     args=self.bound_arguments(symbol, element, directed),
-                    default_only=annotations.find(notes, "defaultonly") is not None,
-                    table_only=annotations.find(notes, "tableonly") is not None,
-                    annotations=annotations.to_ir(notes),
+                    default_only=note_text.find(notes, "defaultonly") is not None,
+                    table_only=note_text.find(notes, "tableonly") is not None,
+                    annotations=note_text.to_ir(notes),
                 )
             )
         if NO_ACTION not in refs and "default_action" not in properties:
@@ -366,7 +367,7 @@ class TableLowering(StatementLowering):
         if isinstance(value, ast.Name):
             symbol = self.symbol(value.name, value.loc, value.absolute)
         elif isinstance(value, ast.Call) and isinstance(value.function, ast.TypeExpr):
-            own = annotations.name_of(p.annotations)
+            own = note_text.name_of(p.annotations)
             owner = result.name.rpartition(".")[0]
             path = (own[1:] if own.startswith(".") else f"{owner}.{own}" if owner else own) if own else result.name
             symbol = self.instance(value.function.type, value.args, path, value.loc, p.annotations)
@@ -410,7 +411,7 @@ class TableLowering(StatementLowering):
                 keys=[],
                 action=self.action_call(element.action, refs, "the entry's action"),
                 is_const=p.is_const or element.is_const,
-                annotations=annotations.to_ir(element.annotations),
+                annotations=note_text.to_ir(element.annotations),
                 loc=self.location(element.loc),
             )
             for expr, key in zip(element.keys, keys, strict=True):
@@ -418,7 +419,7 @@ class TableLowering(StatementLowering):
                 entry.keys.append(keyset)
                 entry.prefix_lens.append(prefix)
             given = None if element.priority is None else self.constant_int(element.priority, "a priority")
-            note = annotations.find(element.annotations, "priority")
+            note = note_text.find(element.annotations, "priority")
             if given is None and note is not None and note.body is not None and note.body.isdigit():
                 given = int(note.body)
             rows.append((entry, given))

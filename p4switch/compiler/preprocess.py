@@ -1,4 +1,4 @@
-"""Runs the C preprocessor (gcc, as p4c does) over a P4 source; line markers in its output keep diagnostics in the user's files."""
+"""Runs the C preprocessor (gcc, as p4c does) over a P4 source; its line markers keep diagnostics in the user's files."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from p4switch.compiler import ast
 
 
 def text_of(expr: ast.Expr) -> str:
-    """The canonical text of an expression, such as ``hdr.ipv4.dstAddr`` or ``hdr.h.isValid()``."""
+    """The canonical text of an expression, such as ``hdr.ipv4.dstAddr`` or ``hdr.h.$valid$``."""
     match expr:
         case ast.Name(name=name, absolute=absolute):
             return ("." if absolute else "") + name
@@ -18,6 +18,8 @@ def text_of(expr: ast.Expr) -> str:
             return f"{text_of(base)}[{text_of(index)}]"
         case ast.SliceExpr(base=base, hi=hi, lo=lo):
             return f"{text_of(base)}[{text_of(hi)}:{text_of(lo)}]"
+        case ast.Call(function=ast.Dot(base=base, member="isValid"), args=[]):
+            return f"{text_of(base)}.$valid$"
         case ast.Call(function=function, args=args):
             return f"{text_of(function)}({', '.join('_' if a.value is None else text_of(a.value) for a in args)})"
         case ast.Number(value=value, width=None):

@@ -1,0 +1,33 @@
+"""``python -m p4switch``: compile, run, test and measure P4_16 programs for v1model."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+_COMMANDS = {
+    "compile": "compile a program: IR, P4Info",
+    "run": "run a switch: packets on interfaces, P4Runtime on gRPC",
+    "stf": "run a program against an .stf test",
+    "bench": "measure a program's pipeline without packet I/O",
+}
+
+
+def main() -> int:
+    """Entry point; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m p4switch", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    wanted = sys.argv[1] if len(sys.argv) > 1 else None
+    for name, text in _COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == wanted:  # a subcommand's imports cost only those who call it
+            module = importlib.import_module(f"p4switch.cli.{name}")
+            module.add_arguments(sub)
+    arguments = parser.parse_args()
+    result: int = importlib.import_module(f"p4switch.cli.{arguments.command}").run(arguments)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""``python -m p4switch compile``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from p4switch.compiler import ir
+from p4switch.compiler.diagnostics import CompileError, render
+from p4switch.compiler.driver import CompileResult, compile_source
+
+REFUSED = 2
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """The source file and preprocessor options, shared by all that compile."""
+    parser.add_argument("program", type=Path, metavar="PROG.p4", help="the P4_16 program (v1model)")
+    parser.add_argument("-I", dest="include", type=Path, action="append", default=[], metavar="DIR", help="include path")
+    parser.add_argument("-D", dest="define", action="append", default=[], metavar="NAME[=VALUE]", help="preprocessor define")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    add_source_arguments(parser)
+    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="write the IR (a P4Runtime device config)")
+    parser.add_argument("--p4info", type=Path, metavar="FILE", help="write the P4Info as protobuf text")
+
+
+def compile_or_explain(arguments: argparse.Namespace) -> CompileResult | None:
+    """Compile, with diagnostics on standard error; None when the program is refused."""
+    try:
+        result = compile_source(arguments.program, arguments.include, arguments.define)
+    except CompileError as error:
+        print("\n".join(render(d) for d in error.diagnostics), file=sys.stderr)
+        return None
+    for message in result.diagnostics.messages:
+        print(render(message), file=sys.stderr)
+    return result
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exit status 0, or 2 when the program is refused."""
+    result = compile_or_explain(arguments)
+    if result is None:
+        return REFUSED
+    if arguments.output:
+        arguments.output.write_bytes(ir.dumps(result.program))
+    if arguments.p4info:
+        from p4switch.compiler import p4info  # protobuf is slow to import
+
+        arguments.p4info.write_text(p4info.to_text(p4info.build(result.program)))
+    return 0
