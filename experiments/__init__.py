@@ -1,0 +1,1 @@
+"""Experiments on a rack: the main job (``experiments.run``) and what it shares with others."""

@@ -1,0 +1,182 @@
+"""A process on a compute element, driven by an experiment: reads JSON commands, one a line, and answers each with one line.
+
+Run inside the element's network namespace by :class:`experiments.workers.Worker`. Everything it does to remote memory goes
+through the public process API, as any application's would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hosts.process import Process, RemoteMemoryError
+from protocol import wire
+
+CHUNK = 256 * 1024  # bytes of file moved by one call of the process API
+
+
+class Worker:
+    """The commands; each method named ``do_X`` serves ``{"do": "X", ...}``."""
+
+    def __init__(self, process: Process):
+        self.process = process
+        self.notices: list[dict[str, Any]] = []
+        self._background: threading.Thread | None = None
+        self._outcome: dict[str, Any] = {}
+        self._stop = threading.Event()
+        process.on_failure(lambda notice: self.notices.append({"at": time.time(), "notice": str(notice)}))
+
+    def do_alloc(self, size: int) -> dict[str, Any]:
+        """Allocate ``size`` bytes."""
+        region = self.process.alloc(size)
+        return {"va": region.va, "size": region.size}
+
+    def do_load(self, va: int, path: str, limit: int | None = None) -> dict[str, Any]:
+        """Copy a file into remote memory; its SHA-256 is of the bytes read from the file."""
+        digest, offset, started = hashlib.sha256(), 0, time.perf_counter()
+        with Path(path).open("rb") as file:
+            while chunk := file.read(CHUNK if limit is None else min(CHUNK, limit - offset)):
+                self.process.write(va + offset, chunk)
+                digest.update(chunk)
+                offset += len(chunk)
+        return {"bytes": offset, "sha256": digest.hexdigest(), "seconds": time.perf_counter() - started}
+
+    def do_hash(self, va: int, size: int) -> dict[str, Any]:
+        """Read remote memory back and hash it."""
+        digest, started = hashlib.sha256(), time.perf_counter()
+        for offset in range(0, size, CHUNK):
+            digest.update(self.process.read(va + offset, min(CHUNK, size - offset)))
+        return {"bytes": size, "sha256": digest.hexdigest(), "seconds": time.perf_counter() - started}
+
+    def do_mixed(self, va: int, size: int, operations: int, seed: int) -> dict[str, Any]:
+        """Random reads, writes, CAS and FETCH_ADD, each checked against a local copy of what the memory must hold."""
+        rng, model = random.Random(seed), bytearray(size)
+        self.process.write(va, bytes(size))
+        for i in range(operations):
+            kind = rng.choice(("write", "read", "cas", "add"))
+            if kind in ("cas", "add"):
+                offset = rng.randrange(size // 8) * 8
+                old = int.from_bytes(model[offset : offset + 8], "big")
+                if kind == "add":
+                    addend = rng.getrandbits(64)
+                    seen, new = self.process.fetch_add(va + offset, addend), (old + addend) % (1 << 64)
+                else:
+                    new = rng.getrandbits(64)
+                    expected = old if rng.random() < 0.5 else old ^ 1
+                    seen = self.process.cas(va + offset, expected, new)
+                    new = new if expected == old else old
+                if seen != old:
+                    return {"ok": False, "at": i, "error": f"{kind} at +{offset} saw {seen:#x}, expected {old:#x}"}
+                model[offset : offset + 8] = new.to_bytes(8, "big")
+                continue
+            length = rng.choice((1, 64, 1000, 4096, 9000))
+            offset = rng.randrange(size - length)
+            if kind == "write":
+                data = rng.randbytes(length)
+                self.process.write(va + offset, data)
+                model[offset : offset + length] = data
+            elif self.process.read(va + offset, length) != model[offset : offset + length]:
+                return {"ok": False, "at": i, "error": f"read of {length} bytes at +{offset} differs from the model"}
+        return {"ok": True, "operations": operations, "sha256": hashlib.sha256(model).hexdigest()}
+
+    def do_latency(self, va: int, rounds: int) -> dict[str, Any]:
+        """Round-trip times in microseconds of single-request reads and writes of 64 B and 4 KiB, one at a time."""
+        samples: dict[str, list[float]] = {}
+        data = {64: bytes(64), wire.PAGE_SIZE: bytes(wire.PAGE_SIZE)}
+        for size in data:
+            reads = samples[f"read {size}"] = []
+            writes = samples[f"write {size}"] = []
+            for _ in range(rounds):
+                start = time.perf_counter()
+                self.process.write(va, data[size])
+                middle = time.perf_counter()
+                self.process.read(va, size)
+                writes.append((middle - start) * 1e6)
+                reads.append((time.perf_counter() - middle) * 1e6)
+        return {"samples": samples}
+
+    def do_access(self, va: int, write: bool = False, size: int = 64) -> dict[str, Any]:
+        """One access: OK, or the typed error that it met."""
+        return self._timed(lambda: self.process.write(va, bytes(size)) if write else self.process.read(va, size))
+
+    def do_write_until_refused(self, va: int, limit: float) -> dict[str, Any]:
+        """Start writing a page without pause, in the background, until it is refused or ``limit`` seconds have passed."""
+        self._stop.clear()
+        self._outcome = {}
+
+        def write() -> None:
+            done, last, ends = 0, time.time(), time.monotonic() + limit
+            try:
+                while not self._stop.is_set() and time.monotonic() < ends:
+                    self.process.write(va, done.to_bytes(64, "big"))
+                    done, last = done + 1, time.time()
+                self._outcome = {"refused": False, "writes": done, "last_ok": last}
+            except RemoteMemoryError as error:
+                self._outcome = {"refused": True, "writes": done, "last_ok": last, "at": time.time(), **describe(error)}
+
+        self._background = threading.Thread(target=write, daemon=True)
+        self._background.start()
+        return {}
+
+    def do_join(self) -> dict[str, Any]:
+        """Wait for the background writer to end by itself."""
+        assert self._background is not None
+        self._background.join()
+        return self._outcome
+
+    def do_notices(self) -> dict[str, Any]:
+        """The failure notices that arrived so far."""
+        return {"notices": self.notices}
+
+    def do_free(self, va: int, size: int) -> dict[str, Any]:
+        """Free memory."""
+        return self._timed(lambda: self.process.free(va, size))
+
+    def do_statistics(self) -> dict[str, Any]:
+        """Operations and bytes so far, as the process API counts them."""
+        return self.process.statistics()
+
+    @staticmethod
+    def _timed(access: Callable[[], object]) -> dict[str, Any]:
+        start = time.perf_counter()
+        try:
+            access()
+        except RemoteMemoryError as error:
+            return {"refused": True, "ms": (time.perf_counter() - start) * 1e3, **describe(error)}
+        return {"refused": False, "ms": (time.perf_counter() - start) * 1e3}
+
+
+def describe(error: RemoteMemoryError) -> dict[str, Any]:
+    """An error as data."""
+    return {"error": type(error).__name__, "by": error.by, "text": str(error)}
+
+
+def main() -> int:
+    """Serve commands from standard input until it ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run-dir", required=True, help="the run directory of this compute element's local OS")
+    parser.add_argument("--name", required=True, help="name of the process")
+    arguments = parser.parse_args()
+    with Process.create(run_dir=arguments.run_dir, name=arguments.name) as process:
+        worker = Worker(process)
+        print(json.dumps({"pid": process.pid}), flush=True)
+        for line in sys.stdin:
+            command = json.loads(line)
+            try:
+                answer = getattr(worker, "do_" + command.pop("do"))(**command)
+            except RemoteMemoryError as error:
+                answer = {"failed": describe(error)}
+            print(json.dumps(answer), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A compute element: its local OS as a program."""

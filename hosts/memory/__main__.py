@@ -1,0 +1,79 @@
+"""``python -m hosts.memory``: the agent of a memory element."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import mmap
+import os
+import sys
+from pathlib import Path
+
+from hosts import agent
+from hosts.link import Link, LinkError
+from hosts.memory.element import MemoryElement
+from hosts.memory.page_table import PageTable
+from protocol import wire
+from protocol.rack import RackError
+
+log = logging.getLogger("hosts.memory")
+_IDLE = 0.5  # seconds between looks at the stop signal
+
+
+def open_memory(pages: int, nvm_file: Path | None) -> mmap.mmap:
+    """The pages: anonymous for DRAM, a file (which keeps its contents) for NVM. Raises OSError."""
+    size = pages * wire.PAGE_SIZE
+    if nvm_file is None:
+        return mmap.mmap(-1, size)
+    descriptor = os.open(nvm_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, size)
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def serve(link: Link, element: MemoryElement, stop: agent.StopSignal) -> None:
+    """Answer frames until told to stop."""
+    receive, send, handle = link.receive, link.send, element.handle
+    while not stop.event.is_set():
+        frame = receive(_IDLE)
+        if frame is not None:
+            reply = handle(frame)
+            if reply is not None:
+                send(reply)
+
+
+def main() -> int:
+    """Entry point; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m hosts.memory", description=__doc__)
+    agent.add_arguments(parser)
+    parser.add_argument("--nvm-file", type=Path, help="keep the contents in this file (NVM elements)")
+    arguments = parser.parse_args()
+    agent.set_up_logging(arguments)
+    try:
+        description = agent.element_of(arguments, "memory")
+        memory = open_memory(description.pages, arguments.nvm_file)
+        link = Link(arguments.interface)
+    except (RackError, LinkError, OSError) as error:
+        print(f"hosts.memory: {error}", file=sys.stderr)
+        return 1
+    stop = agent.StopSignal()
+    element = MemoryElement(description.id, memoryview(memory), PageTable(description.pages))
+    registration = agent.Registration(link, description, arguments.ready_file)
+    element.on_reply = registration.on_reply
+    registration.start()
+    try:
+        serve(link, element, stop)
+    finally:
+        registration.stop()
+        link.close()
+        if arguments.nvm_file:
+            memory.flush()
+        for what, count in sorted(element.counts.items()):
+            log.info("%s: %d", what, count)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""What a memory element does with a frame: bytes in, bytes out, no I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from hosts.memory.dedup import Outcomes
+from hosts.memory.page_table import PageTable
+from protocol import wire
+from protocol.wire import Flag, Op, Perm, Status
+
+_HEADER = wire.HEADER
+_ETHERTYPE = wire.ETHERTYPE.to_bytes(2, "big")
+_READ, _WRITE, _CAS, _ADD = int(Op.READ), int(Op.WRITE), int(Op.CAS), int(Op.FETCH_ADD)
+_PT_SET, _PT_CLEAR = int(Op.PT_SET), int(Op.PT_CLEAR)
+_NEEDS = {_READ: int(Perm.READ), _WRITE: int(Perm.WRITE), _CAS: int(Perm.RW), _ADD: int(Perm.RW)}
+_WORD_MASK = (1 << 64) - 1
+_BODY = wire.FRAME_OVERHEAD
+
+
+class MemoryElement:
+    """Pages, page table and request execution. ``memory`` is a writable buffer of ``table.pages`` pages."""
+
+    def __init__(self, element: int, memory: memoryview, table: PageTable):
+        self.element = element
+        self.memory = memory
+        self.table = table
+        self.outcomes: dict[int, Outcomes] = {}
+        self.counts: Counter[str] = Counter()
+        self.on_reply: Callable[[wire.Header, bytes], None] | None = None  # replies to this element's own requests
+
+    def handle(self, frame: bytes) -> bytes | None:
+        """The reply to a frame; None for one that gets none (counted)."""
+        if len(frame) < _BODY or frame[12:14] != _ETHERTYPE:
+            self.counts["dropped: not an rmem frame"] += 1
+            return None
+        version, op, _, _, src, dst, pid, length, generation, va, pa, request_id = _HEADER.unpack_from(frame, 14)
+        if version != wire.VERSION or (dst != self.element and op < wire.REPLY and op not in (_PT_SET, _PT_CLEAR)):
+            self.counts["dropped: not for this element"] += 1
+            return None
+        if op & wire.REPLY:
+            if self.on_reply is not None:
+                self.on_reply(wire.Header.unpack(frame, 14), frame[_BODY:])
+            return None
+        status, payload = Status.BAD_REQUEST, b""
+        if op in _NEEDS:
+            status, payload = self._access(op, pid, va, pa, length, generation, request_id, frame)
+        elif op in (_PT_SET, _PT_CLEAR):
+            status = self._page_table(op, va, pa, generation, frame)
+        self.counts[f"{_name(op)} {status.name}"] += 1
+        flags = 0 if status is Status.OK else int(Flag.BY_ELEMENT)
+        header = _HEADER.pack(
+            version, op | wire.REPLY, flags, status, self.element, src, pid, length, generation, va, pa, request_id
+        )
+        # Back where it came from: the addresses change sides.
+        return frame[6:12] + frame[0:6] + _ETHERTYPE + header + payload
+
+    def _access(
+        self, op: int, pid: int, va: int, pa: int, length: int, generation: int, request_id: int, frame: bytes
+    ) -> tuple[Status, bytes]:
+        """READ, WRITE, CAS, FETCH_ADD: status and reply payload."""
+        if not 0 < length <= wire.PAGE_SIZE or (pa & 0xFFF) + length > wire.PAGE_SIZE:
+            return Status.BAD_REQUEST, b""
+        if op in (_CAS, _ADD) and (length != 8 or pa & 7):
+            return Status.BAD_REQUEST, b""
+        if op == _READ:
+            status = self.table.check(pid, va, pa, _NEEDS[op], generation)
+            return status, bytes(self.memory[pa : pa + length]) if status is Status.OK else b""
+        outcomes = self.outcomes.get(pid)
+        if outcomes is None:
+            outcomes = self.outcomes[pid] = Outcomes()
+        known = outcomes.recall(request_id)
+        if known is not None:  # it took effect already, before whatever may have happened to the page since
+            self.counts["repetitions answered from memory"] += 1
+            return Status.OK, known
+        if outcomes.is_forgotten(request_id):
+            return Status.BAD_REQUEST, b""
+        status = self.table.check(pid, va, pa, _NEEDS[op], generation)
+        if status is not Status.OK:
+            return status, b""
+        if op == _WRITE:
+            data = frame[_BODY : _BODY + length]
+            if len(data) != length:
+                return Status.BAD_REQUEST, b""
+            self.memory[pa : pa + length] = data
+            reply = b""
+        else:
+            arguments = frame[_BODY:]
+            if len(arguments) < (16 if op == _CAS else 8):
+                return Status.BAD_REQUEST, b""
+            reply = bytes(self.memory[pa : pa + 8])
+            if op == _ADD:
+                value = int.from_bytes(reply, "big") + int.from_bytes(arguments[:8], "big")
+                self.memory[pa : pa + 8] = (value & _WORD_MASK).to_bytes(8, "big")
+            elif reply == arguments[:8]:
+                self.memory[pa : pa + 8] = arguments[8:16]
+        outcomes.remember(request_id, reply)
+        return Status.OK, reply
+
+    def _page_table(self, op: int, va: int, pa: int, generation: int, frame: bytes) -> Status:
+        """PT_SET and PT_CLEAR from the controller. Old news is acknowledged and ignored."""
+        if frame[6:12] != wire.element_mac(wire.CONTROLLER_ELEMENT):
+            return Status.PERMISSION
+        if len(frame) < _BODY + wire.PT_ARGS.size:
+            return Status.BAD_REQUEST
+        pages, pid, permissions, zero, _, _ = wire.PT_ARGS.unpack_from(frame, _BODY)
+        if not self.table.in_range(pa, pages) or va & 0xFFF or permissions & ~int(Perm.RW):
+            return Status.BAD_REQUEST
+        if op == _PT_SET and pid == wire.LOCAL_OS_PID:
+            return Status.BAD_REQUEST
+        age = self.table.age(pa, pages, generation)
+        if age <= 0:
+            return Status.OK if age == 0 else Status.STALE_GENERATION
+        if zero:
+            self.memory[pa : pa + pages * wire.PAGE_SIZE] = bytes(pages * wire.PAGE_SIZE)
+        if op == _PT_SET:
+            self.table.set(pa, pages, va, pid, permissions, generation)
+        else:
+            self.table.clear(pa, pages, generation)
+        return Status.OK
+
+
+def _name(op: int) -> str:
+    try:
+        return Op(op).name
+    except ValueError:
+        return "unknown operation"

@@ -1,0 +1,82 @@
+"""The page table of a memory element: for each physical page who may do what to it, and in which generation.
+
+This is the second enforcement (paper, section 2): it refuses alone, whatever the switch let through.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+from protocol.wire import PAGE_SHIFT, Perm, Status
+
+FREE = 0  # owner of a page that belongs to nobody: pid 0 owns no memory
+
+
+@dataclass(frozen=True)
+class Page:
+    """One entry, for people and tests."""
+
+    pid: int
+    va: int
+    permissions: Perm
+    generation: int
+
+
+class PageTable:
+    """``pages`` entries, indexed by physical page number; ranges are set at the speed of slices."""
+
+    def __init__(self, pages: int):
+        self.pages = pages
+        self.pid = array("H", bytes(2 * pages))
+        self.va_page = array("Q", bytes(8 * pages))
+        self.permissions = bytearray(pages)
+        self.generation = array("I", bytes(4 * pages))
+        self.bad = bytearray(pages)  # poisoned pages
+
+    def check(self, pid: int, va: int, pa: int, need: int, generation: int) -> Status:
+        """Whether this access may happen: OK or the reason why not."""
+        page = pa >> PAGE_SHIFT
+        if page >= self.pages or (va ^ pa) & 0xFFF:
+            return Status.UNMAPPED
+        owner = self.pid[page]
+        if owner == FREE:
+            # A page that was taken away keeps its generation: an access from before must learn that it came late.
+            return Status.STALE_GENERATION if generation < self.generation[page] else Status.UNMAPPED
+        if self.generation[page] != generation:
+            return Status.STALE_GENERATION
+        if owner != pid or self.va_page[page] != va >> PAGE_SHIFT or self.permissions[page] & need != need:
+            return Status.PERMISSION
+        return Status.PAGE_FAILED if self.bad[page] else Status.OK
+
+    def in_range(self, pa: int, pages: int) -> bool:
+        """Whether the element has all these pages."""
+        return pages > 0 and pa & 0xFFF == 0 and (pa >> PAGE_SHIFT) + pages <= self.pages
+
+    def age(self, pa: int, pages: int, generation: int) -> int:
+        """1 when a change with this generation is news for every page of the range, 0 when it is for none (a repetition),
+        -1 when it is for some only: no controller asks for that, since generations only grow."""
+        held = self.generation[pa >> PAGE_SHIFT : (pa >> PAGE_SHIFT) + pages]
+        if max(held) < generation:
+            return 1
+        return 0 if min(held) >= generation else -1
+
+    def set(self, pa: int, pages: int, va: int, pid: int, permissions: int, generation: int) -> None:
+        """Give the pages to a process, at consecutive virtual addresses."""
+        first = pa >> PAGE_SHIFT
+        end = first + pages
+        va_page = va >> PAGE_SHIFT
+        self.pid[first:end] = array("H", [pid]) * pages
+        self.va_page[first:end] = array("Q", range(va_page, va_page + pages))
+        self.permissions[first:end] = bytes([permissions]) * pages
+        self.generation[first:end] = array("I", [generation]) * pages
+
+    def clear(self, pa: int, pages: int, generation: int) -> None:
+        """Take the pages from their owner."""
+        self.set(pa, pages, 0, FREE, 0, generation)
+
+    def entry(self, pa: int) -> Page:
+        """The entry of one page."""
+        page = pa >> PAGE_SHIFT
+        va = self.va_page[page] << PAGE_SHIFT
+        return Page(self.pid[page], va, Perm(self.permissions[page]), self.generation[page])
