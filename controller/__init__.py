@@ -1,0 +1,1 @@
+"""The slow control plane of the Rack MMU: a pure core (``controller.core``) inside a thin shell."""

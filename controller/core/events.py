@@ -1,0 +1,170 @@
+"""What can happen to the controller, and what it wants done about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from controller.core.entries import Write
+from controller.core.state import Counters, Message, Reply
+from protocol.wire import NotifyCode
+
+# ------------------------------------------------------------------------------------------------------------ events
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of events."""
+
+
+@dataclass(frozen=True)
+class ControlRequest(Event):
+    """A control request of an element, through packet-in. ``element`` is what the switch stamped."""
+
+    element: int
+    pid: int
+    request_id: int
+    op: int
+    va: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Heartbeat(Event):
+    """A sign of life."""
+
+    element: int
+    incarnation: int
+
+
+@dataclass(frozen=True)
+class Acknowledged(Event):
+    """An element answered a page-table change."""
+
+    element: int
+    message: int
+    status: int
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The controller has (re)started: the clock of the rack monitor begins anew."""
+
+
+@dataclass(frozen=True)
+class Tick(Event):
+    """Time has passed."""
+
+
+@dataclass(frozen=True)
+class ApiRequest(Event):
+    """A request of a person or program through the API; ``token`` comes back with the result."""
+
+    token: int
+
+
+@dataclass(frozen=True)
+class AllocRequest(ApiRequest):
+    """Allocate ``size`` bytes for a process."""
+
+    pid: int
+    size: int
+    permissions: int
+
+
+@dataclass(frozen=True)
+class FreeRequest(ApiRequest):
+    """Free ``size`` bytes from ``va`` on; 0: the whole allocation that begins there."""
+
+    va: int
+    size: int
+
+
+@dataclass(frozen=True)
+class RevokeRequest(ApiRequest):
+    """Take ``pages`` pages from ``va`` on away from their owner, contents kept."""
+
+    va: int
+    pages: int
+
+
+@dataclass(frozen=True)
+class FenceRequest(ApiRequest):
+    """Fence an element off, or let it in again."""
+
+    element: int
+    fenced: bool
+
+
+# ----------------------------------------------------------------------------------------------------------- effects
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Base of effects. A plan's effects are carried out in order, each finished before the next."""
+
+
+@dataclass(frozen=True)
+class Persist(Effect):
+    """Make these records durable, all or none: (map, key, record or None)."""
+
+    changes: tuple[tuple[str, Any, Any], ...]
+    counters: Counters
+
+
+@dataclass(frozen=True)
+class WriteSwitch(Effect):
+    """Change the switch's tables, in this order."""
+
+    writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True)
+class Send(Effect):
+    """Send a page-table change in band; repeat it until it is acknowledged or the state forgets it."""
+
+    message: Message
+
+
+@dataclass(frozen=True)
+class SendReply(Effect):
+    """Answer a control request."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Notify(Effect):
+    """Tell a process, through the local OS of its element, and repeat until it is acknowledged or in vain."""
+
+    element: int
+    pid: int
+    code: NotifyCode
+    about: int  # the element concerned
+    va: int
+    pages: int
+
+
+@dataclass(frozen=True)
+class Answer(Effect):
+    """Answer an API request: ``error`` None for success."""
+
+    token: int
+    result: dict[str, Any]
+    error: ApiError | None = None
+
+
+@dataclass(frozen=True)
+class ApiError:
+    """Why an API request failed: a code for programs, a text for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Publish(Effect):
+    """Something people want to know of."""
+
+    kind: str
+    data: dict[str, Any]

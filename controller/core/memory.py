@@ -1,0 +1,347 @@
+"""Allocating, freeing and revoking memory.
+
+Order of every change (docs/architecture.md): durable intent; withdraw access at the switch; page tables in band, acknowledged;
+give access at the switch; tell who asked. A step plans up to the next acknowledgement; :func:`finish_operation` goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from controller.core.allocator import align_va, place
+from controller.core.blocks import aligned_blocks, give_back
+from controller.core.draft import Draft
+from controller.core.entries import hole_blocks
+from controller.core.events import Answer, ApiError, Notify, Send, SendReply
+from controller.core.placement import POLICIES
+from controller.core.state import (
+    Allocation,
+    AllocationStatus,
+    Hole,
+    HoleKind,
+    Liveness,
+    Message,
+    Operation,
+    Process,
+    Reply,
+    ReplyLog,
+    Requester,
+    Segment,
+)
+from protocol import wire
+from protocol.wire import PAGE_SIZE, PID_SHIFT, NotifyCode, Op, Perm, Status
+
+REMEMBERED_REPLIES = 32  # for each speaker; it has at most that many control requests in flight
+TABLE_SIZE = 65536  # entries of `translation` and `protection`
+
+
+@dataclass(frozen=True)
+class Config:
+    """Policy. ``largest_block`` bounds a segment (pages, a power of two); times are in seconds."""
+
+    placement: str = "best-fit"
+    largest_block: int = 1 << 18
+    heartbeat_interval: float = 0.1
+    heartbeat_timeout: float = 0.6
+
+
+class Refused(Exception):
+    """A request cannot be met: a status for the protocol, a code and text for the API."""
+
+    def __init__(self, status: Status, code: str, message: str):
+        self.status, self.code, self.message = status, code, message
+        super().__init__(message)
+
+
+def requester_of_token(token: int) -> Requester:
+    """An API request as requester: no element, the token as id."""
+    return Requester(request_id=token)
+
+
+def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", pid: int = 0, **result: object) -> None:
+    """Answer whoever asked; in-band answers are remembered for repetitions."""
+    if to.element == 0:
+        error = None if status is Status.OK else ApiError(status.name.lower(), str(result.get("message", status.name)))
+        draft.do(Answer(to.request_id, dict(result), error))
+        return
+    answer = Reply(to.element, to.pid, to.request_id, to.op, int(status), to.va, pid, payload)
+    log = draft.state.replies.get((to.element, to.pid)) or ReplyLog(to.element, to.pid)
+    kept = (*log.replies, answer)[-REMEMBERED_REPLIES:]
+    draft.put("replies", (to.element, to.pid), dataclasses.replace(log, replies=kept))
+    draft.do(SendReply(answer))
+
+
+# ----------------------------------------------------------------------------------------------------------- allocating
+
+
+def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, permissions: int) -> None:
+    """Plan an allocation. Raises Refused."""
+    process = draft.state.processes.get(pid)
+    if process is None:
+        raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid}")
+    if not 0 < size <= 1 << PID_SHIFT or permissions not in (Perm.READ, Perm.WRITE, Perm.RW):
+        raise Refused(Status.BAD_REQUEST, "bad_request", f"cannot allocate {size} bytes with permissions {permissions}")
+    pages = -(-size // PAGE_SIZE)
+    va = align_va(process.next_va, pages)
+    usable = {
+        e.id: draft.state.free.get(e.id, ())
+        for e in draft.state.elements.values()
+        if e.kind == "memory" and e.liveness is Liveness.ALIVE and not e.fenced
+    }
+    placed = place(va, pages, usable, POLICIES[config.placement], config.largest_block)
+    rules = sum(len(a.segments) + len(a.holes) for a in draft.state.allocations.values())
+    if placed is None or rules + len(placed[0]) > TABLE_SIZE or (va + pages * PAGE_SIZE - 1) >> PID_SHIFT != pid:
+        free = sum(n for extents in usable.values() for _, n in extents) * PAGE_SIZE
+        raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", f"{size} bytes asked for, {free} free")
+    segments, left = placed
+    for element, extents in left.items():
+        draft.set_free(element, extents)
+    draft.put("processes", pid, dataclasses.replace(process, next_va=va + pages * PAGE_SIZE))
+    generation = draft.new_generation()
+    allocation = Allocation(va, pages, pid, permissions, generation, AllocationStatus.PREPARING, segments)
+    draft.put("allocations", va, allocation)
+    waiting = [
+        _message(draft, Op.PT_SET, s.element, s.va, s.pa, s.pages, generation, pid, permissions, zero=True)
+        for s in merged(segments)
+    ]
+    _operation(draft, "alloc", va, to, waiting)
+
+
+def merged(segments: tuple[Segment, ...]) -> list[Segment]:
+    """Segments that are neighbours in both address spaces, as one: fewer messages. (Not necessarily powers of two.)"""
+    result: list[Segment] = []
+    for s in segments:
+        last = result[-1] if result else None
+        if last and last.element == s.element and last.va + last.pages * PAGE_SIZE == s.va:
+            if last.pa + last.pages * PAGE_SIZE == s.pa:
+                result[-1] = dataclasses.replace(last, pages=last.pages + s.pages)
+                continue
+        result.append(s)
+    return result
+
+
+def _message(
+    draft: Draft,
+    op: Op,
+    element: int,
+    va: int,
+    pa: int,
+    pages: int,
+    generation: int,
+    pid: int = 0,
+    permissions: int = 0,
+    zero: bool = False,
+) -> int:
+    """Plan a page-table change; returns its id."""
+    number = draft.new_id()
+    message = Message(number, element, int(op), va, pa, pages, pid, permissions, zero, generation)
+    draft.put("messages", number, message)
+    draft.do(Send(message))
+    return number
+
+
+def _operation(
+    draft: Draft, kind: str, va: int, to: Requester, waiting: list[int], start: int = 0, pages: int = 0
+) -> None:
+    """Note what waits for these messages; nothing to wait for finishes it at once."""
+    number = draft.new_id()
+    operation = Operation(number, kind, va, to, frozenset(waiting), start, pages)
+    if waiting:
+        draft.put("operations", number, operation)
+    else:
+        finish_operation(draft, operation)
+
+
+# -------------------------------------------------------------------------------------------------- freeing and revoking
+
+
+def free(draft: Draft, to: Requester, va: int, size: int, owner: int | None) -> None:
+    """Plan the freeing of an allocation or of whole pages of it. ``owner`` None: whoever it belongs to. Raises Refused."""
+    allocation = draft.state.allocation_at(va)
+    if allocation is None or (owner is not None and allocation.pid != owner):
+        raise Refused(Status.NOT_FOUND, "not_found", f"nothing of this owner is allocated at {va:#x}")
+    if allocation.status is not AllocationStatus.READY:
+        raise Refused(Status.BUSY, "busy", f"the allocation at {allocation.va:#x} is {allocation.status}")
+    if size == 0 and va != allocation.va:
+        raise Refused(Status.NOT_FOUND, "not_found", f"no allocation begins at {va:#x}; give a size to free a part")
+    pages = -(-size // PAGE_SIZE) or allocation.pages
+    check_range(allocation, va, pages)
+    if va == allocation.va and pages == allocation.pages:
+        free_whole(draft, to, allocation)
+    else:
+        taken = [h for h in allocation.holes if h.kind is HoleKind.FREED and _overlap(h, va, pages)]
+        if taken:
+            raise Refused(Status.NOT_FOUND, "not_found", f"the page at {taken[0].va:#x} is free already")
+        _make_holes(draft, to, allocation, va, pages, HoleKind.FREED, "free-part")
+
+
+def check_range(allocation: Allocation, va: int, pages: int) -> None:
+    """Whole pages inside the allocation, or Refused."""
+    if va % PAGE_SIZE or pages < 1 or va < allocation.va or va + pages * PAGE_SIZE > allocation.end:
+        raise Refused(
+            Status.BAD_REQUEST,
+            "bad_request",
+            f"{pages} pages at {va:#x} are not whole pages of the allocation {allocation.va:#x} to {allocation.end:#x}",
+        )
+
+
+def free_whole(draft: Draft, to: Requester, allocation: Allocation) -> None:
+    """Withdraw all access and clear all page tables; the rest happens when that is acknowledged."""
+    draft.put("allocations", allocation.va, dataclasses.replace(allocation, status=AllocationStatus.FREEING))
+    generation = draft.new_generation()
+    waiting = [
+        _message(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=True)
+        for s in merged(held_segments(allocation))
+        if _reachable(draft, s.element)
+    ]
+    _operation(draft, "free", allocation.va, to, waiting)
+
+
+def held_segments(allocation: Allocation) -> tuple[Segment, ...]:
+    """The allocation's segments without pages that were freed before: those may belong to somebody else by now."""
+    freed = [h for h in allocation.holes if h.kind is HoleKind.FREED]
+    parts: list[Segment] = []
+    for s in allocation.segments:
+        gaps = sorted((h.va, h.pages) for h in freed if _overlap(h, s.va, s.pages))
+        at, end = s.va, s.va + s.pages * PAGE_SIZE
+        for gap_va, gap_pages in [*gaps, (end, 0)]:
+            if gap_va > at:
+                parts.append(Segment(at, (gap_va - at) // PAGE_SIZE, s.element, s.pa + at - s.va))
+            at = gap_va + gap_pages * PAGE_SIZE
+    return tuple(parts)
+
+
+def revoke(draft: Draft, to: Requester, va: int, pages: int) -> None:
+    """Plan a revocation: access is withdrawn at once, the contents are kept. Raises Refused."""
+    allocation = draft.state.allocation_at(va)
+    if allocation is None:
+        raise Refused(Status.NOT_FOUND, "not_found", f"nothing is allocated at {va:#x}")
+    if allocation.status is not AllocationStatus.READY:
+        raise Refused(Status.BUSY, "busy", f"the allocation at {allocation.va:#x} is {allocation.status}")
+    check_range(allocation, va, pages)
+    taken = [h for h in allocation.holes if _overlap(h, va, pages)]
+    if taken:
+        raise Refused(Status.NOT_FOUND, "not_found", f"the page at {taken[0].va:#x} is {taken[0].kind} already")
+    _make_holes(draft, to, allocation, va, pages, HoleKind.REVOKED, "revoke")
+
+
+def _overlap(hole: Hole, va: int, pages: int) -> bool:
+    return hole.va < va + pages * PAGE_SIZE and va < hole.va + hole.pages * PAGE_SIZE
+
+
+def _make_holes(
+    draft: Draft, to: Requester, allocation: Allocation, va: int, pages: int, kind: HoleKind, operation: str
+) -> None:
+    """Take a range out of an allocation: deny at the switch, clear the page tables with a new generation."""
+    holes: list[Hole] = []
+    for old in allocation.holes:  # what is revoked may be freed: the new hole replaces that part of the old one
+        holes += _outside(old, va, pages)
+    blocks = hole_blocks(allocation, va, pages)
+    holes += [Hole(block_va, count, element, pa, kind) for block_va, count, element, pa in blocks]
+    holes.sort(key=lambda h: h.va)
+    draft.put("allocations", allocation.va, dataclasses.replace(allocation, holes=tuple(holes)))
+    generation = draft.new_generation()
+    zero = kind is HoleKind.FREED
+    waiting = [
+        _message(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=zero)
+        for s in merged(tuple(Segment(*b[:2], b[2], b[3]) for b in blocks))
+        if _reachable(draft, s.element)
+    ]
+    _operation(draft, operation, allocation.va, to, waiting, va, pages)
+
+
+def _outside(hole: Hole, va: int, pages: int) -> list[Hole]:
+    """The parts of a hole outside of a range."""
+    if not _overlap(hole, va, pages):
+        return [hole]
+    end, hole_end = va + pages * PAGE_SIZE, hole.va + hole.pages * PAGE_SIZE
+    parts = []
+    for low, high in ((hole.va, min(va, hole_end)), (max(end, hole.va), hole_end)):
+        if low < high:
+            for block_va, count in aligned_blocks(low, (high - low) // PAGE_SIZE):
+                parts.append(dataclasses.replace(hole, va=block_va, pages=count, pa=hole.pa + block_va - hole.va))
+    return parts
+
+
+def _reachable(draft: Draft, element: int) -> bool:
+    """Whether the element can acknowledge. A failed one is made safe before it may serve again (``monitor.recover``)."""
+    return draft.state.elements[element].liveness is Liveness.ALIVE
+
+
+# ------------------------------------------------------------------------------------------------------------ finishing
+
+
+def acknowledge(draft: Draft, message: int) -> None:
+    """A page-table change is in place (or its element has failed): go on with what waited for it."""
+    draft.remove("messages", message)
+    for operation in list(draft.state.operations.values()):
+        if message in operation.waiting:
+            left = dataclasses.replace(operation, waiting=operation.waiting - {message})
+            if left.waiting:
+                draft.put("operations", operation.id, left)
+            else:
+                draft.remove("operations", operation.id)
+                finish_operation(draft, left)
+
+
+def finish_operation(draft: Draft, operation: Operation) -> None:
+    """All page tables are as they should be: the last steps."""
+    to = operation.requester
+    allocation = draft.state.allocations.get(operation.va)
+    if operation.kind == "recover":
+        element = draft.state.elements[operation.va]
+        draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.ALIVE))
+        draft.publish("element_recovered", element=element.id, name=element.name)
+        return
+    assert allocation is not None
+    if operation.kind == "alloc":
+        _finish_alloc(draft, to, allocation)
+    elif operation.kind == "free":
+        for s in held_segments(allocation):
+            _give_back(draft, s.element, s.pa, s.pages)
+        draft.remove("allocations", allocation.va)
+        draft.publish("freed", pid=allocation.pid, va=allocation.va, pages=allocation.pages)
+        if to != Requester():
+            reply(draft, to, Status.OK, va=allocation.va, pages=allocation.pages)
+    elif operation.kind == "free-part":
+        for _, count, element, pa in hole_blocks(allocation, operation.start, operation.pages):
+            _give_back(draft, element, pa, count)
+        draft.publish("freed", pid=allocation.pid, va=operation.start, pages=operation.pages)
+        reply(draft, to, Status.OK, va=operation.start, pages=operation.pages)
+    else:
+        _finish_revoke(draft, operation, allocation)
+
+
+def _finish_alloc(draft: Draft, to: Requester, allocation: Allocation) -> None:
+    """Pages are zeroed and set: open the switch, unless the process has ended meanwhile."""
+    if allocation.pid not in draft.state.processes:
+        free_whole(draft, Requester(), allocation)
+        reply(draft, to, Status.NOT_FOUND, message=f"process {allocation.pid} has ended")
+        return
+    draft.put("allocations", allocation.va, dataclasses.replace(allocation, status=AllocationStatus.READY))
+    payload = wire.ALLOC_REPLY.pack(allocation.va, allocation.size, allocation.generation, 0)
+    draft.publish("allocated", pid=allocation.pid, va=allocation.va, pages=allocation.pages)
+    reply(
+        draft,
+        to,
+        Status.OK,
+        payload,
+        va=allocation.va,
+        size=allocation.size,
+        generation=allocation.generation,
+        segments=len(allocation.segments),
+    )
+
+
+def _finish_revoke(draft: Draft, operation: Operation, allocation: Allocation) -> None:
+    """Tell the owner, then whoever asked."""
+    process: Process | None = draft.state.processes.get(allocation.pid)
+    if process is not None:
+        draft.do(Notify(process.element, process.pid, NotifyCode.REVOKED, 0, operation.start, operation.pages))
+    draft.publish("revoked", pid=allocation.pid, va=operation.start, pages=operation.pages)
+    reply(draft, operation.requester, Status.OK, pid=0, va=operation.start, pages=operation.pages, owner=allocation.pid)
+
+
+def _give_back(draft: Draft, element: int, pa: int, pages: int) -> None:
+    draft.set_free(element, give_back(draft.state.free.get(element, ()), pa // PAGE_SIZE, pages))

@@ -1,0 +1,236 @@
+"""The controller's state: immutable records in immutable maps, so that a plan can be tried, compared and stored piecewise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from immutables import Map
+
+from protocol.wire import PAGE_SHIFT, PAGE_SIZE, PID_SHIFT
+
+
+class Liveness(StrEnum):
+    """What the rack monitor knows of an element."""
+
+    UNKNOWN = "unknown"  # wired, but it has not said HELLO yet
+    ALIVE = "alive"
+    FAILED = "failed"
+
+
+class AllocationStatus(StrEnum):
+    """Where an allocation is in its life."""
+
+    PREPARING = "preparing"  # page tables are being set; nobody may access it yet
+    READY = "ready"
+    FREEING = "freeing"  # access is withdrawn; page tables are being cleared
+
+
+class HoleKind(StrEnum):
+    """Why pages of an allocation are not accessible."""
+
+    REVOKED = "revoked"  # the contents are kept
+    FREED = "freed"  # given back; the address stays in use until the whole allocation is freed
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element as wired, and what is known of it."""
+
+    id: int
+    name: str
+    kind: str  # compute, memory
+    port: int
+    media: str = "none"
+    pages: int = 0
+    liveness: Liveness = Liveness.UNKNOWN
+    fenced: bool = False
+    incarnation: int = 0
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, bound to one compute element."""
+
+    pid: int
+    element: int
+    name: str
+    next_va: int  # where the next allocation may begin
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A power-of-two block of pages, aligned in its virtual address: one LPM prefix. Physically contiguous."""
+
+    va: int
+    pages: int
+    element: int
+    pa: int
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A block of pages (power of two, aligned) inside a segment that is taken out of it."""
+
+    va: int
+    pages: int
+    element: int
+    pa: int
+    kind: HoleKind
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Memory of a process: consecutive virtual addresses, any number of elements."""
+
+    va: int
+    pages: int
+    pid: int
+    permissions: int
+    generation: int
+    status: AllocationStatus
+    segments: tuple[Segment, ...]
+    holes: tuple[Hole, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.pages * PAGE_SIZE
+
+    @property
+    def end(self) -> int:
+        """The address behind the last byte."""
+        return self.va + self.size
+
+
+@dataclass(frozen=True)
+class Message:
+    """A page-table change that its element has not acknowledged yet."""
+
+    id: int  # also its request id
+    element: int
+    op: int  # PT_SET or PT_CLEAR
+    va: int
+    pa: int
+    pages: int
+    pid: int
+    permissions: int
+    zero: bool
+    generation: int
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Who asked: an element's process in band (``element`` > 0), or the API."""
+
+    element: int = 0
+    pid: int = 0
+    request_id: int = 0
+    op: int = 0
+    va: int = 0
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A change that is under way: done when no message of ``waiting`` is outstanding."""
+
+    id: int
+    kind: str  # alloc, free, revoke
+    va: int  # of the allocation
+    requester: Requester
+    waiting: frozenset[int] = frozenset()
+    start: int = 0  # range concerned, for revoke and free of a part
+    pages: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a control request, kept so that a repetition gets the same."""
+
+    element: int
+    pid: int
+    request_id: int
+    op: int
+    status: int
+    va: int = 0
+    reply_pid: int = 0
+    payload: bytes = b""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Where numbering goes on."""
+
+    next_pid: int = 1
+    next_id: int = 1  # messages and operations
+    next_generation: int = 1
+
+
+@dataclass(frozen=True)
+class ReplyLog:
+    """The last answers to one speaker (element, pid), the oldest first."""
+
+    element: int
+    pid: int
+    replies: tuple[Reply, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Where numbering goes on."""
+
+    next_pid: int = 1
+    next_id: int = 1  # messages and operations
+    next_generation: int = 1
+
+
+# What is stored, by name of the map.
+KINDS: dict[str, Any] = {
+    "elements": Element,
+    "processes": Process,
+    "allocations": Allocation,
+    "messages": Message,
+    "operations": Operation,
+    "replies": ReplyLog,
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything the controller knows. ``free`` (physical pages nobody has) follows from the rest and ``last_seen`` (when an
+    element was heard last, in seconds) is worth nothing after a restart: these two are not stored."""
+
+    elements: Map[int, Element] = field(default_factory=Map)
+    processes: Map[int, Process] = field(default_factory=Map)
+    allocations: Map[int, Allocation] = field(default_factory=Map)
+    messages: Map[int, Message] = field(default_factory=Map)
+    operations: Map[int, Operation] = field(default_factory=Map)
+    replies: Map[tuple[int, int], ReplyLog] = field(default_factory=Map)
+    free: Map[int, tuple[tuple[int, int], ...]] = field(default_factory=Map)  # element: (first page, pages), sorted
+    last_seen: Map[int, float] = field(default_factory=Map)
+    counters: Counters = Counters()
+
+    def allocation_at(self, va: int) -> Allocation | None:
+        """The allocation that contains this address."""
+        exact = self.allocations.get(va)
+        if exact is not None:
+            return exact
+        for allocation in self.allocations.values():
+            if allocation.va <= va < allocation.end:
+                return allocation
+        return None
+
+    def free_pages(self, element: int) -> int:
+        """Pages of an element that nobody has."""
+        return sum(n for _, n in self.free.get(element, ()))
+
+
+def first_va(pid: int) -> int:
+    """Where the addresses of a process begin: page 1, so that its null pointers fault."""
+    return (pid << PID_SHIFT) + PAGE_SIZE
+
+
+def page_of(address: int) -> int:
+    """Page number."""
+    return address >> PAGE_SHIFT

@@ -1,0 +1,187 @@
+"""The core's one entry: state and event in, new state and plan out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from immutables import Map
+
+from controller.core import memory, monitor
+from controller.core.draft import Draft, Step
+from controller.core.events import (
+    Acknowledged,
+    AllocRequest,
+    Answer,
+    ApiError,
+    ApiRequest,
+    ControlRequest,
+    Event,
+    FenceRequest,
+    FreeRequest,
+    Heartbeat,
+    RevokeRequest,
+    Send,
+    SendReply,
+    Started,
+    Tick,
+)
+from controller.core.memory import Config, Refused, reply, requester_of_token
+from controller.core.state import AllocationStatus, Element, Process, Reply, Requester, State, first_va
+from protocol import wire
+from protocol.rack import Rack
+from protocol.wire import LOCAL_OS_PID, MAX_PID, Op, Status
+
+
+def initial(rack: Rack) -> State:
+    """The state of a rack in which nothing has happened yet."""
+    elements = {
+        e.id: Element(id=e.id, name=e.name, kind=e.kind, port=e.port, media=e.media, pages=e.pages)
+        for e in rack.elements
+    }
+    state = State(elements=Map(elements))
+    return dataclasses.replace(state, free=Map(monitor.physical_free(state)))
+
+
+def step(state: State, event: Event, now: float, config: Config) -> Step:
+    """What an event does. ``now`` is in seconds of a clock that never goes back."""
+    draft = Draft(state)
+    match event:
+        case ControlRequest():
+            _control(draft, event, now, config)
+        case Heartbeat(element=element, incarnation=incarnation):
+            monitor.seen(draft, element, incarnation, now)
+        case Acknowledged():
+            _acknowledged(draft, event)
+        case Tick():
+            monitor.tick(draft, config, now)
+        case Started():
+            for element in state.elements:
+                draft.see(element, now)
+            for message in state.messages.values():
+                draft.do(Send(message))
+        case ApiRequest():
+            return _api(state, event, config)
+    return draft.finish()
+
+
+def _acknowledged(draft: Draft, event: Acknowledged) -> None:
+    message = draft.state.messages.get(event.message)
+    if message is None or message.element != event.element:
+        return  # a repetition
+    if event.status != Status.OK:
+        # The element refuses what the controller is sure of: it cannot be trusted with memory.
+        draft.publish("page_table_refused", element=event.element, message=event.message, status=event.status)
+        monitor.fail(draft, draft.state.elements[event.element], f"refused a page-table change: status {event.status}")
+        return
+    memory.acknowledge(draft, event.message)
+
+
+# ---------------------------------------------------------------------------------------------------- requests in band
+
+
+def _control(draft: Draft, event: ControlRequest, now: float, config: Config) -> None:
+    element = draft.state.elements.get(event.element)
+    if element is None:
+        return
+    to = Requester(event.element, event.pid, event.request_id, event.op, event.va)
+    if event.op == Op.HELLO:
+        _hello(draft, event, element, now, config)
+        return
+    log = draft.state.replies.get((event.element, event.pid))
+    for known in log.replies if log else ():
+        if known.request_id == event.request_id:
+            draft.do(SendReply(known))
+            return
+    if any(o.requester == to for o in draft.state.operations.values()):
+        return  # a repetition of something that is under way
+    try:
+        _dispatch(draft, event, element, to, config)
+    except Refused as refused:
+        reply(draft, to, refused.status, message=refused.message)
+
+
+def _hello(draft: Draft, event: ControlRequest, element: Element, now: float, config: Config) -> None:
+    status, payload = Status.BAD_REQUEST, b""
+    if len(event.payload) >= wire.HELLO_ARGS.size:
+        kind, _, _, _, pages, incarnation = wire.HELLO_ARGS.unpack_from(event.payload)
+        expected = wire.ElementKind.COMPUTE if element.kind == "compute" else wire.ElementKind.MEMORY
+        if kind == expected and pages == element.pages:
+            monitor.seen(draft, element.id, incarnation, now)
+            status = Status.OK
+            payload = wire.HELLO_REPLY.pack(element.id, int(config.heartbeat_interval * 1000), 0)
+        else:
+            draft.publish("hello_refused", element=element.id, name=element.name, kind=kind, pages=pages)
+    answer = Reply(element.id, event.pid, event.request_id, event.op, int(status), event.va, event.pid, payload)
+    draft.do(SendReply(answer))
+
+
+def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Requester, config: Config) -> None:
+    match event.op:
+        case Op.PROCESS_CREATE if event.pid == LOCAL_OS_PID:
+            _create_process(draft, event, element, to)
+        case Op.PROCESS_EXIT if event.pid == LOCAL_OS_PID:
+            _exit_process(draft, event.va, element, to)
+        case Op.ALLOC if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.ALLOC_ARGS.size:
+            size, permissions, _ = wire.ALLOC_ARGS.unpack_from(event.payload)
+            memory.alloc(draft, config, to, event.pid, size, permissions)
+        case Op.FREE if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.FREE_ARGS.size:
+            va, size = wire.FREE_ARGS.unpack_from(event.payload)
+            memory.free(draft, to, va, size, event.pid)
+        case _:
+            raise Refused(
+                Status.BAD_REQUEST, "bad_request", f"operation {event.op:#x} of process {event.pid} makes no sense"
+            )
+
+
+def _create_process(draft: Draft, event: ControlRequest, element: Element, to: Requester) -> None:
+    name = event.payload[: wire.PROCESS_CREATE_ARGS.size].rstrip(b"\0").decode(errors="replace")
+    pid = draft.state.counters.next_pid
+    taken = {a.pid for a in draft.state.allocations.values()} | set(draft.state.processes)
+    for _ in range(MAX_PID):
+        if pid not in taken:
+            break
+        pid = pid % MAX_PID + 1
+    else:
+        raise Refused(Status.BUSY, "busy", f"all {MAX_PID} process ids are taken")
+    draft.set_next_pid(pid % MAX_PID + 1)
+    draft.put("processes", pid, Process(pid, element.id, name, first_va(pid)))
+    draft.publish("process_created", pid=pid, name=name, element=element.id)
+    reply(draft, to, Status.OK, pid=pid)
+
+
+def _exit_process(draft: Draft, pid: int, element: Element, to: Requester) -> None:
+    process = draft.state.processes.get(pid)
+    if process is None or process.element != element.id:
+        raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid} on {element.name}")
+    draft.remove("processes", pid)
+    if (element.id, pid) in draft.state.replies:
+        draft.remove("replies", (element.id, pid))
+    for allocation in list(draft.state.allocations.values()):
+        if allocation.pid == pid and allocation.status is AllocationStatus.READY:
+            memory.free_whole(draft, Requester(), allocation)
+    draft.publish("process_exited", pid=pid, name=process.name)
+    reply(draft, to, Status.OK, pid=pid)
+
+
+# ------------------------------------------------------------------------------------------------ requests of the API
+
+
+def _api(state: State, event: ApiRequest, config: Config) -> Step:
+    draft = Draft(state)
+    to = requester_of_token(event.token)
+    try:
+        match event:
+            case AllocRequest(pid=pid, size=size, permissions=permissions):
+                memory.alloc(draft, config, to, pid, size, permissions)
+            case FreeRequest(va=va, size=size):
+                memory.free(draft, to, va, size, None)
+            case RevokeRequest(va=va, pages=pages):
+                memory.revoke(draft, to, va, pages)
+            case FenceRequest(element=element, fenced=fenced):
+                monitor.fence(draft, element, fenced)
+                reply(draft, to, Status.OK, element=element, fenced=fenced)
+    except Refused as refused:
+        # A fresh draft: what was planned before the refusal must not happen.
+        draft = Draft(state)
+        draft.do(Answer(event.token, {}, ApiError(refused.code, refused.message)))
+    return draft.finish()
