@@ -123,6 +123,7 @@ int p4dp_clone_session_delete(p4dp_switch *sw, uint32_t session);
 typedef struct {
     uint32_t kind;
     uint32_t index; /* digest or table */
+    uint32_t length; /* of its bytes, also when they do not fit into the buffer (P4DP_EINVAL; the event then stays queued) */
     uint64_t cookie, handle; /* idle timeout */
     uint64_t timestamp_ns;
 } p4dp_event;

@@ -1,0 +1,597 @@
+"""The data plane from Python: load a program, change its tables, send and receive packets, wait for events.
+
+A thin typed layer over ``include/p4dp.h``. Calls block for at most one batch of packets and release the GIL; every method may be
+called from any thread. ``Switch.event`` is meant for one thread that does nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+
+from p4switch.dataplane.layout import Layout
+from p4switch.dataplane.native import CData, ffi, library, read_layout
+
+NO_PORT = 0xFFFFFFFF
+DROP_PORT = 511  # v1model
+_MESSAGE = 1024
+_PACKET = 65536
+_EVENT = 65536
+
+
+class Code(IntEnum):
+    """Why a call failed: the ``P4DP_E...`` of ``p4dp.h``."""
+
+    OK = 0
+    NO_MEMORY = -1
+    EXISTS = -2
+    NOT_FOUND = -3
+    INVALID = -4
+    FULL = -5
+    CONST = -6
+    IO = -7
+    LOAD = -8
+    STATE = -9
+    IN_USE = -10
+
+
+class DataplaneError(RuntimeError):
+    """A call failed; ``code`` says why."""
+
+    def __init__(self, code: Code, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+class Op(IntEnum):
+    """``p4dp_op``."""
+
+    INSERT = 0
+    MODIFY = 1
+    DELETE = 2
+    SET_DEFAULT = 3
+    RESET_DEFAULT = 4
+
+
+class EntryKind(IntEnum):
+    """``p4dp_entry_kind``: what ``action`` of an entry or update is an index or id of."""
+
+    ACTION = 0
+    MEMBER = 1
+    GROUP = 2
+
+
+class EventKind(IntEnum):
+    """``P4DP_EVENT_...``."""
+
+    PACKET_IN = 1
+    DIGEST = 2
+    IDLE_TIMEOUT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One change of a table. ``key`` and ``mask`` as in ``p4dp.h``; ``mask`` None where all keys are exact."""
+
+    op: Op
+    table: int
+    key: bytes = b""
+    mask: bytes | None = None
+    priority: int = 0
+    kind: EntryKind = EntryKind.ACTION
+    action: int = 0
+    data: bytes = b""
+    idle_timeout_ns: int = 0
+    cookie: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of an update; ``handle`` is set after INSERT and MODIFY."""
+
+    code: Code
+    handle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as the table holds it, or its default entry (``handle`` 0)."""
+
+    handle: int
+    cookie: int
+    key: bytes
+    mask: bytes
+    priority: int
+    kind: EntryKind
+    action: int
+    data: bytes
+    is_const: bool
+    packets: int
+    bytes: int
+    idle_timeout_ns: int
+    since_hit_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    """Rates in units (bytes or packets) a second, bursts in units."""
+
+    cir: int
+    cburst: int
+    pir: int
+    pburst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One copy made by a multicast group or clone session; ``instance`` becomes ``egress_rid``."""
+
+    port: int
+    instance: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A frame that left the switch on a port without an interface."""
+
+    port: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something for the controller. ``index`` is the digest's or table's; ``data`` the packet's or digest message's bytes."""
+
+    kind: EventKind
+    index: int
+    cookie: int
+    handle: int
+    timestamp_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Packet counters of a switch or a port, since it was made."""
+
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+    tx_drops: int
+    dropped: int
+    parser_errors: int
+    events_lost: int
+    rx_oversized: int
+    loops_cut: int
+
+
+class Switch:
+    """One switch. Use it as a context manager or call :meth:`close`.
+
+    ``cpu_port`` is the port whose frames become packet-in events (None: there is none). ``seed`` 0 seeds random numbers and hash
+    tables from the system.
+    """
+
+    def __init__(self, *, cpu_port: int | None = None, drop_port: int = DROP_PORT, seed: int = 0):
+        self._lib = library()
+        self._ffi = ffi()
+        self._handle: CData = self._lib.p4dp_create(NO_PORT if cpu_port is None else cpu_port, drop_port, seed)
+        if not self._handle:
+            raise DataplaneError(Code.NO_MEMORY, "no memory for a switch")
+        # Pointers into tables are good until the next change; the lock keeps changes away while they are copied.
+        self._lock = threading.RLock()
+        self._closing = threading.Condition()
+        self._waiting = 0
+        self._layout: Layout | None = None
+        self._packet = self._ffi.new("uint8_t[]", _PACKET)
+        self._event_buffer = threading.local()
+        self.cpu_port = cpu_port
+
+    # ------------------------------------------------------------------------------------------------ life cycle
+
+    def close(self) -> None:
+        """Stop, and free everything. Threads in :meth:`event` return first; other calls must have ended."""
+        with self._closing:
+            if not self._handle:
+                return
+            handle, self._handle = self._handle, None
+            while self._waiting > 0:
+                self._lib.p4dp_event_wake(handle)
+                self._closing.wait(0.05)
+        self._lib.p4dp_destroy(handle)
+
+    def __enter__(self) -> Switch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, code: int, what: str, message: CData = None) -> None:
+        if code < 0:
+            detail = self._ffi.string(message).decode(errors="replace") if message is not None else ""
+            raise DataplaneError(Code(code), f"{what}: {detail or self.error_text(code)}")
+
+    def error_text(self, code: int) -> str:
+        """What a code means, in a few words."""
+        return str(self._ffi.string(self._lib.p4dp_error_text(code)).decode())
+
+    @property
+    def _switch(self) -> CData:
+        if not self._handle:
+            raise DataplaneError(Code.STATE, "the switch is closed")
+        return self._handle
+
+    def load(self, shared_object: Path) -> Layout:
+        """Load a program (replacing the running one between two batches of packets) and return its layout."""
+        message = self._ffi.new("char[]", _MESSAGE)
+        with self._lock:
+            code = self._lib.p4dp_load(self._switch, str(shared_object).encode(), message, _MESSAGE)
+            self._check(code, "load", message)
+            self._layout = read_layout(self._lib.p4dp_program(self._switch))
+            return self._layout
+
+    @property
+    def layout(self) -> Layout:
+        """The loaded program. Raises :class:`DataplaneError` (STATE) when there is none."""
+        if self._layout is None:
+            raise DataplaneError(Code.STATE, "no program is loaded")
+        return self._layout
+
+    # ------------------------------------------------------------------------------------------------ packet I/O
+
+    def add_port(self, port: int, interface: str) -> None:
+        """Attach a network interface to a port."""
+        message = self._ffi.new("char[]", _MESSAGE)
+        code = self._lib.p4dp_port_add(self._switch, port, interface.encode(), message, _MESSAGE)
+        self._check(code, f"port {port}@{interface}", message)
+
+    def remove_port(self, port: int) -> None:
+        """Detach the interface of a port."""
+        self._check(self._lib.p4dp_port_remove(self._switch, port), f"port {port}")
+
+    def start(self) -> None:
+        """Start the thread that serves the interfaces."""
+        self._check(self._lib.p4dp_start(self._switch), "start")
+
+    def stop(self) -> None:
+        """Stop serving the interfaces; nothing happens if it was not started."""
+        self._lib.p4dp_stop(self._switch)
+
+    def inject(self, port: int, packet: bytes) -> None:
+        """Run one packet through, with everything it causes, as if it had arrived on ``port``."""
+        self._check(
+            self._lib.p4dp_inject(self._switch, port, packet, len(packet)), f"packet of {len(packet)} B on port {port}"
+        )
+
+    def outputs(self) -> list[Output]:
+        """The frames that left on ports without an interface since the last call, in order."""
+        port = self._ffi.new("uint32_t *")
+        found = []
+        with self._lock:
+            while (
+                length := self._lib.p4dp_output_next(self._switch, port, self._packet, len(self._packet))
+            ) != Code.NOT_FOUND:
+                if length == Code.INVALID:
+                    self._packet = self._ffi.new("uint8_t[]", 4 * len(self._packet))
+                    continue
+                found.append(Output(port[0], bytes(self._ffi.buffer(self._packet, length))))
+        return found
+
+    def process(self, port: int, packet: bytes) -> list[Output]:
+        """:meth:`inject` and :meth:`outputs` in one."""
+        self.inject(port, packet)
+        return self.outputs()
+
+    def packet_out(self, packet: bytes) -> None:
+        """A frame from the controller: enters the pipeline on the CPU port."""
+        self._check(self._lib.p4dp_packet_out(self._switch, packet, len(packet)), f"packet-out of {len(packet)} bytes")
+
+    # ---------------------------------------------------------------------------------------------------- tables
+
+    def apply(self, updates: Sequence[Update], *, all_or_none: bool = False) -> list[Result]:
+        """Apply updates in order, between two batches of packets.
+
+        With ``all_or_none`` the first failure takes back those before it; those after it get STATE.
+        """
+        count = len(updates)
+        array = self._ffi.new("p4dp_update[]", max(count, 1))
+        keep = []
+        key_sizes = [t.keys.size for t in self.layout.tables.values()]
+        for item, update in zip(array, updates, strict=False):
+            if update.op in (Op.INSERT, Op.MODIFY, Op.DELETE) and update.table < len(key_sizes):
+                expected = key_sizes[update.table]
+                if len(update.key) != expected or (update.mask is not None and len(update.mask) != expected):
+                    raise ValueError(f"table {update.table}: keys have {expected} bytes, not {len(update.key)}")
+            if update.kind == EntryKind.ACTION and update.op in (Op.INSERT, Op.MODIFY, Op.SET_DEFAULT):
+                self._check_data(update.action, update.data)
+            item.op, item.table, item.priority = update.op, update.table, update.priority
+            item.kind, item.action = update.kind, update.action
+            item.idle_timeout_ns, item.cookie = update.idle_timeout_ns, update.cookie
+            for name, value in (("key", update.key), ("mask", update.mask), ("data", update.data)):
+                if value is not None:
+                    keep.append(self._ffi.from_buffer("uint8_t[]", value))
+                    setattr(item, name, keep[-1])
+        with self._lock:
+            self._lib.p4dp_apply(self._switch, array, count, all_or_none)
+        return [Result(Code(array[i].result), array[i].handle) for i in range(count)]
+
+    def _check_data(self, action: int, data: bytes) -> None:
+        actions = self.layout.actions
+        if action < len(actions) and len(data) != actions[action].params.size:
+            raise ValueError(
+                f"action {actions[action].name}: data has {actions[action].params.size} bytes, not {len(data)}"
+            )
+
+    def _entry(self, view: CData, key_size: int) -> Entry:
+        unpack = self._ffi.buffer
+        kind = EntryKind(view.kind)
+        size = self.layout.actions[view.action].params.size if kind == EntryKind.ACTION else 0
+        return Entry(
+            handle=view.handle,
+            cookie=view.cookie,
+            key=bytes(unpack(view.key, key_size)) if view.key else b"",
+            mask=bytes(unpack(view.mask, key_size)) if view.mask else b"",
+            priority=view.priority,
+            kind=kind,
+            action=view.action,
+            data=bytes(unpack(view.data, size)),
+            is_const=bool(view.is_const),
+            packets=view.packets,
+            bytes=view.bytes,
+            idle_timeout_ns=view.idle_timeout_ns,
+            since_hit_ns=view.since_hit_ns,
+        )
+
+    def _key_size(self, table: int) -> int:
+        for candidate in self.layout.tables.values():
+            if candidate.index == table:
+                return candidate.keys.size
+        raise DataplaneError(Code.INVALID, f"table {table}: the program has {len(self.layout.tables)}")
+
+    def entries(self, table: int) -> Iterator[Entry]:
+        """The entries of a table. Entries that come or go meanwhile may or may not be among them."""
+        key_size = self._key_size(table)
+        view = self._ffi.new("p4dp_entry_view *")
+        handle = 0
+        while True:
+            with self._lock:
+                code = self._lib.p4dp_entry_next(self._switch, table, handle, view)
+                if code == Code.NOT_FOUND:
+                    return
+                self._check(code, f"table {table}")
+                entry = self._entry(view, key_size)
+            handle = entry.handle
+            yield entry
+
+    def find_entry(self, which: Update) -> Entry | None:
+        """The entry with exactly this key, mask and priority."""
+        key_size = self._key_size(which.table)
+        if len(which.key) != key_size or (which.mask is not None and len(which.mask) != key_size):
+            raise ValueError(f"table {which.table}: keys have {key_size} bytes, not {len(which.key)}")
+        key = self._ffi.from_buffer("uint8_t[]", which.key)
+        mask = self._ffi.NULL if which.mask is None else self._ffi.from_buffer("uint8_t[]", which.mask)
+        update = self._ffi.new(
+            "p4dp_update *", {"table": which.table, "key": key, "mask": mask, "priority": which.priority}
+        )
+        view = self._ffi.new("p4dp_entry_view *")
+        with self._lock:
+            code = self._lib.p4dp_entry_find(self._switch, update, view)
+            if code == Code.NOT_FOUND:
+                return None
+            self._check(code, f"table {which.table}")
+            return self._entry(view, key_size)
+
+    def default_entry(self, table: int) -> Entry:
+        """The default entry of a table."""
+        view = self._ffi.new("p4dp_entry_view *")
+        with self._lock:
+            self._check(self._lib.p4dp_default_get(self._switch, table, view), f"table {table}")
+            return self._entry(view, 0)
+
+    def entry_count(self, table: int) -> int:
+        """Number of entries."""
+        return int(self._lib.p4dp_entry_count(self._switch, table))
+
+    def table_bytes(self, table: int) -> int:
+        """Memory the table takes, in bytes."""
+        return int(self._lib.p4dp_table_bytes(self._switch, table))
+
+    def set_direct_counter(self, table: int, handle: int, packets: int, byte_count: int) -> None:
+        """Write the direct counter of an entry."""
+        code = self._lib.p4dp_direct_counter_set(self._switch, table, handle, packets, byte_count)
+        self._check(code, f"direct counter of table {table}")
+
+    # --------------------------------------------------------------------------------------------------- externs
+
+    def read_counter(self, extern: int, cell: int) -> tuple[int, int]:
+        """Packets and bytes."""
+        packets, count = self._ffi.new("uint64_t *"), self._ffi.new("uint64_t *")
+        self._check(
+            self._lib.p4dp_counter_read(self._switch, extern, cell, packets, count), f"counter {extern}[{cell}]"
+        )
+        return packets[0], count[0]
+
+    def write_counter(self, extern: int, cell: int, packets: int, byte_count: int) -> None:
+        """Set a counter."""
+        code = self._lib.p4dp_counter_write(self._switch, extern, cell, packets, byte_count)
+        self._check(code, f"counter {extern}[{cell}]")
+
+    def _meter_struct(self, config: MeterConfig | None) -> CData:
+        if config is None:
+            return self._ffi.new("p4dp_meter_config *")
+        return self._ffi.new("p4dp_meter_config *", [config.cir, config.cburst, config.pir, config.pburst, 1])
+
+    @staticmethod
+    def _meter_config(config: CData) -> MeterConfig | None:
+        return MeterConfig(config.cir, config.cburst, config.pir, config.pburst) if config.configured else None
+
+    def read_meter(self, extern: int, cell: int) -> MeterConfig | None:
+        """A meter's configuration; None where it has none (every packet is green)."""
+        config = self._ffi.new("p4dp_meter_config *")
+        self._check(self._lib.p4dp_meter_get(self._switch, extern, cell, config), f"meter {extern}[{cell}]")
+        return self._meter_config(config)
+
+    def write_meter(self, extern: int, cell: int, config: MeterConfig | None) -> None:
+        """Configure a meter, or with None make it pass everything as green. The committed rate is at most the peak rate."""
+        code = self._lib.p4dp_meter_set(self._switch, extern, cell, self._meter_struct(config))
+        self._check(code, f"meter {extern}[{cell}]")
+
+    def read_direct_meter(self, table: int, handle: int) -> MeterConfig | None:
+        """As :meth:`read_meter`, of an entry."""
+        config = self._ffi.new("p4dp_meter_config *")
+        code = self._lib.p4dp_direct_meter_get(self._switch, table, handle, config)
+        self._check(code, f"direct meter of table {table}")
+        return self._meter_config(config)
+
+    def write_direct_meter(self, table: int, handle: int, config: MeterConfig | None) -> None:
+        """As :meth:`write_meter`, of an entry."""
+        code = self._lib.p4dp_direct_meter_set(self._switch, table, handle, self._meter_struct(config))
+        self._check(code, f"direct meter of table {table}")
+
+    def _register_bytes(self, extern: int) -> int:
+        externs = list(self.layout.externs.values())
+        if extern >= len(externs):
+            raise DataplaneError(Code.INVALID, f"extern {extern}: the program has {len(externs)}")
+        return (externs[extern].width + 7) // 8
+
+    def read_register(self, extern: int, cell: int) -> int:
+        """The value of a register cell (its bits; a signed cell's are in two's complement)."""
+        buffer = self._ffi.new("uint8_t[]", max(self._register_bytes(extern), 1))
+        self._check(self._lib.p4dp_register_read(self._switch, extern, cell, buffer), f"register {extern}[{cell}]")
+        return int.from_bytes(bytes(self._ffi.buffer(buffer))[: self._register_bytes(extern)], "big")
+
+    def write_register(self, extern: int, cell: int, value: int) -> None:
+        """Set a register cell."""
+        size = self._register_bytes(extern)
+        if not 0 <= value < 1 << 8 * size:
+            raise DataplaneError(Code.INVALID, f"register {extern}[{cell}]: {value} does not fit {size} bytes")
+        code = self._lib.p4dp_register_write(self._switch, extern, cell, value.to_bytes(size, "big"))
+        self._check(code, f"register {extern}[{cell}]")
+
+    def write_value_set(self, value_set: int, members: Sequence[tuple[bytes, bytes]]) -> None:
+        """Replace the members (key, mask) of a parser value set."""
+        keys, masks = b"".join(k for k, _ in members), b"".join(m for _, m in members)
+        size = next((v.keys.size for v in self.layout.value_sets.values() if v.index == value_set), 0)
+        if any(len(part) != size for pair in members for part in pair):
+            raise ValueError(f"value set {value_set}: members have {size} bytes")
+        code = self._lib.p4dp_value_set_write(self._switch, value_set, keys, masks, len(members))
+        self._check(code, f"value set {value_set}")
+
+    # ------------------------------------------------------------------------------------ profiles and selectors
+
+    def set_member(self, profile: int, member: int, action: int, data: bytes, *, must_exist: bool) -> None:
+        """Insert (or, with ``must_exist``, modify) a member of an action profile."""
+        self._check_data(action, data)
+        code = self._lib.p4dp_member_set(self._switch, profile, member, action, data, must_exist)
+        self._check(code, f"member {member} of profile {profile}")
+
+    def delete_member(self, profile: int, member: int) -> None:
+        """Delete a member that nothing refers to."""
+        self._check(
+            self._lib.p4dp_member_delete(self._switch, profile, member), f"member {member} of profile {profile}"
+        )
+
+    def set_group(self, profile: int, group: int, members: Sequence[tuple[int, int]], *, must_exist: bool) -> None:
+        """Insert or modify a group of (member id, weight)."""
+        ids, weights = [m for m, _ in members], [w for _, w in members]
+        code = self._lib.p4dp_group_set(self._switch, profile, group, ids, weights, len(members), must_exist)
+        self._check(code, f"group {group} of profile {profile}")
+
+    def delete_group(self, profile: int, group: int) -> None:
+        """Delete a group that no entry refers to."""
+        self._check(self._lib.p4dp_group_delete(self._switch, profile, group), f"group {group} of profile {profile}")
+
+    # ----------------------------------------------------------------------------------------------- replication
+
+    def _replicas(self, replicas: Sequence[Replica]) -> CData:
+        return self._ffi.new("p4dp_replica[]", [[r.port, r.instance] for r in replicas] or 1)
+
+    def set_multicast_group(self, group: int, replicas: Sequence[Replica], *, must_exist: bool = False) -> None:
+        """Insert (or, with ``must_exist``, modify) a multicast group."""
+        code = self._lib.p4dp_multicast_set(self._switch, group, self._replicas(replicas), len(replicas), must_exist)
+        self._check(code, f"multicast group {group}")
+
+    def delete_multicast_group(self, group: int) -> None:
+        """Delete a multicast group."""
+        self._check(self._lib.p4dp_multicast_delete(self._switch, group), f"multicast group {group}")
+
+    def set_clone_session(
+        self, session: int, replicas: Sequence[Replica], *, truncate_length: int = 0, must_exist: bool = False
+    ) -> None:
+        """Insert or modify a clone session; ``truncate_length`` in bytes, 0 for whole packets."""
+        code = self._lib.p4dp_clone_session_set(
+            self._switch, session, self._replicas(replicas), len(replicas), truncate_length, must_exist
+        )
+        self._check(code, f"clone session {session}")
+
+    def delete_clone_session(self, session: int) -> None:
+        """Delete a clone session."""
+        self._check(self._lib.p4dp_clone_session_delete(self._switch, session), f"clone session {session}")
+
+    # ------------------------------------------------------------------------- events, statistics, traces, bench
+
+    def event(self, timeout: float | None = None) -> Event | None:
+        """The next event within ``timeout`` seconds (None: for ever); None when there was none or :meth:`wake` was called."""
+        buffer = getattr(self._event_buffer, "buffer", None)
+        if buffer is None:
+            buffer = self._event_buffer.buffer = self._ffi.new("uint8_t[]", _EVENT)
+        event = self._ffi.new("p4dp_event *")
+        with self._closing:
+            switch = self._switch
+            self._waiting += 1
+        try:
+            milliseconds = -1 if timeout is None else int(timeout * 1000)
+            length = self._lib.p4dp_event_wait(switch, milliseconds, event, buffer, len(buffer))
+            if length == Code.INVALID:
+                buffer = self._ffi.new("uint8_t[]", event.length)
+                length = self._lib.p4dp_event_wait(switch, milliseconds, event, buffer, len(buffer))
+        finally:
+            with self._closing:
+                self._waiting -= 1
+                self._closing.notify_all()
+        if length < 0:
+            return None
+        data = bytes(self._ffi.buffer(buffer, length))
+        return Event(EventKind(event.kind), event.index, event.cookie, event.handle, event.timestamp_ns, data)
+
+    def wake(self) -> None:
+        """Make threads that wait in :meth:`event` return None."""
+        self._lib.p4dp_event_wake(self._switch)
+
+    def _stats(self, view: CData) -> Stats:
+        return Stats(**{name: getattr(view, name) for name in Stats.__dataclass_fields__})
+
+    def stats(self) -> Stats:
+        """Counters of the whole switch."""
+        view = self._ffi.new("p4dp_stats_view *")
+        self._check(self._lib.p4dp_stats(self._switch, view), "statistics")
+        return self._stats(view)
+
+    def port_stats(self, port: int) -> Stats:
+        """Counters of a port."""
+        view = self._ffi.new("p4dp_stats_view *")
+        self._check(self._lib.p4dp_port_stats(self._switch, port, view), f"port {port}")
+        return self._stats(view)
+
+    def trace(self, file: Path | None) -> None:
+        """Write a readable trace of every packet to a file, None to stop."""
+        name = self._ffi.NULL if file is None else str(file).encode()
+        self._check(self._lib.p4dp_trace(self._switch, name), f"trace to {file}")
+
+    def pcap(self, directory: Path | None) -> None:
+        """Capture every port to ``port<N>.pcap`` in an existing directory, None to stop."""
+        name = self._ffi.NULL if directory is None else str(directory).encode()
+        self._check(self._lib.p4dp_pcap(self._switch, name), f"captures to {directory}")
+
+    def bench(self, port: int, packet: bytes, rounds: int) -> float:
+        """Seconds that ``rounds`` passes of a packet through the pipeline take, without I/O."""
+        nanoseconds = self._lib.p4dp_bench(self._switch, port, packet, len(packet), rounds)
+        self._check(nanoseconds, "bench")
+        return float(nanoseconds) / 1e9

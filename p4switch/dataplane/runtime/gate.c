@@ -1,0 +1,32 @@
+/* The gate between the data-plane thread and everybody else: a first-come-first-served lock. */
+#include "internal.h"
+
+void dp_gate_init(dp_gate *gate) {
+    pthread_mutex_init(&gate->mutex, NULL);
+    pthread_cond_init(&gate->changed, NULL);
+    gate->next = gate->serving = 0;
+    atomic_init(&gate->waiting, 0);
+}
+
+void dp_gate_destroy(dp_gate *gate) {
+    pthread_cond_destroy(&gate->changed);
+    pthread_mutex_destroy(&gate->mutex);
+}
+
+void dp_gate_enter(dp_gate *gate) {
+    pthread_mutex_lock(&gate->mutex);
+    uint64_t ticket = gate->next++;
+    if (gate->serving != ticket) {
+        atomic_fetch_add_explicit(&gate->waiting, 1, memory_order_relaxed);
+        while (gate->serving != ticket) pthread_cond_wait(&gate->changed, &gate->mutex);
+        atomic_fetch_sub_explicit(&gate->waiting, 1, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&gate->mutex);
+}
+
+void dp_gate_leave(dp_gate *gate) {
+    pthread_mutex_lock(&gate->mutex);
+    gate->serving++;
+    if (gate->serving != gate->next) pthread_cond_broadcast(&gate->changed);
+    pthread_mutex_unlock(&gate->mutex);
+}

@@ -1,0 +1,268 @@
+/* The switch: what its parts share. One instance is touched by one thread at a time, the one that holds the gate; only the event
+ * queue has a lock of its own, so that waiting for events does not stop packets.
+ */
+#ifndef P4DP_INTERNAL_H
+#define P4DP_INTERNAL_H
+
+#include "common.h"
+#include "table.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+/* ------------------------------------------------------------------------------------------------ gate.c */
+
+/* A first-come-first-served lock. The data-plane thread gives it up between batches when somebody waits, and queues again
+   behind those who waited, so neither side can starve the other. */
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    uint64_t next, serving;
+    atomic_uint waiting;
+} dp_gate;
+
+void dp_gate_init(dp_gate *gate);
+void dp_gate_destroy(dp_gate *gate);
+void dp_gate_enter(dp_gate *gate);
+void dp_gate_leave(dp_gate *gate);
+static inline bool dp_gate_wanted(dp_gate *gate) { return atomic_load_explicit(&gate->waiting, memory_order_relaxed) != 0; }
+
+/* ----------------------------------------------------------------------------------------------- arena.c */
+
+/* Memory that lives until the end of a batch: headers of outgoing packets, copies for replication, recirculated packets. */
+typedef struct dp_chunk {
+    struct dp_chunk *next;
+    size_t size;
+    _Alignas(64) uint8_t bytes[];
+} dp_chunk;
+typedef struct {
+    dp_chunk *first, *current;
+    size_t used; /* of current */
+    size_t total; /* of all chunks */
+} dp_arena;
+
+void *dp_arena_more(dp_arena *arena, size_t size);
+void dp_arena_reset(dp_arena *arena);
+void dp_arena_free(dp_arena *arena);
+
+/* 64-byte aligned; NULL when out of memory. */
+static inline void *dp_arena_alloc(dp_arena *arena, size_t size) {
+    size = dp_align(size, 64);
+    if (UNLIKELY(arena->current == NULL || arena->used + size > arena->current->size)) return dp_arena_more(arena, size);
+    void *memory = arena->current->bytes + arena->used;
+    arena->used += size;
+    return memory;
+}
+/* Give back the end of the latest allocation. */
+static inline void dp_arena_trim(dp_arena *arena, void *latest, size_t keep) {
+    arena->used = dp_align((size_t)((uint8_t *)latest - arena->current->bytes) + keep, 64);
+}
+
+/* ---------------------------------------------------------------------------------------------- externs.c */
+
+typedef struct {
+    uint64_t packets, bytes;
+} dp_counter;
+
+typedef struct {
+    uint32_t id, action, references; /* references: entries, defaults and groups that name it */
+    uint8_t *data;
+} dp_member;
+typedef struct {
+    uint32_t id, references, count, total_weight;
+    uint32_t *members; /* ids, for the control side */
+    uint32_t *weights;
+    uint32_t *choices; /* member slots, each as often as its weight */
+} dp_member_group;
+typedef struct {
+    dp_map member_map, group_map; /* id to slot + 1 */
+    dp_member *members;
+    dp_member_group *groups;
+    uint32_t n_members, n_groups, used_members, used_groups;
+} dp_profile;
+
+typedef struct {
+    const p4prog_extern *desc;
+    uint64_t size;
+    uint32_t cell_bytes; /* registers */
+    dp_counter *counters;
+    dp_meter *meters;
+    uint8_t *cells;
+    dp_profile *profile;
+} dp_extern;
+
+typedef struct {
+    const p4prog_value_set *desc;
+    uint8_t *keys, *masks;
+    uint32_t count;
+} dp_value_set;
+
+bool dp_extern_init(dp_extern *e, const p4prog_extern *desc);
+void dp_extern_free(dp_extern *e);
+bool dp_meter_configure(dp_meter *meter, const p4dp_meter_config *config, uint64_t now_us);
+uint32_t dp_meter_execute(dp_meter *meter, uint64_t units, uint64_t now_us);
+
+/* profiles.c */
+dp_profile *dp_profile_new(void);
+void dp_profile_free(dp_profile *profile);
+const dp_member *dp_profile_member(const dp_profile *profile, uint32_t id);
+/* The member a group gives for a packet's key, NULL for an empty or unknown group. */
+const dp_member *dp_profile_select(p4prog_env *env, const dp_table *t, const dp_extern *e, uint32_t group, const uint8_t *key);
+/* Count references of entries; delta is 1 or -1. False when there is no such member or group. */
+bool dp_profile_refer(dp_profile *profile, p4dp_entry_kind kind, uint32_t id, int delta);
+bool dp_profile_allowed(const dp_table *t, const dp_profile *profile, p4dp_entry_kind kind, uint32_t id);
+
+/* ------------------------------------------------------------------------------------------- replication.c */
+
+typedef struct {
+    uint32_t count, truncate_length;
+    p4dp_replica replicas[];
+} dp_replicas;
+
+#define DP_GROUPS 65536u /* mcast_grp is bit<16>; sessions are below 32768 in P4Runtime */
+
+/* ------------------------------------------------------------------------------------------------ events.c */
+
+typedef struct dp_queued {
+    struct dp_queued *next;
+    p4dp_event event;
+    uint32_t length;
+    uint8_t bytes[];
+} dp_queued;
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t arrived;
+    dp_queued *head, *tail;
+    uint32_t count, bytes;
+    uint64_t lost;
+    unsigned waiters, wakes; /* a wake is meant for those who wait at that moment */
+} dp_events;
+
+void dp_events_init(dp_events *events);
+void dp_events_destroy(dp_events *events);
+/* Copies two pieces one after the other. */
+void dp_event_push(dp_events *events, const p4dp_event *event, const uint8_t *a, uint32_t a_length, const uint8_t *b,
+                   uint32_t b_length);
+
+/* ------------------------------------------------------------------------------------------- ports and I/O */
+
+typedef struct dp_io dp_io; /* io_packet.c: the socket of a port */
+typedef struct {
+    uint32_t number;
+    dp_io *io; /* NULL: no interface */
+    bool dirty; /* has frames to flush */
+    bool lost; /* the interface has vanished; sends fail until it is back */
+    p4dp_stats_view stats;
+    FILE *pcap;
+} dp_port;
+
+/* io_packet.c. Pieces must stay valid until dp_io_flush. */
+dp_io *dp_io_open(const char *interface, char *message, size_t message_size);
+void dp_io_close(dp_io *io);
+void dp_io_queue(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length);
+void dp_io_flush(p4dp_switch *sw, dp_port *port);
+
+/* The data-plane thread (io_loop.c). */
+typedef struct {
+    pthread_t thread;
+    bool running;
+    atomic_bool stop;
+    int epoll, wake;
+    struct dp_rx *rx;
+} dp_loop;
+
+int dp_loop_attach(p4dp_switch *sw, dp_port *port);
+void dp_loop_detach(p4dp_switch *sw, dp_port *port);
+
+/* ----------------------------------------------------------------------------------------------- the switch */
+
+typedef struct dp_output {
+    struct dp_output *next;
+    uint32_t port, length;
+    uint8_t bytes[];
+} dp_output;
+
+/* A pass that is still to be made for the current packet. */
+typedef struct dp_work {
+    struct dp_work *next;
+    bool egress;
+    uint32_t depth, port, limit; /* limit: bytes the output is cut to */
+    const uint8_t *packet; /* whole packet for ingress, payload for egress */
+    uint32_t length;
+    p4prog_standard_metadata sm;
+    void *ctx;
+} dp_work;
+
+struct p4prog_env {
+    p4dp_switch *sw;
+    const p4prog_program *program;
+    dp_table *tables;
+    bool tracing;
+    uint64_t pass; /* number of the current pass through ingress or egress */
+    uint32_t packet_length; /* of the current packet as it arrived, for meters */
+    uint64_t now_ns, now_us; /* since the switch was made; taken once a batch */
+    dp_extern *externs;
+    dp_value_set *value_sets;
+    void *ctx, *clone_ctx, *replica_ctx;
+    uint64_t random[4];
+    bool digest_pending;
+    uint32_t digest;
+    uint8_t *digest_data;
+    void *library;
+    int library_fd;
+};
+
+struct p4dp_switch {
+    dp_gate gate;
+    p4prog_env *env; /* NULL: no program */
+    uint32_t cpu_port, drop_port;
+    uint64_t seed, started_ns;
+    dp_arena arena;
+    dp_port *ports[DP_PORTS];
+    dp_port *dirty[DP_PORTS]; /* ports with frames to flush */
+    uint32_t n_dirty;
+    bool collect; /* outputs without an interface go to the output list */
+    bool discard; /* benchmark: outputs go nowhere */
+    dp_output *out_head, *out_tail;
+    uint32_t n_outputs;
+    dp_work *work_head, *work_tail;
+    uint32_t passes; /* caused by the current packet */
+    p4dp_stats_view stats;
+    uint64_t packets; /* numbered for traces */
+    dp_replicas **groups, **sessions;
+    dp_loop loop;
+    atomic_uint n_lost; /* ports whose interface has vanished */
+    FILE *trace;
+    char *pcap_directory;
+    uint64_t last_sweep_ns;
+    atomic_bool idle_tables; /* the program has tables with idle timeouts */
+    uint32_t logs;
+    dp_events events;
+};
+
+/* switch.c */
+dp_port *dp_port_get(p4dp_switch *sw, uint32_t number); /* makes it; NULL: out of range or memory */
+/* engine.c: one packet with all it causes; the bytes must stay valid until dp_engine_flush. */
+void dp_engine_clock(p4dp_switch *sw);
+void dp_engine_packet(p4dp_switch *sw, uint32_t port, const uint8_t *packet, uint32_t length);
+void dp_engine_flush(p4dp_switch *sw);
+/* program.c */
+p4prog_env *dp_program_load(p4dp_switch *sw, const char *path, char *message, size_t message_size);
+void dp_program_unload(p4prog_env *env);
+/* updates.c */
+bool dp_action_data_valid(const p4prog_action *action, const uint8_t *data);
+int dp_updates_load_entries(p4prog_env *env, dp_table *t);
+/* entries.c */
+void dp_entries_sweep_idle(p4dp_switch *sw);
+/* hashes.c */
+uint64_t dp_hash(p4prog_env *env, p4prog_hash_algorithm algorithm, const uint8_t *data, uint32_t length);
+/* trace.c; all but the first are called only when tracing */
+void dp_trace_line(p4prog_env *env, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void dp_trace_lookup(p4prog_env *env, const dp_table *t, const uint8_t *key, uint32_t entry, const p4prog_match *match);
+void dp_pcap_write(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length);
+bool dp_pcap_open(p4dp_switch *sw, dp_port *port);
+void dp_trace_close(p4dp_switch *sw);
+void dp_trace_flush(p4dp_switch *sw);
+
+#endif

@@ -1,0 +1,188 @@
+/* The data-plane thread: waits for frames on all ports, processes them batch by batch, lets the control side in between batches.
+ *
+ * A port whose interface vanishes stays in the switch and is opened again when an interface of that name appears.
+ */
+#include "io_packet.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define WAKE UINT32_MAX
+#define REOPEN_MS 500 /* how often vanished interfaces are looked for */
+#define BATCHES_PER_TURN 8u /* of one port before the others get their turn */
+
+static bool watch(p4dp_switch *sw, int fd, uint32_t what) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = what};
+    return epoll_ctl(sw->loop.epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static void wake(p4dp_switch *sw) {
+    uint64_t one = 1;
+    if (sw->loop.wake >= 0 && write(sw->loop.wake, &one, sizeof one) < 0) return; /* full: it is awake anyway */
+}
+
+int dp_loop_attach(p4dp_switch *sw, dp_port *port) { return !sw->loop.running || watch(sw, port->io->fd, port->number) ? 0 : P4DP_EIO; }
+
+void dp_loop_detach(p4dp_switch *sw, dp_port *port) {
+    if (sw->loop.running) epoll_ctl(sw->loop.epoll, EPOLL_CTL_DEL, port->io->fd, NULL);
+}
+
+/* An error on a socket: read it, so that epoll does not report it for ever. If the interface is gone, wait for its return. */
+static void handle_error(p4dp_switch *sw, dp_port *port) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(port->io->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (!port->lost && dp_io_gone(port->io)) {
+        dp_loop_detach(sw, port);
+        port->lost = true;
+        sw->n_lost++;
+    }
+}
+
+static void reopen_lost(p4dp_switch *sw) {
+    for (uint32_t i = 0; i < DP_PORTS && sw->n_lost > 0; i++) {
+        dp_port *port = sw->ports[i];
+        if (port == NULL || port->io == NULL || !port->lost) continue;
+        dp_io *io = dp_io_open(port->io->name, NULL, 0);
+        if (io == NULL) continue;
+        dp_io_close(port->io);
+        port->io = io;
+        port->lost = false;
+        sw->n_lost--;
+        dp_loop_attach(sw, port);
+    }
+}
+
+static void serve_port(p4dp_switch *sw, dp_port *port, dp_rx *rx) {
+    for (uint32_t batch = 0; batch < BATCHES_PER_TURN; batch++) {
+        if (sw->env == NULL) {
+            /* No program yet: take the frames and drop them, or the socket would keep old ones for the first program. */
+            int received = dp_io_discard(port, rx);
+            if (received > 0) sw->stats.dropped += (uint64_t)received;
+            return;
+        }
+        dp_engine_clock(sw);
+        int received = dp_io_receive(sw, port, rx);
+        dp_engine_flush(sw);
+        if (received < 0 && errno != EAGAIN && errno != EINTR) handle_error(sw, port);
+        if (received < (int)DP_RX_BATCH) return;
+        if (dp_gate_wanted(&sw->gate)) {
+            dp_gate_leave(&sw->gate);
+            dp_gate_enter(&sw->gate);
+            if (port->io == NULL || port->lost) return; /* removed meanwhile */
+        }
+    }
+}
+
+static void *run(void *argument) {
+    p4dp_switch *sw = argument;
+    dp_rx *rx = sw->loop.rx;
+    struct epoll_event events[64];
+    pthread_setname_np(pthread_self(), "p4dp");
+    while (!atomic_load_explicit(&sw->loop.stop, memory_order_relaxed)) {
+        int ready = epoll_wait(sw->loop.epoll, events, 64, atomic_load_explicit(&sw->n_lost, memory_order_relaxed) > 0 ? REOPEN_MS : -1);
+        dp_gate_enter(&sw->gate);
+        if (sw->n_lost > 0) reopen_lost(sw);
+        for (int i = 0; i < ready; i++) {
+            uint32_t number = events[i].data.u32;
+            if (number == WAKE) {
+                uint64_t count;
+                if (read(sw->loop.wake, &count, sizeof count) < 0) continue;
+                continue;
+            }
+            dp_port *port = sw->ports[number];
+            if (port == NULL || port->io == NULL || port->lost) continue;
+            if ((events[i].events & (EPOLLERR | EPOLLHUP)) != 0) handle_error(sw, port);
+            if ((events[i].events & EPOLLIN) != 0 && !port->lost) serve_port(sw, port, rx);
+        }
+        if (UNLIKELY(sw->trace != NULL)) dp_trace_flush(sw);
+        dp_gate_leave(&sw->gate);
+    }
+    return NULL;
+}
+
+static void close_loop(p4dp_switch *sw) {
+    if (sw->loop.epoll >= 0) close(sw->loop.epoll);
+    if (sw->loop.wake >= 0) close(sw->loop.wake);
+    free(sw->loop.rx);
+    sw->loop.epoll = sw->loop.wake = -1;
+    sw->loop.rx = NULL;
+    sw->loop.running = false;
+}
+
+int p4dp_start(p4dp_switch *sw) {
+    dp_gate_enter(&sw->gate);
+    int result = sw->loop.running ? P4DP_ESTATE : 0;
+    if (result == 0) {
+        sw->loop.epoll = epoll_create1(EPOLL_CLOEXEC);
+        sw->loop.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        sw->loop.rx = dp_rx_new();
+        atomic_store(&sw->loop.stop, false);
+        bool ok = sw->loop.epoll >= 0 && sw->loop.wake >= 0 && sw->loop.rx != NULL && watch(sw, sw->loop.wake, WAKE);
+        for (uint32_t i = 0; i < DP_PORTS && ok; i++)
+            if (sw->ports[i] != NULL && sw->ports[i]->io != NULL && !sw->ports[i]->lost) ok = watch(sw, sw->ports[i]->io->fd, i);
+        sw->loop.running = ok && pthread_create(&sw->loop.thread, NULL, run, sw) == 0;
+        if (!sw->loop.running) {
+            close_loop(sw);
+            result = P4DP_EIO;
+        }
+    }
+    dp_gate_leave(&sw->gate);
+    return result;
+}
+
+int p4dp_stop(p4dp_switch *sw) {
+    dp_gate_enter(&sw->gate);
+    bool running = sw->loop.running && !atomic_exchange(&sw->loop.stop, true);
+    wake(sw);
+    dp_gate_leave(&sw->gate);
+    if (!running) return P4DP_ESTATE;
+    pthread_join(sw->loop.thread, NULL);
+    dp_gate_enter(&sw->gate);
+    close_loop(sw);
+    dp_trace_flush(sw);
+    dp_gate_leave(&sw->gate);
+    return 0;
+}
+
+int p4dp_port_add(p4dp_switch *sw, uint32_t number, const char *interface, char *message, size_t message_size) {
+    if (number >= DP_PORTS || number == sw->drop_port) {
+        if (message != NULL) snprintf(message, message_size, "port %u: valid are 0 to %u without %u (drop)", number, DP_PORTS - 1, sw->drop_port);
+        return P4DP_EINVAL;
+    }
+    dp_io *io = dp_io_open(interface, message, message_size);
+    if (io == NULL) return P4DP_EIO;
+    dp_gate_enter(&sw->gate);
+    dp_port *port = dp_port_get(sw, number);
+    int result = port == NULL ? P4DP_ENOMEM : port->io != NULL ? P4DP_EEXISTS : 0;
+    if (result == 0) {
+        port->io = io;
+        result = dp_loop_attach(sw, port);
+        if (result != 0) port->io = NULL;
+    }
+    dp_gate_leave(&sw->gate);
+    if (result != 0) {
+        if (message != NULL) snprintf(message, message_size, "port %u: %s", number, p4dp_error_text(result));
+        dp_io_close(io);
+    }
+    return result;
+}
+
+int p4dp_port_remove(p4dp_switch *sw, uint32_t number) {
+    dp_gate_enter(&sw->gate);
+    dp_port *port = number < DP_PORTS ? sw->ports[number] : NULL;
+    dp_io *io = port != NULL ? port->io : NULL;
+    if (io != NULL) {
+        if (!port->lost) dp_loop_detach(sw, port);
+        if (port->lost) sw->n_lost--;
+        port->lost = false;
+        port->io = NULL;
+    }
+    dp_gate_leave(&sw->gate);
+    if (io == NULL) return P4DP_ENOTFOUND;
+    dp_io_close(io);
+    return 0;
+}
