@@ -198,7 +198,8 @@ bool p4prog_value_set_contains(p4prog_env *env, uint32_t value_set, const uint8_
 void p4prog_count(p4prog_env *env, uint32_t extern_index, uint64_t cell, uint32_t packet_length);
 uint32_t p4prog_meter(p4prog_env *env, uint32_t extern_index, uint64_t cell, uint32_t packet_length);
 uint32_t p4prog_direct_meter(p4prog_env *env, uint32_t table); /* colour of the entry that table last hit for this packet */
-/* Out of range: read gives zeros, write does nothing. */
+/* Out of range: read leaves `value` as it is (bmv2 then does not change the destination, so fill it in before), write does
+   nothing, a meter is green. */
 void p4prog_register_read(p4prog_env *env, uint32_t extern_index, uint64_t cell, uint8_t *value);
 void p4prog_register_write(p4prog_env *env, uint32_t extern_index, uint64_t cell, const uint8_t *value);
 

@@ -72,10 +72,7 @@ uint32_t p4prog_meter(p4prog_env *env, uint32_t index, uint64_t cell, uint32_t p
 
 void p4prog_register_read(p4prog_env *env, uint32_t index, uint64_t cell, uint8_t *value) {
     const dp_extern *e = &env->externs[index];
-    if (UNLIKELY(cell >= e->size))
-        memset(value, 0, e->cell_bytes);
-    else
-        memcpy(value, e->cells + cell * e->cell_bytes, e->cell_bytes);
+    if (LIKELY(cell < e->size)) memcpy(value, e->cells + cell * e->cell_bytes, e->cell_bytes);
 }
 
 void p4prog_register_write(p4prog_env *env, uint32_t index, uint64_t cell, const uint8_t *value) {
