@@ -1,7 +1,7 @@
 """Allocating, freeing and revoking memory.
 
-Order of every change (docs/architecture.md): durable intent; withdraw access at the switch; page tables in band, acknowledged;
-give access at the switch; tell who asked. A step plans up to the next acknowledgement; :func:`finish_operation` goes on from there.
+Order of every change (docs/architecture.md): durable intent; withdraw access at the switch; page tables in band,
+acknowledged; give access at the switch; tell who asked. A step plans up to the next acknowledgement; :func:`finish_operation` goes on from there.
 """
 
 from __future__ import annotations
@@ -305,8 +305,8 @@ def finish_operation(draft: Draft, operation: Operation) -> None:
         if to != Requester():
             reply(draft, to, Status.OK, va=allocation.va, pages=allocation.pages)
     elif operation.kind == "free-part":
-        for _, count, element, pa in hole_blocks(allocation, operation.start, operation.pages):
-            _give_back(draft, element, pa, count)
+        for _, count, holder, pa in hole_blocks(allocation, operation.start, operation.pages):
+            _give_back(draft, holder, pa, count)
         draft.publish("freed", pid=allocation.pid, va=operation.start, pages=operation.pages)
         reply(draft, to, Status.OK, va=operation.start, pages=operation.pages)
     else:

@@ -159,15 +159,6 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Counters:
-    """Where numbering goes on."""
-
-    next_pid: int = 1
-    next_id: int = 1  # messages and operations
-    next_generation: int = 1
-
-
-@dataclass(frozen=True)
 class ReplyLog:
     """The last answers to one speaker (element, pid), the oldest first."""
 

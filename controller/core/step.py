@@ -47,7 +47,12 @@ def step(state: State, event: Event, now: float, config: Config) -> Step:
     draft = Draft(state)
     match event:
         case ControlRequest():
-            _control(draft, event, now, config)
+            try:
+                _control(draft, event, now, config)
+            except Refused as refused:
+                draft = Draft(state)  # what was planned before the refusal must not happen
+                to = Requester(event.element, event.pid, event.request_id, event.op, event.va)
+                reply(draft, to, refused.status, message=refused.message)
         case Heartbeat(element=element, incarnation=incarnation):
             monitor.seen(draft, element, incarnation, now)
         case Acknowledged():
@@ -94,10 +99,7 @@ def _control(draft: Draft, event: ControlRequest, now: float, config: Config) ->
             return
     if any(o.requester == to for o in draft.state.operations.values()):
         return  # a repetition of something that is under way
-    try:
-        _dispatch(draft, event, element, to, config)
-    except Refused as refused:
-        reply(draft, to, refused.status, message=refused.message)
+    _dispatch(draft, event, element, to, config)
 
 
 def _hello(draft: Draft, event: ControlRequest, element: Element, now: float, config: Config) -> None:
@@ -110,7 +112,7 @@ def _hello(draft: Draft, event: ControlRequest, element: Element, now: float, co
             status = Status.OK
             payload = wire.HELLO_REPLY.pack(element.id, int(config.heartbeat_interval * 1000), 0)
         else:
-            draft.publish("hello_refused", element=element.id, name=element.name, kind=kind, pages=pages)
+            draft.publish("hello_refused", element=element.id, name=element.name, said_kind=kind, said_pages=pages)
     answer = Reply(element.id, event.pid, event.request_id, event.op, int(status), event.va, event.pid, payload)
     draft.do(SendReply(answer))
 
@@ -181,7 +183,6 @@ def _api(state: State, event: ApiRequest, config: Config) -> Step:
                 monitor.fence(draft, element, fenced)
                 reply(draft, to, Status.OK, element=element, fenced=fenced)
     except Refused as refused:
-        # A fresh draft: what was planned before the refusal must not happen.
         draft = Draft(state)
         draft.do(Answer(event.token, {}, ApiError(refused.code, refused.message)))
     return draft.finish()

@@ -1,0 +1,103 @@
+"""``python -m controller run``: the controller of a rack."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from controller import tor
+from controller.api import create_app
+from controller.core.memory import Config
+from controller.core.placement import POLICIES
+from controller.core.step import initial
+from controller.p4rt import SwitchClient, SwitchError
+from controller.shell import Shell
+from controller.store import Store, StoreError
+from protocol import rack as racks
+
+log = logging.getLogger("controller")
+
+
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, found {text!r}")
+    return host, int(port)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(prog="python -m controller", description=__doc__)
+    run = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run the controller")
+    run.add_argument("--rack", type=Path, required=True, help="the rack description (JSON)")
+    run.add_argument("--p4info", type=Path, required=True, help="P4Info of the switch program (text)")
+    run.add_argument("--pipeline", type=Path, required=True, help="the target's device config of the program")
+    run.add_argument("--switch", default="127.0.0.1:9559", metavar="HOST:PORT", help="P4Runtime address")
+    run.add_argument("--db", type=Path, required=True, help="the durable store (SQLite)")
+    run.add_argument("--api", type=address, default=("127.0.0.1", 8090), metavar="HOST:PORT", help="HTTP API address")
+    run.add_argument("--tor", type=address, metavar="HOST:PORT", help="OpenFlow address for the top-of-rack switch")
+    run.add_argument("--placement", choices=sorted(POLICIES), default="best-fit", help="placement policy")
+    run.add_argument("--largest-block", type=int, default=1 << 18, metavar="PAGES", help="pages of a segment at most")
+    run.add_argument("--heartbeat-interval", type=float, default=100, metavar="MS", help="of elements (default 100)")
+    run.add_argument("--heartbeat-timeout", type=float, default=600, metavar="MS", help="silence that means failure")
+    run.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Entry point; returns the exit status."""
+    arguments = parse_arguments()
+    logging.basicConfig(
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if arguments.largest_block < 1 or arguments.largest_block & (arguments.largest_block - 1):
+        print(f"controller: --largest-block {arguments.largest_block} is not a power of two", file=sys.stderr)
+        return 1
+    config = Config(
+        placement=arguments.placement,
+        largest_block=arguments.largest_block,
+        heartbeat_interval=arguments.heartbeat_interval / 1000,
+        heartbeat_timeout=arguments.heartbeat_timeout / 1000,
+    )
+    shell: Shell | None = None
+    try:
+        rack = racks.load(arguments.rack)
+        store = Store(arguments.db)
+        switch = SwitchClient(
+            arguments.switch,
+            rack.device_id,
+            arguments.p4info,
+            arguments.pipeline,
+            lambda element, frame: shell.on_packet(element, frame) if shell else None,
+            lambda members: shell.on_digest(members) if shell else None,
+        )
+        shell = Shell(store.load(initial(rack)), store, config, switch)
+        shell.start()
+    except (racks.RackError, StoreError, SwitchError, OSError) as error:
+        print(f"controller: {error}", file=sys.stderr)
+        return 1
+    if arguments.tor:
+        threading.Thread(target=tor.serve, args=arguments.tor, name="os-ken", daemon=True).start()
+    host, port = arguments.api
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(shell), host=host, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        shell.stop()
+    return 0 if shell.failed is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

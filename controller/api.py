@@ -1,0 +1,280 @@
+"""The northbound interface: JSON over HTTP with an OpenAPI description at /openapi.json, and Prometheus metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from pydantic import BaseModel, Field
+
+from controller.core import blocks, events
+from controller.core.state import Allocation
+from controller.p4rt import SwitchError
+from controller.shell import RequestRefused, Shell
+from protocol.wire import PAGE_SIZE, Perm, Status
+
+_HTTP_STATUS = {"not_found": 404, "bad_request": 400, "busy": 409, "out_of_memory": 507}
+_VERDICTS = {
+    0: "forwarded_request",
+    1: "forwarded_reply",
+    2: "to_controller",
+    3: "from_controller",
+    32: "not_rmem",
+    33: "truncated",
+    34: "bad_version",
+    35: "unknown_port",
+    36: "reply_from_compute",
+    37: "request_from_memory",
+    38: "no_route",
+    39: "bad_packet_out",
+    40: "reply_from_fenced",
+}
+
+
+class Alloc(BaseModel):
+    """Allocate memory for a process."""
+
+    pid: int = Field(ge=1, le=0xFFFF)
+    size: int = Field(ge=1, le=1 << 48, description="bytes; rounded up to pages")
+    permissions: int = Field(default=int(Perm.RW), ge=1, le=3, description="1 read, 2 write, 3 both")
+
+
+class Free(BaseModel):
+    """Free memory."""
+
+    va: int = Field(ge=0, lt=1 << 64)
+    size: int = Field(default=0, ge=0, le=1 << 48, description="bytes; 0: the whole allocation that begins at va")
+
+
+class Revoke(BaseModel):
+    """Take pages away from their owner."""
+
+    va: int = Field(ge=0, lt=1 << 64)
+    pages: int = Field(default=1, ge=1, le=1 << 36)
+
+
+class ElementName(BaseModel):
+    """An element by its name."""
+
+    element: str
+
+
+def verdict_name(index: int) -> str:
+    """The name of a cell of the switch's `verdicts` counter."""
+    if 16 <= index < 32:
+        return f"refused_{Status(index - 16).name.lower()}" if index - 16 in list(Status) else f"refused_{index - 16}"
+    return _VERDICTS.get(index, f"verdict_{index}")
+
+
+def create_app(shell: Shell) -> FastAPI:
+    """The application. Its handlers run in worker threads: requests wait for the core without stopping one another."""
+    app = FastAPI(title="Rack MMU controller", version="1", description="Memory and elements of a rack.")
+
+    @app.exception_handler(RequestRefused)
+    def refused(_request: Request, error: RequestRefused) -> JSONResponse:
+        return JSONResponse({"error": error.code, "message": str(error)}, _HTTP_STATUS.get(error.code, 400))
+
+    @app.exception_handler(SwitchError)
+    def switch_error(_request: Request, error: SwitchError) -> JSONResponse:
+        return JSONResponse({"error": "switch", "message": str(error)}, 502)
+
+    @app.exception_handler(TimeoutError)
+    def timeout(_request: Request, _error: TimeoutError) -> JSONResponse:
+        return JSONResponse({"error": "timeout", "message": "the operation is still under way"}, 504)
+
+    @app.get("/v1/status")
+    def status() -> dict[str, Any]:
+        """Whether the controller works, and how busy it is."""
+        return shell.describe()
+
+    @app.get("/v1/elements")
+    def elements() -> dict[str, Any]:
+        """The elements, with their state and free memory."""
+        state = shell.state
+        return {
+            "elements": [
+                {
+                    "name": e.name,
+                    "id": e.id,
+                    "kind": e.kind,
+                    "media": e.media,
+                    "port": e.port,
+                    "state": str(e.liveness),
+                    "fenced": e.fenced,
+                    "pages": e.pages,
+                    "free_pages": state.free_pages(e.id) if e.kind == "memory" else 0,
+                    "processes": sum(p.element == e.id for p in state.processes.values()),
+                }
+                for e in sorted(state.elements.values(), key=lambda e: e.id)
+            ]
+        }
+
+    @app.get("/v1/processes")
+    def processes() -> dict[str, Any]:
+        """The processes, with their memory."""
+        state = shell.state
+        owned: dict[int, list[Allocation]] = {}
+        for a in state.allocations.values():
+            owned.setdefault(a.pid, []).append(a)
+        return {
+            "processes": [
+                {
+                    "pid": p.pid,
+                    "name": p.name,
+                    "element": state.elements[p.element].name,
+                    "bytes": sum(a.size for a in owned.get(p.pid, [])),
+                    "allocations": [_allocation(a, shell) for a in owned.get(p.pid, [])],
+                }
+                for p in sorted(state.processes.values(), key=lambda p: p.pid)
+            ]
+        }
+
+    @app.post("/v1/alloc")
+    def alloc(body: Alloc) -> dict[str, Any]:
+        """Allocate memory for a process."""
+        return shell.request(lambda token: events.AllocRequest(token, body.pid, body.size, body.permissions))
+
+    @app.post("/v1/free")
+    def free(body: Free) -> dict[str, Any]:
+        """Free an allocation, or whole pages of one."""
+        return shell.request(lambda token: events.FreeRequest(token, body.va, body.size))
+
+    @app.post("/v1/revoke")
+    def revoke(body: Revoke) -> dict[str, Any]:
+        """Take pages away from their owner; when this returns, no write of the owner can take effect any more."""
+        return shell.request(lambda token: events.RevokeRequest(token, body.va, body.pages))
+
+    @app.post("/v1/fence")
+    def fence(body: ElementName) -> dict[str, Any]:
+        """Fence an element off."""
+        return _fence(shell, body.element, True)
+
+    @app.post("/v1/unfence")
+    def unfence(body: ElementName) -> dict[str, Any]:
+        """Let a fenced element in again."""
+        return _fence(shell, body.element, False)
+
+    @app.get("/v1/map")
+    def switch_map() -> dict[str, Any]:
+        """V2P and protection entries as the switch holds them, and whether the store agrees."""
+        from controller.core import entries
+
+        wanted = {e for e in entries.all_entries(shell.state) if e.table in ("translation", "protection")}
+        rows = []
+        for entry in shell.switch_map():
+            match = dict(entry.match)
+            va = match["va"]
+            assert isinstance(va, tuple)
+            pages = 1 << (64 - va[1] - 12) if va[1] <= 52 else 0
+            row = {"table": entry.table, "va": va[0], "prefix_length": va[1], "pages": pages, "action": entry.action}
+            row |= {"pid": match["pid"]} if "pid" in match else {}
+            row |= dict(entry.params)
+            row["in_store"] = entry in wanted
+            wanted.discard(entry)
+            rows.append(row)
+        rows.sort(key=lambda r: (str(r["table"]), r["va"], r["prefix_length"]))
+        return {"entries": rows, "missing": len(wanted), "agrees": not wanted and all(r["in_store"] for r in rows)}
+
+    @app.get("/v1/counters")
+    def counters() -> dict[str, Any]:
+        """The switch's counters."""
+        verdicts = shell.switch.read_counter("verdicts")
+        processes_ = shell.switch.read_counter("process_traffic")
+        elements_ = shell.switch.read_counter("element_traffic")
+        names = {e.id: e.name for e in shell.state.elements.values()}
+        rows = [
+            {"match": dict(entry.match), "action": entry.action, "packets": packets, "bytes": size}
+            for entry, packets, size in shell.switch.read_direct_counter("protection")
+        ]
+        return {
+            "verdicts": {verdict_name(i): packets for i, (packets, _) in sorted(verdicts.items())},
+            "processes": {str(i): {"packets": p, "bytes": b} for i, (p, b) in sorted(processes_.items())},
+            "elements": {names.get(i, str(i)): {"packets": p, "bytes": b} for i, (p, b) in sorted(elements_.items())},
+            "protection": rows,
+        }
+
+    @app.get("/v1/events")
+    def events_since(since: int = 0) -> dict[str, Any]:
+        """Events after number ``since``."""
+        return {"events": shell.log.since(since)}
+
+    @app.get("/v1/events/follow")
+    def follow(since: int = 0) -> StreamingResponse:
+        """Events as they happen, one JSON object a line."""
+
+        async def lines() -> AsyncIterator[str]:
+            last = since
+            while True:
+                found = await asyncio.to_thread(shell.log.since, last, 1.0)
+                for event in found:
+                    last = event["id"]
+                    yield json.dumps(event) + "\n"
+                if not found:
+                    yield "\n"  # keeps the connection, and notices that it is gone
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    registry = CollectorRegistry()
+    registry.register(_Collector(shell))  # type: ignore[arg-type]
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def metrics() -> PlainTextResponse:
+        """Prometheus metrics."""
+        return PlainTextResponse(generate_latest(registry).decode(), media_type="text/plain; version=0.0.4")
+
+    return app
+
+
+def _fence(shell: Shell, name: str, fenced: bool) -> dict[str, Any]:
+    element = next((e for e in shell.state.elements.values() if e.name == name), None)
+    if element is None:
+        names = ", ".join(e.name for e in shell.state.elements.values())
+        raise RequestRefused(events.ApiError("not_found", f"there is no element {name!r}; there are {names}"))
+    return shell.request(lambda token: events.FenceRequest(token, element.id, fenced))
+
+
+def _allocation(a: Allocation, shell: Shell) -> dict[str, Any]:
+    names = {s.element: shell.state.elements[s.element].name for s in a.segments}
+    return {
+        "va": a.va,
+        "bytes": a.size,
+        "status": str(a.status),
+        "generation": a.generation,
+        "elements": sorted(set(names.values())),
+        "segments": [
+            {"va": s.va, "pages": s.pages, "element": names[s.element], "prefix_length": blocks.prefix_length(s.pages)}
+            for s in a.segments
+        ],
+        "holes": [{"va": h.va, "pages": h.pages, "kind": str(h.kind)} for h in a.holes],
+    }
+
+
+class _Collector:
+    """Reads the shell when Prometheus asks."""
+
+    def __init__(self, shell: Shell):
+        self.shell = shell
+
+    def collect(self) -> Any:
+        """All metrics."""
+        shell = self.shell
+        for name, value in vars(shell.statistics).items():
+            yield CounterMetricFamily(
+                f"rackmmu_controller_{name}", f"Controller: {name.replace('_', ' ')}", value=value
+            )
+        yield GaugeMetricFamily("rackmmu_processes", "Processes", value=len(shell.state.processes))
+        yield GaugeMetricFamily("rackmmu_allocations", "Allocations", value=len(shell.state.allocations))
+        alive = GaugeMetricFamily("rackmmu_element_alive", "Whether an element is alive", labels=["element"])
+        free = GaugeMetricFamily("rackmmu_free_bytes", "Free memory of an element", labels=["element"])
+        for e in shell.state.elements.values():
+            alive.add_metric([e.name], float(e.liveness == "alive"))
+            if e.kind == "memory":
+                free.add_metric([e.name], shell.state.free_pages(e.id) * PAGE_SIZE)
+        yield alive
+        yield free

@@ -1,0 +1,274 @@
+"""A P4Runtime client: arbitration, pipeline, writes in order, reads, packets. Entries are encoded by finsy, by P4Info names.
+
+It relies on nothing that one target alone offers: the order of updates within a Write is the order in which they take effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import finsy
+import grpc
+from finsy.proto import p4r, p4r_grpc, rpc_status
+
+from controller.core.entries import Entry, Write
+
+log = logging.getLogger(__name__)
+WRITE_TIMEOUT = 10.0
+BATCH = 500  # updates a Write
+_OWNED = ("element", "binding", "translation", "protection", "liveness", "reply_route")
+
+
+class SwitchError(RuntimeError):
+    """The switch cannot be reached or refused something; the message says what."""
+
+
+class SwitchClient:
+    """A connection to the switch. ``on_packet`` gets (element, frame), ``on_digest`` the digest's members as bytes; both are called
+    in the receiving thread."""
+
+    def __init__(
+        self,
+        address: str,
+        device_id: int,
+        p4info: Path,
+        device_config: Path,
+        on_packet: Callable[[int, bytes], None],
+        on_digest: Callable[[tuple[int, ...]], None],
+    ):
+        self.schema = finsy.P4Schema(p4info)
+        self.device_id = device_id
+        self._config = device_config.read_bytes()
+        self._on_packet, self._on_digest = on_packet, on_digest
+        options = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20)]
+        self._channel = grpc.insecure_channel(address, options=options)
+        self._stub = p4r_grpc.P4RuntimeStub(self._channel)
+        self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
+        self._primary = threading.Event()
+        self._ended = threading.Event()
+        self._why = ""
+        self.address = address
+        # Later instances outbid earlier ones: a restarted controller must not wait for the old one's stream to time out.
+        self._election = p4r.Uint128(high=0, low=time.time_ns())
+        self._packet_out = self.schema.controller_packet_metadata["packet_out"]
+        self._packet_in_header = self.schema.controller_packet_metadata["packet_in"]
+
+    # ------------------------------------------------------------------------------------------------------- connection
+
+    def connect(self, timeout: float = 30.0) -> None:
+        """Become primary. Raises SwitchError."""
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout)
+        except grpc.FutureTimeoutError:
+            raise SwitchError(f"no P4Runtime server at {self.address} within {timeout:.0f} s") from None
+        threading.Thread(target=self._receive, name="p4runtime stream", daemon=True).start()
+        arbitration = p4r.MasterArbitrationUpdate(device_id=self.device_id, election_id=self._election)
+        self._requests.put(p4r.StreamMessageRequest(arbitration=arbitration))
+        while not self._primary.wait(0.05):
+            timeout -= 0.05
+            if self._ended.is_set() or timeout < 0:
+                raise SwitchError(
+                    f"not primary of device {self.device_id} at {self.address}: {self._why or 'no answer'}"
+                )
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the stream is up and this controller is primary."""
+        return self._primary.is_set() and not self._ended.is_set()
+
+    def close(self) -> None:
+        """End the stream."""
+        self._requests.put(None)
+        self._channel.close()
+
+    def _outgoing(self) -> Iterator[p4r.StreamMessageRequest]:
+        while (request := self._requests.get()) is not None:
+            yield request
+
+    def _receive(self) -> None:
+        try:
+            for message in self._stub.StreamChannel(self._outgoing()):
+                kind = message.WhichOneof("update")
+                if kind == "packet":
+                    self._packet_in(message.packet)
+                elif kind == "digest":
+                    self._digest(message.digest)
+                elif kind == "arbitration":
+                    if message.arbitration.status.code == 0:
+                        self._primary.set()
+                    else:
+                        self._primary.clear()
+                        self._why = message.arbitration.status.message
+                elif kind == "error":
+                    log.warning("the switch reports a stream error: %s", message.error.message)
+        except grpc.RpcError as error:
+            self._why = error.details() or str(error)
+            log.info("P4Runtime stream ended: %s", self._why)
+        finally:
+            self._primary.clear()
+            self._ended.set()
+
+    def _packet_in(self, packet: p4r.PacketIn) -> None:
+        fields = self._packet_in_header.decode(packet.metadata)
+        self._on_packet(int(fields["element"]), packet.payload)
+
+    def _digest(self, digest: p4r.DigestList) -> None:
+        ack = p4r.DigestListAck(digest_id=digest.digest_id, list_id=digest.list_id)
+        self._requests.put(p4r.StreamMessageRequest(digest_ack=ack))
+        for data in digest.data:
+            self._on_digest(tuple(int.from_bytes(m.bitstring, "big") for m in data.struct.members))
+
+    def packet_out(self, port: int, frame: bytes) -> None:
+        """Send a frame out of a port of the switch."""
+        metadata = self._packet_out.encode({"egress_port": port, "pad": 0})
+        self._requests.put(p4r.StreamMessageRequest(packet=p4r.PacketOut(payload=frame, metadata=metadata)))
+
+    # --------------------------------------------------------------------------------------------------------- pipeline
+
+    @property
+    def _cookie(self) -> int:
+        digest = hashlib.sha256(self._config + self.schema.p4info.SerializeToString(deterministic=True)).digest()
+        return int.from_bytes(digest[:7], "big")
+
+    def has_pipeline(self) -> bool:
+        """Whether the switch runs this very program already."""
+        request = p4r.GetForwardingPipelineConfigRequest(
+            device_id=self.device_id,
+            response_type=p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY,
+        )
+        try:
+            reply = self._stub.GetForwardingPipelineConfig(request, timeout=WRITE_TIMEOUT)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+                return False
+            raise SwitchError(f"cannot read the pipeline: {error.details()}") from None
+        return bool(reply.config.cookie.cookie == self._cookie)
+
+    def push_pipeline(self) -> None:
+        """Install the program; the switch's tables are empty then."""
+        config = p4r.ForwardingPipelineConfig(
+            p4info=self.schema.p4info,
+            p4_device_config=self._config,
+            cookie=p4r.ForwardingPipelineConfig.Cookie(cookie=self._cookie),
+        )
+        request = p4r.SetForwardingPipelineConfigRequest(
+            device_id=self.device_id,
+            election_id=self._election,
+            action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT,
+            config=config,
+        )
+        try:
+            self._stub.SetForwardingPipelineConfig(request, timeout=60)
+        except grpc.RpcError as error:
+            raise SwitchError(f"the switch refuses the program: {error.details()}") from None
+
+    def subscribe_digest(self, name: str) -> None:
+        """Have digests of this name sent, each at once."""
+        config = p4r.DigestEntry.Config(max_timeout_ns=0, max_list_size=1, ack_timeout_ns=1_000_000_000)
+        number = self.schema.digests[name].id
+        entity = p4r.Entity(digest_entry=p4r.DigestEntry(digest_id=number, config=config))
+        try:
+            self._write([p4r.Update(type=p4r.Update.INSERT, entity=entity)])
+        except SwitchError:
+            self._write([p4r.Update(type=p4r.Update.MODIFY, entity=entity)])
+
+    # ----------------------------------------------------------------------------------------------------------- tables
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """Carry out the updates, in order. Raises SwitchError at the first batch that the switch does not take whole."""
+        updates = [p4r.Update(type=int(w.op), entity=self._encode(w.entry)) for w in writes]  # type: ignore[arg-type]
+        for start in range(0, len(updates), BATCH):
+            self._write(updates[start : start + BATCH])
+
+    def _write(self, updates: list[p4r.Update]) -> None:
+        request = p4r.WriteRequest(device_id=self.device_id, election_id=self._election, updates=updates)
+        try:
+            self._stub.Write(request, timeout=WRITE_TIMEOUT)
+        except grpc.RpcError as error:
+            raise SwitchError(f"the switch refuses a write: {_details(error, updates)}") from None
+
+    def _encode(self, entry: Entry) -> p4r.Entity:
+        match: dict[str, Any] = {}
+        for name, value in entry.match:
+            match[name] = f"{value[0]:#x}/{value[1]}" if isinstance(value, tuple) else value
+        action = finsy.Action(entry.action, **dict(entry.params))
+        return finsy.P4TableEntry(entry.table, match=finsy.Match(match), action=action).encode(self.schema)
+
+    def read_entries(self) -> list[Entry]:
+        """All entries of the tables that the controller owns, as the switch holds them."""
+        entities = [finsy.P4TableEntry(table).encode(self.schema) for table in _OWNED]
+        result = []
+        for entity in self._read(entities):
+            decoded = finsy.P4TableEntry.decode(entity, self.schema)
+            if decoded.is_default_action or decoded.is_const or not isinstance(decoded.action, finsy.P4TableAction):
+                continue
+            match = {} if decoded.match is None else dict(decoded.match)
+            key = tuple(
+                (f.alias, _value(match.get(f.alias))) for f in self.schema.tables[decoded.table_id].match_fields
+            )
+            order = [p.name for p in self.schema.actions[decoded.action.name].params]
+            params = tuple((n, int(decoded.action.args[n])) for n in order)
+            result.append(Entry(decoded.table_id, key, decoded.action.name, params))
+        return result
+
+    def read_counter(self, name: str, index: int | None = None) -> dict[int, tuple[int, int]]:
+        """Cells of an indexed counter that are not zero: (packets, bytes)."""
+        entity = finsy.P4CounterEntry(name, index=index).encode(self.schema)
+        result = {}
+        for found in self._read([entity]):
+            entry = found.counter_entry
+            if entry.data.packet_count or entry.data.byte_count:
+                result[entry.index.index] = (entry.data.packet_count, entry.data.byte_count)
+        return result
+
+    def read_direct_counter(self, table: str) -> list[tuple[Entry, int, int]]:
+        """Entries of a table with packets and bytes."""
+        entry = finsy.P4TableEntry(table).encode(self.schema)
+        entry.table_entry.counter_data.SetInParent()
+        result = []
+        for found in self._read([entry]):
+            decoded = finsy.P4TableEntry.decode(found, self.schema)
+            if isinstance(decoded.action, finsy.P4TableAction) and not decoded.is_default_action:
+                match = {} if decoded.match is None else dict(decoded.match)
+                fields = self.schema.tables[table].match_fields
+                key = tuple((f.alias, _value(match.get(f.alias))) for f in fields)
+                params = tuple((n, int(v)) for n, v in decoded.action.args.items())
+                data = found.table_entry.counter_data
+                result.append((Entry(table, key, decoded.action.name, params), data.packet_count, data.byte_count))
+        return result
+
+    def _read(self, entities: Iterable[p4r.Entity]) -> Iterator[p4r.Entity]:
+        request = p4r.ReadRequest(device_id=self.device_id, entities=list(entities))
+        try:
+            for reply in self._stub.Read(request, timeout=WRITE_TIMEOUT):
+                yield from reply.entities
+        except grpc.RpcError as error:
+            raise SwitchError(f"the switch refuses a read: {error.details()}") from None
+
+
+def _value(value: Any) -> int | tuple[int, int]:
+    if isinstance(value, tuple):
+        return int(value[0]), int(value[1])
+    return 0 if value is None else int(value)
+
+
+def _details(error: grpc.RpcError, updates: list[p4r.Update]) -> str:
+    """The failing updates of a Write (P4Runtime specification, section 12.3)."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = rpc_status.Status.FromString(value)
+            texts = []
+            for update, detail in zip(updates, status.details, strict=False):
+                one = p4r.Error()
+                if detail.Unpack(one) and one.canonical_code:
+                    texts.append(f"{one.message or one.canonical_code} for {str(update).strip()[:200]}")
+            if texts:
+                return "; ".join(texts[:3])
+    return str(error.details())

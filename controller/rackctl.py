@@ -1,0 +1,280 @@
+"""``rackctl``: the controller's command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+DEFAULT_API = "http://127.0.0.1:8090"
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+class CliError(Exception):
+    """Something to tell the user in one line."""
+
+
+def number(text: str) -> int:
+    """A decimal or 0x number."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}") from None
+
+
+def size(text: str) -> int:
+    """Bytes: a number, optionally with K, M, G or T (powers of 1024)."""
+    digits = text.rstrip("kmgtKMGTiB")
+    unit = text[len(digits) :].lower().removesuffix("b").removesuffix("i")
+    if unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"expected a size such as 4096, 64K or 16MiB, found {text!r}")
+    return number(digits) * _UNITS[unit]
+
+
+class Client:
+    """The API, with errors as one line."""
+
+    def __init__(self, url: str):
+        self.url = url
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """A request; its decoded answer."""
+        try:
+            reply = httpx.request(method, self.url + path, timeout=30, **options)
+        except httpx.HTTPError as error:
+            raise CliError(f"no controller at {self.url} ({error}): is a rack running? (`make up`)") from None
+        if reply.is_success:
+            return reply.json()
+        try:
+            body = reply.json()
+        except ValueError:
+            body = {}
+        detail = body.get("message") or json.dumps(body.get("detail", reply.text))
+        raise CliError(f"refused ({body.get('error', reply.status_code)}): {detail}")
+
+    def follow(self, since: int, each: Callable[[dict[str, Any]], None]) -> None:
+        """Call ``each`` with every event, for ever."""
+        try:
+            with httpx.stream("GET", f"{self.url}/v1/events/follow?since={since}", timeout=None) as reply:
+                for line in reply.iter_lines():
+                    if line:
+                        each(json.loads(line))
+        except httpx.HTTPError as error:
+            raise CliError(f"the controller at {self.url} has gone: {error}") from None
+
+
+def show(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """A table on the terminal."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console().print(table)
+
+
+def human(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:g} {unit}" if value == int(value) else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def status(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Whether the controller works."""
+    data = client.call("GET", "/v1/status")
+    rows = [(k.replace("_", " "), v) for k, v in data.items() if k not in ("statistics", "switch", "error")]
+    rows += [
+        ("switch", f"{data['switch']['address']}, {'connected' if data['switch']['connected'] else 'NOT connected'}")
+    ]
+    rows += [(k.replace("_", " "), v) for k, v in data["statistics"].items()]
+    return data, lambda: show("controller", ("", ""), rows)
+
+
+def elements(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Compute and memory elements."""
+    data = client.call("GET", "/v1/elements")
+    rows = [
+        (
+            e["name"],
+            e["id"],
+            e["kind"] if e["media"] == "none" else f"{e['kind']} ({e['media']})",
+            e["port"],
+            e["state"] + (", fenced" if e["fenced"] else ""),
+            human(e["free_pages"] * 4096) + " of " + human(e["pages"] * 4096) if e["pages"] else "",
+            e["processes"] or "",
+        )
+        for e in data["elements"]
+    ]
+    return data, lambda: show("elements", ("name", "id", "kind", "port", "state", "free", "processes"), rows)
+
+
+def processes(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Processes and their memory."""
+    data = client.call("GET", "/v1/processes")
+    rows = []
+    for p in data["processes"]:
+        memory = [f"{a['va']:#x} {human(a['bytes'])} on {', '.join(a['elements'])}" for a in p["allocations"]]
+        rows.append((p["pid"], p["name"], p["element"], human(p["bytes"]), "\n".join(memory)))
+    return data, lambda: show("processes", ("pid", "name", "on", "memory", "allocations"), rows)
+
+
+def alloc(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Allocate memory for a process."""
+    permissions = {"r": 1, "w": 2, "rw": 3}[arguments.permissions]
+    body = {"pid": arguments.pid, "size": arguments.size, "permissions": permissions}
+    data = client.call("POST", "/v1/alloc", json=body)
+    text = f"{human(data['size'])} at {data['va']:#x} in {data['segments']} segments, generation {data['generation']}"
+    return data, lambda: print(text)
+
+
+def free(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Free memory."""
+    data = client.call("POST", "/v1/free", json={"va": arguments.va, "size": arguments.size})
+    return data, lambda: print(f"freed {data['pages']} pages at {data['va']:#x}")
+
+
+def revoke(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Take pages away from their owner."""
+    data = client.call("POST", "/v1/revoke", json={"va": arguments.va, "pages": arguments.pages})
+    return data, lambda: print(f"revoked {data['pages']} pages at {data['va']:#x} from process {data['owner']}")
+
+
+def fence(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Fence an element off, or let it in again."""
+    data = client.call("POST", f"/v1/{arguments.command}", json={"element": arguments.element})
+    return data, lambda: print(f"{arguments.element} is {'fenced' if data['fenced'] else 'not fenced any more'}")
+
+
+def switch_map(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """V2P and protection tables as the switch holds them."""
+    data = client.call("GET", "/v1/map")
+    names = {e["id"]: e["name"] for e in client.call("GET", "/v1/elements")["elements"]}
+    rows = []
+    for e in data["entries"]:
+        what = e["action"]
+        if what == "map_page":
+            what = f"{names.get(e['element'], e['element'])} at {(e['va'] + e['offset']) % (1 << 64):#x}"
+        elif what == "allow":
+            what = f"{['-', 'r', 'w', 'rw'][e['permissions'] & 3]}, generation {e['generation']}"
+        where = f"{e['va']:#x}/{e['prefix_length']}"
+        rows.append(
+            (e["table"], where, human(e["pages"] * 4096), e.get("pid", ""), what, "" if e["in_store"] else "NO")
+        )
+
+    def render() -> None:
+        show("the switch's tables", ("table", "va", "size", "pid", "entry", "in store"), rows)
+        print("switch and store agree" if data["agrees"] else f"switch and store DIFFER ({data['missing']} missing)")
+
+    return data, render
+
+
+def counters(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """The switch's counters."""
+    data = client.call("GET", "/v1/counters")
+
+    def render() -> None:
+        show("packets by verdict", ("verdict", "packets"), data["verdicts"].items())
+        for what in ("processes", "elements"):
+            rows = [(name, c["packets"], human(c["bytes"])) for name, c in data[what].items()]
+            show(what, ("", "packets", "bytes"), rows)
+
+    return data, render
+
+
+def events(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """What has happened."""
+    data = client.call("GET", f"/v1/events?since={arguments.since}")
+    return data, lambda: [print_event(e) for e in data["events"]] and None
+
+
+def print_event(event: dict[str, Any]) -> None:
+    """One event on a line."""
+    rest = " ".join(
+        f"{k}={v:#x}" if k == "va" else f"{k}={v}" for k, v in event.items() if k not in ("id", "time", "event")
+    )
+    moment = datetime.fromtimestamp(event["time"]).isoformat(sep=" ", timespec="milliseconds")
+    print(f"{event['id']:6} {moment} {event['event']} {rest}", flush=True)
+
+
+_COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[[], None]]]] = {
+    "status": status,
+    "elements": elements,
+    "processes": processes,
+    "alloc": alloc,
+    "free": free,
+    "map": switch_map,
+    "revoke": revoke,
+    "fence": fence,
+    "unfence": fence,
+    "counters": counters,
+    "events": events,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="JSON instead of tables")
+    result = argparse.ArgumentParser(prog="rackctl", description="The command line of a Rack MMU controller.")
+    result.add_argument(
+        "--api", default=os.environ.get("RACKMMU_API", DEFAULT_API), help=f"URL (default $RACKMMU_API or {DEFAULT_API})"
+    )
+    commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subs = {}
+    for name, function in _COMMANDS.items():
+        text = {"fence": "Fence an element off.", "unfence": "Let a fenced element in again."}.get(
+            name, function.__doc__
+        )
+        subs[name] = commands.add_parser(name, help=text, description=text, parents=[common])
+    subs["alloc"].add_argument("pid", type=number)
+    subs["alloc"].add_argument("size", type=size, help="bytes, or with K, M, G")
+    subs["alloc"].add_argument("--permissions", choices=("r", "w", "rw"), default="rw")
+    subs["free"].add_argument("va", type=number)
+    subs["free"].add_argument("size", type=size, nargs="?", default=0, help="default: the whole allocation")
+    subs["revoke"].add_argument("va", type=number)
+    subs["revoke"].add_argument("pages", type=number, nargs="?", default=1)
+    for name in ("fence", "unfence"):
+        subs[name].add_argument("element", help="its name")
+    subs["events"].add_argument("--follow", action="store_true", help="go on with what happens next")
+    subs["events"].add_argument("--since", type=number, default=0, metavar="ID", help="only events after this one")
+    return result
+
+
+def main() -> int:
+    """Entry point; exit status 0, 1 when refused or unreachable, 2 for wrong usage."""
+    arguments = parser().parse_args()
+    client = Client(arguments.api)
+    try:
+        if arguments.command == "events" and arguments.follow:
+            client.follow(
+                arguments.since, (lambda e: print(json.dumps(e), flush=True)) if arguments.json else print_event
+            )
+            return 0
+        data, render = _COMMANDS[arguments.command](client, arguments)
+    except CliError as error:
+        print(f"rackctl: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if arguments.json:
+        print(json.dumps(data, indent=2))
+    else:
+        render()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

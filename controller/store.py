@@ -1,0 +1,91 @@
+"""The durable store: the core's records in SQLite (write-ahead log). A plan's changes are one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from immutables import Map
+
+from controller.core import monitor
+from controller.core.state import KINDS, Counters, State
+
+SCHEMA_VERSION = 1
+
+
+class StoreError(RuntimeError):
+    """The store cannot be used; the message says why."""
+
+
+class Store:
+    """One SQLite file. Not thread-safe: it belongs to the thread that carries out plans."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # an intent that was reported is on the disk
+            self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS records (kind TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key))"
+            )
+            version = self._meta("schema")
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: {error}") from None
+        if version is None:
+            self._set_meta("schema", str(SCHEMA_VERSION))
+        elif version != str(SCHEMA_VERSION):
+            raise StoreError(f"{path} has schema {version}, this controller {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _meta(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _set_meta(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def save(self, changes: Iterable[tuple[str, Any, Any]], counters: Counters) -> None:
+        """Make the changes durable: (map, key, record or None)."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for kind, key, record in changes:
+                name = msgspec.json.encode(key).decode()
+                if record is None:
+                    self._db.execute("DELETE FROM records WHERE kind = ? AND key = ?", (kind, name))
+                else:
+                    value = msgspec.json.encode(record)
+                    self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, name, value))
+            self._set_meta("counters", msgspec.json.encode(counters).decode())
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def load(self, state: State) -> State:
+        """The stored state, over ``state`` (a new rack's); raises StoreError when it does not fit the rack."""
+        counters = self._meta("counters")
+        if counters is None:
+            return state
+        maps: dict[str, Any] = {}
+        for kind, record_type in KINDS.items():
+            key_type: Any = tuple[int, int] if kind == "replies" else int
+            rows = self._db.execute("SELECT key, value FROM records WHERE kind = ?", (kind,))
+            maps[kind] = Map(
+                (msgspec.json.decode(key, type=key_type), msgspec.json.decode(value, type=record_type))
+                for key, value in rows
+            )
+        for number, element in maps["elements"].items():
+            wired = state.elements.get(number)
+            if wired is None or (wired.kind, wired.pages, wired.port) != (element.kind, element.pages, element.port):
+                raise StoreError(f"{self.path} knows element {element.name} differently from the rack description")
+        maps["elements"] = state.elements.update(maps["elements"])
+        loaded = State(**maps, counters=msgspec.json.decode(counters, type=Counters))
+        return State(**{**loaded.__dict__, "free": Map(monitor.physical_free(loaded))})
