@@ -406,7 +406,9 @@ class ExternGenerator(StatementGenerator):
         with self.code.block():
             self.code(f"uint8_t cell[{size or 1}] __attribute__((aligned(8)));")
             if method == "read":
-                self.expect(args[0].type, extern.type, "result of a register")
+                # An index out of range leaves the destination as it is.
+                ((_, code),) = self.pack_scalars([self.typed(args[0], extern.type, "result of a register")])
+                self.code.extend(packing.write(self.types, "cell", [(slot, code)]))
                 self.code(f"p4prog_register_read(env, {index}u, {self.index64(self.value(args[1]))}, cell);")
                 self.store(self.target(args[0]), self.from_bits(packing.read(self.types, "cell", slot, size), extern.type))
             else:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -39,14 +40,20 @@ class BuildError(RuntimeError):
 
 
 def cache_directory() -> Path:
-    """Where shared objects are kept; made if absent."""
+    """Where shared objects are kept; made if absent. Raises :class:`BuildError` when others could put code into it."""
     chosen = os.environ.get("P4SWITCH_CACHE")
     if chosen:
         path = Path(chosen)
     else:
         base = os.environ.get("XDG_CACHE_HOME")
         path = (Path(base) if base else Path.home() / ".cache") / "p4switch"
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+    except OSError as error:
+        raise BuildError(f"cache directory {path}: {error.strerror}; set P4SWITCH_CACHE to one that is writable") from error
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BuildError(f"cache directory {path}: only uid {os.geteuid()} may write to it, because it holds native code")
     return path
 
 
@@ -117,17 +124,24 @@ def build_runtime(sanitize: Sanitizer | None = None) -> Path:
 
 
 def build_program(
-    source: str, name: str = "program", *, optimise: bool = True, sanitize: Sanitizer | None = None
+    source: str,
+    name: str = "program",
+    *,
+    include: Sequence[Path] = (),
+    optimise: bool = True,
+    sanitize: Sanitizer | None = None,
 ) -> Path:
-    """The shared object of a generated program; ``source`` is C that includes ``p4prog.h``.
+    """The shared object of a generated program; ``source`` is C that includes ``p4prog.h`` and headers in ``include``.
 
     ``name`` only makes the file recognisable. ``optimise`` False compiles several times faster, for tests that run a few
     packets. Raises :class:`BuildError` with the compiler's message.
     """
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:40] or "program"
-    header = (INCLUDE / "p4prog.h").read_bytes()
+    safe = "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "_" for c in name)[:40] or "program"
+    headers = [INCLUDE / "p4prog.h", *(path for folder in include for path in sorted(folder.glob("*.h")))]
+    hashed = [text for path in headers for text in (path.name, path.read_bytes())]
     mode = _SANITIZE[sanitize] if sanitize else _OPTIMISED if optimise else ("-O0",)
-    return _compile(safe, [source], [*_COMMON, *mode, f"-I{INCLUDE}"], [source, header])
+    arguments = [*_COMMON, *mode, *(f"-I{folder}" for folder in (INCLUDE, *include))]
+    return _compile(safe, [source], arguments, [source, *hashed])
 
 
 def sanitizer_preload(sanitize: Sanitizer) -> str:
