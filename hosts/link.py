@@ -11,6 +11,7 @@ from protocol import wire
 
 ETH_P_RMEM = socket.htons(wire.ETHERTYPE)
 SO_ATTACH_FILTER = 26
+SO_RCVBUFFORCE = 33
 SOL_PACKET = 263
 PACKET_IGNORE_OUTGOING = 23
 RECEIVE_BUFFER = 16 << 20  # bytes: room for a window of page replies while the process is not scheduled
@@ -31,7 +32,7 @@ class Link:
             raise LinkError("raw sockets need root (CAP_NET_RAW): run it with sudo") from None
         try:
             self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
             if accept:
                 self._attach(accept)
             # Bound last: before that nothing is received, so no frame slips in ahead of the filter.

@@ -16,8 +16,12 @@ REFUSED = 2
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """The source file and preprocessor options, shared by all that compile."""
     parser.add_argument("program", type=Path, metavar="PROG.p4", help="the P4_16 program (v1model)")
-    parser.add_argument("-I", dest="include", type=Path, action="append", default=[], metavar="DIR", help="include path")
-    parser.add_argument("-D", dest="define", action="append", default=[], metavar="NAME[=VALUE]", help="preprocessor define")
+    parser.add_argument(
+        "-I", dest="include", type=Path, action="append", default=[], metavar="DIR", help="include path"
+    )
+    parser.add_argument(
+        "-D", dest="define", action="append", default=[], metavar="NAME[=VALUE]", help="preprocessor define"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,118 @@
+"""``python -m p4switch run``: a switch as a process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from p4switch.dataplane.binding import DROP_PORT, DataplaneError, Switch
+from p4switch.server import pipeline
+from p4switch.server.device import Device
+from p4switch.server.errors import P4RuntimeError
+from p4switch.server.service import serve
+
+REFUSED = 2
+log = logging.getLogger("p4switch")
+
+
+def interface(text: str) -> tuple[int, str]:
+    """PORT@IFACE."""
+    port, at, name = text.partition("@")
+    if not at or not port.isdigit() or not name or int(port) >= DROP_PORT:
+        raise argparse.ArgumentTypeError(f"expected PORT@IFACE with a port below {DROP_PORT}, found {text!r}")
+    return int(port), name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand; they mirror simple_switch_grpc's."""
+    program = parser.add_mutually_exclusive_group(required=True)
+    program.add_argument("--p4", dest="program", type=Path, metavar="PROG.p4", help="the program to start with")
+    program.add_argument("--no-p4", action="store_true", help="start without; a P4Runtime client sends the program")
+    parser.add_argument(
+        "-I", dest="include", type=Path, action="append", default=[], metavar="DIR", help="include path"
+    )
+    parser.add_argument(
+        "-D", dest="define", action="append", default=[], metavar="NAME[=VALUE]", help="preprocessor define"
+    )
+    parser.add_argument("--device-id", type=int, default=0, metavar="N", help="P4Runtime device id (default 0)")
+    parser.add_argument(
+        "-i",
+        "--interface",
+        type=interface,
+        action="append",
+        default=[],
+        metavar="PORT@IFACE",
+        help="attach an interface",
+    )
+    parser.add_argument("--grpc-addr", default="127.0.0.1:9559", metavar="HOST:PORT", help="default 127.0.0.1:9559")
+    parser.add_argument("--cpu-port", type=int, metavar="N", help="the port of packet-in and packet-out")
+    parser.add_argument("--drop-port", type=int, default=DROP_PORT, metavar="N", help=f"default {DROP_PORT}")
+    parser.add_argument("--pcap", type=Path, metavar="DIR", help="write a pcap of every port into this directory")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="say for each packet what happened to it")
+    parser.add_argument("--p4info-out", type=Path, metavar="FILE", help="write the P4Info of --p4")
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="create this file when the switch serves")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+
+
+def _compile(arguments: argparse.Namespace) -> pipeline.Pipeline | None:
+    """The program of --p4 as a pipeline; None when it is refused (diagnostics are on standard error)."""
+    from p4switch.cli.compile import compile_or_explain
+    from p4switch.compiler import ir, p4info
+
+    result = compile_or_explain(arguments)
+    if result is None:
+        return None
+    info = p4info.build(result.program)
+    if arguments.p4info_out:
+        arguments.p4info_out.write_text(p4info.to_text(info))
+    return pipeline.prepare(info, ir.dumps(result.program), 0)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT. Exit status 0, 1 when it cannot start, 2 when the program is refused."""
+    logging.basicConfig(
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    try:
+        prepared = None
+        if arguments.program:
+            prepared = _compile(arguments)
+            if prepared is None:
+                return REFUSED
+        with Switch(cpu_port=arguments.cpu_port, drop_port=arguments.drop_port) as switch:
+            for port, name in arguments.interface:
+                switch.add_port(port, name)
+            if arguments.pcap:
+                arguments.pcap.mkdir(parents=True, exist_ok=True)
+                switch.pcap(arguments.pcap)
+            if arguments.trace:
+                switch.trace(arguments.trace)
+            device = Device(arguments.device_id, switch)
+            if prepared:
+                device.load(prepared)
+            server, port = serve(device, arguments.grpc_addr)
+            device.start()
+            switch.start()
+            print(f"READY: P4Runtime device {arguments.device_id} on port {port}", flush=True)
+            if arguments.ready_file:
+                arguments.ready_file.write_text("ready\n")
+            stop.wait()
+            log.info("stopping")
+            server.stop(0.2).wait()
+            device.stop()
+            switch.stop()
+            log.info("%s", switch.stats())
+    except P4RuntimeError as error:
+        print(f"p4switch: {error}", file=sys.stderr)
+        return REFUSED
+    except (DataplaneError, OSError) as error:
+        print(f"p4switch: {error}", file=sys.stderr)
+        return 1
+    return 0
