@@ -1,6 +1,7 @@
 """Native code of a program: C from its IR, compiled into a shared object that the data plane loads.
 
-The shared object comes from the cache of :mod:`p4switch.dataplane.build` when the same C was compiled before by the same compiler.
+The shared object comes from the cache of :mod:`p4switch.dataplane.build` when the same C was compiled before by the same
+compiler.
 """
 
 from __future__ import annotations

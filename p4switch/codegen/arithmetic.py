@@ -91,7 +91,9 @@ class Arithmetic:
         if op in ("/", "%") and type_.signed:
             raise CodegenError(f"operator {op!r}", "it is defined for unsigned numbers only (P4_16 section 8.6)")
         if is_wide(type_):
-            name = {"+": "add", "-": "sub", "*": "mul", "/": "div", "%": "mod", "&": "and", "|": "or", "^": "xor"}.get(op)
+            name = {"+": "add", "-": "sub", "*": "mul", "/": "div", "%": "mod", "&": "and", "|": "or", "^": "xor"}.get(
+                op
+            )
             if name is None:
                 name = ("s" if type_.signed else "u") + {"|+|": "add", "|-|": "sub"}[op]
             args = f"{a.code}, {b.code}" if op in "/%&|^" else f"{a.code}, {b.code}, {width}u"
@@ -126,7 +128,11 @@ class Arithmetic:
             if op in (">", "<="):
                 a, b = b, a
             c_type = self.types.value_type(type_)
-            call = f"{c_type}_sless({a.code}, {b.code}, {width}u)" if type_.signed else f"{c_type}_less({a.code}, {b.code})"
+            call = (
+                f"{c_type}_sless({a.code}, {b.code}, {width}u)"
+                if type_.signed
+                else f"{c_type}_less({a.code}, {b.code})"
+            )
             return Value(f"(!{call})" if op in ("<=", ">=") else f"({call})", ir.Bool())
         if type_.signed and width > 0:
             sign = literal(1 << (width - 1), width)
@@ -164,8 +170,10 @@ class Arithmetic:
         extend = source.signed and source.width < type_.width and source.width > 0
         if is_wide(type_):
             c_type = self.types.value_type(type_)
-            code = f"{c_type}_of({value.code}.l, {(source.width + 63) // 64}u)" if is_wide(source) else (
-                f"{c_type}_of128({value.code})"
+            code = (
+                f"{c_type}_of({value.code}.l, {(source.width + 63) // 64}u)"
+                if is_wide(source)
+                else (f"{c_type}_of128({value.code})")
             )
             if extend:
                 code = f"{c_type}_extend({code}, {source.width}u, {type_.width}u)"

@@ -89,11 +89,15 @@ class Context:
         self.table_index = {name: i for i, name in enumerate(self.tables)}
         self.extern_index = {name: i for i, name in enumerate(self.externs)}
         self.value_set_index = {name: i for i, name in enumerate(self.value_sets)}
-        self.field_list_number = by_name(((str(f.index), i + 1) for i, f in enumerate(program.field_lists)), "field list")
+        self.field_list_number = by_name(
+            ((str(f.index), i + 1) for i, f in enumerate(program.field_lists)), "field list"
+        )
         self.action_names = self._table_actions()
         self.action_index = {name: i for i, name in enumerate(self.action_names)}
         self.controls: dict[str, ir.Control] = {name: getattr(program, name) for name in BLOCKS}
-        self._positions = {id(item): i for group in (program.functions, program.actions) for i, item in enumerate(group)}
+        self._positions = {
+            id(item): i for group in (program.functions, program.actions) for i, item in enumerate(group)
+        }
         self.call_order = self._call_order()
         self.exiting = self._exiting()
         self.has_loops = any(isinstance(n, ir.Loop) for n in nodes(program))

@@ -179,7 +179,9 @@ class ControlGenerator:
             if local.init is not None:
                 generator.loc = local.loc
                 place = self.scope.names[local.name]
-                code(f"{place.code} = {generator.typed(local.init, local.type, f'initial value of {local.name!r}').code};")
+                code(
+                    f"{place.code} = {generator.typed(local.init, local.type, f'initial value of {local.name!r}').code};"
+                )
         with code.block():
             generator.body(self.control.body)
         code.label(done)

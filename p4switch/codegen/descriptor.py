@@ -36,10 +36,14 @@ class DescriptorGenerator:
 
     def generate(self, max_header_bytes: int) -> None:
         """All arrays, and ``p4prog_main``."""
-        actions = self.array("p4prog_action", "actions", [self.action(i, n) for i, n in enumerate(self.context.action_names)])
+        actions = self.array(
+            "p4prog_action", "actions", [self.action(i, n) for i, n in enumerate(self.context.action_names)]
+        )
         tables = self.array("p4prog_table", "tables", [self.table(i, t) for i, t in enumerate(self.program.tables)])
         externs = self.array("p4prog_extern", "externs", [self.extern(e) for e in self.program.externs])
-        digests = self.array("p4prog_digest", "digests", [self.digest(i, d) for i, d in enumerate(self.program.digests)])
+        digests = self.array(
+            "p4prog_digest", "digests", [self.digest(i, d) for i, d in enumerate(self.program.digests)]
+        )
         sets = [self.value_set(i, v) for i, v in enumerate(self.program.value_sets)]
         value_sets = self.array("p4prog_value_set", "value_sets", sets)
         with self.code.block('__attribute__((visibility("default"))) const p4prog_program p4prog_main =', "};"):
@@ -156,7 +160,9 @@ class DescriptorGenerator:
                 names["mask"] = "NULL"
             action = self.action_number(entry.action, table)
             if not -(1 << 31) <= entry.priority < 1 << 31:
-                raise CodegenError(f"entry of table {table.name!r}", f"priority {entry.priority} is no int32", entry.loc)
+                raise CodegenError(
+                    f"entry of table {table.name!r}", f"priority {entry.priority} is no int32", entry.loc
+                )
             rows.append(
                 f"{{{names['key']}, {names['mask']}, {names['data']}, {action}, {entry.priority}, {_bool(entry.is_const)}}}"
             )
@@ -219,7 +225,9 @@ class DescriptorGenerator:
         width = self.width(extern.type, f"register {extern.name!r}") if extern.type is not None else 0
         algorithm = extern.algorithm or "crc32"
         if algorithm not in _HASHES:
-            raise CodegenError(f"{extern.kind} {extern.name!r}", f"algorithm {algorithm!r} is none of {', '.join(_HASHES)}")
+            raise CodegenError(
+                f"{extern.kind} {extern.name!r}", f"algorithm {algorithm!r} is none of {', '.join(_HASHES)}"
+            )
         if not 0 <= extern.size < 1 << 32:
             raise CodegenError(f"{extern.kind} {extern.name!r}", f"its size {extern.size} is not from 0 to 2^32 - 1")
         return (

@@ -88,7 +88,7 @@ class ExternGenerator(StatementGenerator):
     def trace(self, text: str) -> None:
         """A line of the trace of packets."""
         text = c_string(format_text(text))
-        self.code(f'if (P4_UNLIKELY(p4prog_tracing(env))) p4prog_trace(env, {text});')
+        self.code(f"if (P4_UNLIKELY(p4prog_tracing(env))) p4prog_trace(env, {text});")
 
     def field_list(self, index: ir.Expression | None) -> int:
         """The number that this program gives a field list; 0 keeps nothing."""
@@ -131,7 +131,9 @@ class ExternGenerator(StatementGenerator):
             scalars = self.pack_scalars([v for v in self.flatten_values(data) if self.fixed(v, "digest")])
             slots, _, size = packing.byte_slots([w for w, _ in scalars])
             self.code(f"uint8_t message[{size or 1}] __attribute__((aligned(8)));")
-            self.code.extend(packing.write(self.types, "message", list(zip(slots, [c for _, c in scalars], strict=True))))
+            self.code.extend(
+                packing.write(self.types, "message", list(zip(slots, [c for _, c in scalars], strict=True)))
+            )
             self.code(f"p4prog_digest_send(env, {index}u, message);")
 
     def fixed(self, value: Value, what: str) -> bool:
@@ -182,7 +184,11 @@ class ExternGenerator(StatementGenerator):
                     continue
                 ((width, code),) = self.pack_scalars([value])
                 call = "p4_put_bits" if width <= 64 else "p4_put_bits128" if width <= 128 else "p4w_put"
-                args = f"{buffer}, {position}, {width}u, {code}" if width <= 128 else f"{code}.l, {buffer}, {position}, {width}u"
+                args = (
+                    f"{buffer}, {position}, {width}u, {code}"
+                    if width <= 128
+                    else f"{code}.l, {buffer}, {position}, {width}u"
+                )
                 if width:
                     self.code(f"{call}({args});", f"{position} += {width}u;")
         return Bytes(buffer, f"(({position} + 7) / 8)", size)
@@ -254,9 +260,7 @@ class ExternGenerator(StatementGenerator):
             raw = self.digest_of(self.data_bytes(args[3]), self.algorithm(args[1]), False)
             wide = ir.Bits(width=max(64, limit.type.width))
             rest = self.arithmetic.binary("%", self.arithmetic.resize(raw, wide), self.arithmetic.resize(limit, wide))
-            sum_ = self.arithmetic.binary(
-                "+", self.arithmetic.resize(base, type_), self.arithmetic.resize(rest, type_)
-            )
+            sum_ = self.arithmetic.binary("+", self.arithmetic.resize(base, type_), self.arithmetic.resize(rest, type_))
             self.store(result, Value(sum_.code, type_))
 
     def checksum_payload(self, with_payload: bool) -> None:
@@ -305,7 +309,9 @@ class ExternGenerator(StatementGenerator):
         plain = ir.Bits(width=type_.width)
         drawn = Value(self.temporary(self.arithmetic.resize(drawn, plain)), plain)
         low, high = Value(lo.code, plain), Value(hi.code, plain)
-        span = self.arithmetic.binary("+", self.arithmetic.binary("-", high, low), self.arithmetic.constant(1, type_.width))
+        span = self.arithmetic.binary(
+            "+", self.arithmetic.binary("-", high, low), self.arithmetic.constant(1, type_.width)
+        )
         span = Value(self.temporary(span), plain)
         offset = self.arithmetic.binary("%", drawn, span)
         whole = self.arithmetic.equal(span, self.arithmetic.constant(0, type_.width))
@@ -349,7 +355,11 @@ class ExternGenerator(StatementGenerator):
             return "%u", [f"(unsigned){value.code}"]
         if type_.width <= 64:
             whole = self.arithmetic.resize(value, ir.Bits(width=64, signed=type_.signed))
-            return ("%lld", [f"(long long){whole.code}"]) if type_.signed else ("%llu", [f"(unsigned long long){whole.code}"])
+            return (
+                ("%lld", [f"(long long){whole.code}"])
+                if type_.signed
+                else ("%llu", [f"(unsigned long long){whole.code}"])
+            )
         whole = Value(self.temporary(value), type_)
         codes = []
         for high in range((type_.width - 1) // 64 * 64, -1, -64):
@@ -410,7 +420,9 @@ class ExternGenerator(StatementGenerator):
                 ((_, code),) = self.pack_scalars([self.typed(args[0], extern.type, "result of a register")])
                 self.code.extend(packing.write(self.types, "cell", [(slot, code)]))
                 self.code(f"p4prog_register_read(env, {index}u, {self.index64(self.value(args[1]))}, cell);")
-                self.store(self.target(args[0]), self.from_bits(packing.read(self.types, "cell", slot, size), extern.type))
+                self.store(
+                    self.target(args[0]), self.from_bits(packing.read(self.types, "cell", slot, size), extern.type)
+                )
             else:
                 value = self.typed(args[1], extern.type, "value of a register")
                 ((_, code),) = self.pack_scalars([value])

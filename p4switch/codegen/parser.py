@@ -1,8 +1,8 @@
 """C for the parser: one function, a label a state.
 
-An error ends the parser with ``sm->parser_error`` set; it never drops the packet, and what a failed extract would have consumed stays
-payload. States that lie on a cycle count their turns: a parser that goes round without consuming the packet ends with
-ParserTimeout.
+An error ends the parser with ``sm->parser_error`` set; it never drops the packet, and what a failed extract would have
+consumed stays payload. States that lie on a cycle count their turns: a parser that goes round without consuming the packet
+ends with ParserTimeout.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class ParserGenerator(ExternGenerator):
             self.code.label(self.labels[state.name])
             with self.code.block():
                 if state.name in self.cyclic:
-                    self.code(f"if (P4_UNLIKELY(turns++ > length + P4_MAX_IDLE_STATES)) {self.parser_error('ParserTimeout')}")
+                    self.code(
+                        f"if (P4_UNLIKELY(turns++ > length + P4_MAX_IDLE_STATES)) {self.parser_error('ParserTimeout')}"
+                    )
                 text = c_string(format_text(f"parser state {state.source_name or state.name}"))
                 self.code(f"if (P4_UNLIKELY(tracing)) p4prog_trace(env, {text});")
                 inner = Scope(self.scope)
@@ -255,4 +257,3 @@ class ParserGenerator(ExternGenerator):
         self.code(f"uint8_t {key}[{size or 1}] __attribute__((aligned(8)));")
         self.code.extend(packing.write(self.types, key, list(zip(slots, [c for _, c in scalars], strict=True))))
         return f"p4prog_value_set_contains(env, {self.context.value_set_index[name]}u, {key})"
-

@@ -46,7 +46,8 @@ class ProgramGenerator:
         self.program = program
         self.context = Context(program)
         self.controls = {block: ControlGenerator(self.context, block) for block in BLOCKS}
-        for item in (*program.actions, *program.tables):
+        owned: list[ir.Action | ir.Table] = [*program.actions, *program.tables]
+        for item in owned:
             if item.control not in self.controls:
                 blocks = ", ".join(BLOCKS)
                 raise CodegenError(f"{item.name!r}", f"its control {item.control!r} is none of {blocks}", item.loc)
@@ -146,7 +147,10 @@ class ProgramGenerator:
         head = f"static uint32_t deparse({_STAGE_HEAD}, const uint8_t *payload, uint32_t payload_length, uint8_t *out)"
         with code.block(head):
             code("p4_ctx *const c = ctx;", "p4prog_requests *const rq = NULL;")
-            code("const p4_rest payload_rest = {payload, payload_length}, *const rest = &payload_rest;", "uint32_t pos = 0;")
+            code(
+                "const p4_rest payload_rest = {payload, payload_length}, *const rest = &payload_rest;",
+                "uint32_t pos = 0;",
+            )
             code("compute_checksum(env, c, sm, rest);")
             self.reset_turns(code, self.context)
             control = self.controls["deparser"]

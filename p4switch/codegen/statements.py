@@ -1,7 +1,8 @@
 """C for statements.
 
-Control flow is made of gotos where C's own does not fit: leaving labelled blocks, loops inside switches, exit. An action or function
-that may execute ``exit`` returns true when it did, and its callers leave in turn, after copying its out parameters back.
+Control flow is made of gotos where C's own does not fit: leaving labelled blocks, loops inside switches, exit. An action or
+function that may execute ``exit`` returns true when it did, and its callers leave in turn, after copying its out
+parameters back.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class StatementGenerator(LvalueGenerator):
                         self.body(otherwise)
             case ir.Switch():
                 self.switch(statement)
-            case ir.Block(body=inner, label=label):
-                self.labelled(inner, label)
+            case ir.Block():
+                self.labelled(statement)
             case ir.LeaveBlock(label=label):
                 if label not in self.flow.labels:
                     self.refuse(f"label {label!r}", "no block around has it")
@@ -147,19 +148,30 @@ class StatementGenerator(LvalueGenerator):
             value = self.value(statement.right)
         self.store(self.target(statement.left), value)
 
-    def labelled(self, inner: Sequence[ir.Statement], label: str | None) -> None:
-        """A block, with a label at its end if it has a name."""
-        end = self.name("end")
-        saved = dict(self.flow.labels)
+    def labelled(self, block: ir.Block) -> None:
+        """A block: with a label at its end if it has a name, and copies that are executed however it is left."""
+        end, label, saved = self.name("end"), block.label, dict(self.flow.labels)
         if label is not None:
             if label in saved:
                 self.refuse(f"label {label!r}", "a block around has it already")
             self.flow.labels[label] = end
+        outer, exited = self.flow.exited, self.name("exited")
+        if block.back and outer is not None:
+            self.flow.exited = f"goto {exited};"
         with self.code.block():
-            self.body(inner)
-        self.flow.labels = saved
+            self.body(block.body)
+        self.flow.labels, self.flow.exited = saved, outer
         if label is not None:
             self.code.label(end)
+        self.body(block.back)
+        if block.back and outer is not None:
+            past = self.name("past")
+            self.code(f"goto {past};")
+            self.code.label(exited)
+            with self.code.block():
+                self.body(block.back)
+                self.code(outer)
+            self.code.label(past)
 
     def switch(self, statement: ir.Switch) -> None:
         """A switch over a value; the first of equal labels counts."""
@@ -191,7 +203,9 @@ class StatementGenerator(LvalueGenerator):
             return
         end = self.name("end")
         for labels, case in arms:
-            tests = [self.arithmetic.equal(Value(over, subject.type), Value(label, subject.type)).code for label in labels]
+            tests = [
+                self.arithmetic.equal(Value(over, subject.type), Value(label, subject.type)).code for label in labels
+            ]
             if tests:
                 with self.code.block(f"if ({' || '.join(tests)})"):
                     if case is default:
@@ -303,24 +317,32 @@ class StatementGenerator(LvalueGenerator):
             type_ = expr.type
             self.store(target, Value(copy, type_))
 
-    def invoke(self, call: str, exits: bool, back: Sequence[tuple[ir.Expression, str]]) -> None:
+    def invoke(
+        self,
+        call: str,
+        exits: bool,
+        back: Sequence[tuple[ir.Expression, str]],
+        more: Sequence[ir.Assign] = (),
+    ) -> None:
         """A call, its copies back, and leaving if it exited."""
         if not exits:
             self.code(f"{call};")
             self.copy_back(back)
+            self.body(more)
             return
         if self.flow.exited is None:
             self.refuse("exit", f"it is not possible in {self.block}")
         flag = self.name("exited")
         self.code(f"bool {flag} = {call};")
         self.copy_back(back)
+        self.body(more)
         self.code(f"if ({flag}) {self.flow.exited}")
 
     def call_action(self, statement: ir.CallAction) -> None:
         """A direct call of an action."""
         action = self.context.action(self.block, statement.action, statement.loc)
         args, back = self.pass_arguments(f"action {action.name!r}", action.params, statement.args)
-        self.invoke(self.action_call(action, args), self.context.may_exit(action), back)
+        self.invoke(self.action_call(action, args), self.context.may_exit(action), back, statement.back)
 
     def action_call(self, action: ir.Action, args: Sequence[str]) -> str:
         """The C call of an action."""

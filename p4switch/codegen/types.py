@@ -190,7 +190,7 @@ class TypeTable:
         what = f"{kind} {declaration.name!r}"
         if kind == "struct" and declaration.name == STANDARD_METADATA:
             return self._standard_metadata(declaration)
-        fields = []
+        fields: list[FieldInfo] = []
         size = 16
         for position, f in enumerate(declaration.fields):
             if any(f.name == other.name for other in fields):
@@ -204,8 +204,8 @@ class TypeTable:
             raise CodegenError(what, f"it takes {size} bytes; at most {MAX_TYPE_BYTES} are possible")
         name = identifier(kind[0], self._positions[kind, declaration.name], declaration.name)
         with self.declarations.block("typedef struct", f"}} {name};"):
-            for f in fields:
-                self.declarations(f"{self.field_type(f.type)} {f.c_name};")
+            for info in fields:
+                self.declarations(f"{self.field_type(info.type)} {info.c_name};")
             if kind == "header":
                 self.declarations("bool valid;")
         return CompositeInfo(kind, name, tuple(fields), size)
@@ -228,7 +228,7 @@ class TypeTable:
             return self._stacks[type_]
         element = self.value_type(type_.element)
         size = 16 + type_.size * self.size(type_.element)
-        if not 0 < type_.size or size > MAX_TYPE_BYTES:
+        if type_.size < 1 or size > MAX_TYPE_BYTES:
             raise CodegenError(show(type_), f"a stack has at least one element and at most {MAX_TYPE_BYTES} bytes")
         name = f"st{len(self._stacks)}"
         self.declarations(f"typedef struct {{ {element} e[{type_.size}]; uint32_t next; }} {name};")

@@ -384,10 +384,12 @@ class ApplyTable(Stmt, kw_only=True, tag="apply"):
 
 
 class Block(Stmt, kw_only=True, tag="block"):
-    """A scope. With a ``label`` a LeaveBlock may jump to its end."""
+    """A scope. With a ``label`` a LeaveBlock may jump to its end. ``back`` are the copies out of an inlined control: they are
+    executed when the block is left, also by Exit (P4_16 section 13.5)."""
 
     body: list[Statement]
     label: str | None = None
+    back: list[Assign] = []
 
 
 class LeaveBlock(Stmt, kw_only=True, tag="leave"):
@@ -438,10 +440,12 @@ class StackPush(Stmt, kw_only=True, tag="stack_push"):
 
 
 class CallAction(Stmt, kw_only=True, tag="call_action"):
-    """A direct call of an action by name, arguments in order."""
+    """A direct call of an action by name, arguments in order. ``back`` are the copies out of its ``out`` arguments, which also
+    follow when the action ends with Exit."""
 
     action: str
     args: list[Expression]
+    back: list[Assign] = []
 
 
 class CallFunction(Stmt, kw_only=True, tag="call_function"):

@@ -201,7 +201,7 @@ class CallLowering(ExpressionLowering):
 
     def pass_arguments(
         self, bound: Sequence[tuple[ast.ParamDecl, t.Type, Typed | None]], by_temporary: bool
-    ) -> tuple[list[ir.Expression], list[ir.Statement]]:
+    ) -> tuple[list[ir.Expression], list[ir.Assign]]:
         """IR arguments, and the copies back that must follow the call.
 
         With ``by_temporary`` every out argument goes through a variable of its own; else only where storage might be shared.
@@ -210,7 +210,7 @@ class CallLowering(ExpressionLowering):
             v.expr for p, _, v in bound if p.direction in ("out", "inout") and v is not None and v.expr is not None
         ]
         args: list[ir.Expression] = []
-        back: list[ir.Statement] = []
+        back: list[ir.Assign] = []
         for parameter, type_, value in bound:
             if parameter.direction not in ("out", "inout"):
                 assert value is not None

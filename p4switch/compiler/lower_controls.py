@@ -261,8 +261,7 @@ class ControlLowering(TableLowering):
             self.block(declaration.body)
         self.unit.return_label, self.current_path = saved_label, saved_path
         self.active.pop()
-        self.emit(ir.Block(body=body, label=label, loc=self.location(expr.loc)))
-        self.out.extend(back)
+        self.emit(ir.Block(body=body, label=label, back=back, loc=self.location(expr.loc)))
 
     def block_arguments(
         self, symbol: InstanceSymbol, expr: ast.Call
@@ -312,7 +311,7 @@ class ControlLowering(TableLowering):
 
     def bind_block(
         self, symbol: InstanceSymbol, args: list[tuple[ast.ParamDecl, t.Type, Typed | Symbol | None]], loc: Loc
-    ) -> tuple[Elaborated, list[ir.Statement]]:
+    ) -> tuple[Elaborated, list[ir.Assign]]:
         """Bind parameters to the caller's variables where nothing can tell the difference, else to variables of their own.
 
         Returns the instance, elaborated once, and the copies back that follow its body.
@@ -335,7 +334,7 @@ class ControlLowering(TableLowering):
             symbol.elaborated = self.elaborate(symbol, args, shared)
         elaborated = symbol.elaborated
         assert isinstance(elaborated, Elaborated)
-        back: list[ir.Statement] = []
+        back: list[ir.Assign] = []
         for (parameter, type_, value), (_, _, target), alias in zip(args, elaborated.params, shared, strict=True):
             if isinstance(value, Symbol):
                 continue

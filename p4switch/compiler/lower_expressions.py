@@ -188,7 +188,13 @@ class ExpressionLowering(LoweringBase):
 
     def index(self, expr: ast.IndexExpr) -> Typed:
         """``stack[i]`` or ``tuple[i]``."""
-        base, index = self.in_order([self._thunk(expr.base), self._thunk(expr.index)])
+        base = self.expression(expr.base)
+        with self.capture() as effects:
+            index = self.expression(expr.index)
+        if effects and base.expr is not None:
+            # The base may be part of an l-value: it stays the place it is, only its own indices are evaluated before.
+            base.expr = self.freeze_indices(base.expr)
+        self.out.extend(effects)
         type_ = t.strip(base.type)
         if isinstance(type_, t.TupleT):
             if not isinstance(index.const, int) or not 0 <= index.const < len(type_.items):
@@ -267,28 +273,32 @@ class ExpressionLowering(LoweringBase):
         if op in ("&&", "||"):
             return self.logical(expr)
         left, right = self.in_order([self._thunk(expr.left), self._thunk(expr.right)])
+        return self.combine(op, left, right, expr.loc)
+
+    def combine(self, op: str, left: Typed, right: Typed, loc: Loc) -> Typed:
+        """A binary operation, other than ``&&`` and ``||``, on operands that have been evaluated."""
         if op in ("<<", ">>"):
-            return self.shift(op, left, right, expr.loc)
+            return self.shift(op, left, right, loc)
         if op == "++":
-            return self.concat(left, right, expr.loc)
+            return self.concat(left, right, loc)
         if op in ("==", "!="):
-            return self.equality(op, left, right, expr.loc)
-        left, right = self.unify_operands(op, left, right, expr.loc)
+            return self.equality(op, left, right, loc)
+        left, right = self.unify_operands(op, left, right, loc)
         type_ = t.strip(left.type)
         bits = type_ if isinstance(type_, t.BitsT) else None
         if bits is None and left.type != t.INT:
-            self.fail(expr.loc, f"'{op}' is not defined for {left.type}")
+            self.fail(loc, f"'{op}' is not defined for {left.type}")
         if op in ("/", "%") and bits is not None and bits.signed:
-            self.fail(expr.loc, f"'{op}' is not defined for signed operands")
+            self.fail(loc, f"'{op}' is not defined for signed operands")
         if isinstance(left.const, int) and isinstance(right.const, int):
             if op in _COMPARISONS:
                 return Typed(t.BOOL, const=fold.compare(op, left.const, right.const))
             try:
                 return Typed(left.type, const=fold.arithmetic(op, left.const, right.const, bits))
             except fold.FoldError as error:
-                self.fail(expr.loc, str(error))
+                self.fail(loc, str(error))
         if op in ("/", "%") and right.const == 0:
-            self.fail(expr.loc, "division by zero")
+            self.fail(loc, "division by zero")
         result = t.BOOL if op in _COMPARISONS else left.type
         return Typed(result, self._binary(op, result, left, right))
 

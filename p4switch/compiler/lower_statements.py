@@ -106,8 +106,9 @@ class StatementLowering(CallLowering):
         left = self.lvalue(statement.left)
         assert left.expr is not None
         if statement.op is not None:
-            operation = ast.BinaryExpr(loc=statement.loc, op=statement.op, left=statement.left, right=statement.right)
-            right = self.binary(operation)
+            old = Typed(left.type, left.expr)
+            before, right = self.in_order([lambda: old, self._thunk(statement.right)])
+            right = self.combine(statement.op, before, right, statement.loc)
         else:
             right = self.expression(statement.right)
         right = self.coerce(right, left.type, statement.right.loc)

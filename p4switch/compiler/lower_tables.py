@@ -126,8 +126,7 @@ class TableLowering(StatementLowering):
                 bound.append((parameter, type_, self.coerce(value, type_, argument.loc if argument else expr.loc)))
         # The body may reach the same variables by their own names: out arguments always go through a copy.
         args, back = self.pass_arguments(bound, by_temporary=True)
-        self.emit(ir.CallAction(action=action.name, args=args, loc=self.location(expr.loc)))
-        self.out.extend(back)
+        self.emit(ir.CallAction(action=action.name, args=args, back=back, loc=self.location(expr.loc)))
 
     # ----------------------------------------------------------------------------------------------------------- tables
 
@@ -404,6 +403,7 @@ class TableLowering(StatementLowering):
         if "priority_delta" in properties and properties["priority_delta"].value is not None:
             delta = self.constant_int(properties["priority_delta"].value, "priority_delta")
         rows: list[tuple[ir.Entry, int | None]] = []
+        annotated: list[int | None] = []
         for element in p.entries:
             if len(element.keys) != len(keys):
                 self.fail(element.loc, f"the table has {len(keys)} keys, the entry {len(element.keys)}")
@@ -420,11 +420,16 @@ class TableLowering(StatementLowering):
                 entry.prefix_lens.append(prefix)
             given = None if element.priority is None else self.constant_int(element.priority, "a priority")
             note = note_text.find(element.annotations, "priority")
-            if given is None and note is not None and note.body is not None and note.body.isdigit():
-                given = int(note.body)
+            digits = (note.body or "").strip() if note is not None else ""
+            annotated.append(int(digits) if digits.isdigit() else None)
             rows.append((entry, given))
         if needs_priority:
-            self._prioritise(rows, largest_wins, delta, p.is_const)
+            self._prioritise(rows, largest_wins, delta)
+            if any(value is not None for value in annotated):
+                # BMv2's @priority: the smaller wins, entries without one have their position, counted from 1.
+                values = [position + 1 if v is None else v for position, v in enumerate(annotated)]
+                for (entry, _), value in zip(rows, values, strict=True):
+                    entry.priority = max(values) + 1 - value
         result.entries = [entry for entry, _ in rows]
 
     def _flag(self, properties: dict[str, ast.TableProperty], name: str, default: bool) -> bool:
@@ -432,7 +437,7 @@ class TableLowering(StatementLowering):
         return default if p is None or p.value is None else bool(self.condition(p.value).const)
 
     @staticmethod
-    def _prioritise(rows: list[tuple[ir.Entry, int | None]], largest_wins: bool, delta: int, is_const: bool) -> None:
+    def _prioritise(rows: list[tuple[ir.Entry, int | None]], largest_wins: bool, delta: int) -> None:
         """Priorities as the program gives them, or by position (specification, section 14.2.1.4)."""
         count = len(rows)
         if all(given is None for _, given in rows):
@@ -449,7 +454,7 @@ class TableLowering(StatementLowering):
                 values.append(values[-1] - delta if largest_wins else values[-1] + delta)
         top = max(values) + 1
         for (entry, _), value in zip(rows, values, strict=True):
-            entry.priority = value if largest_wins and not is_const else (value if largest_wins else top - value)
+            entry.priority = value if largest_wins else top - value
 
     def entry_key(self, expr: ast.Expr, key: ir.KeyField) -> tuple[ir.Keyset, int | None]:
         """A keyset of an entry, and its prefix length for lpm."""
@@ -460,7 +465,8 @@ class TableLowering(StatementLowering):
                 self.fail(expr.loc, f"key '{key.name}' is exact: it needs a value")
             return ir.AnyKey(), 0 if key.kind == "lpm" else None
         if isinstance(expr, ast.Mask):
-            value, mask = self.constant_value(expr.value, type_), self.constant_value(expr.mask, type_)
+            mask_type = type_.base if isinstance(type_, t.EnumT) and type_.base is not None else type_
+            value, mask = self.constant_value(expr.value, type_), self.constant_value(expr.mask, mask_type)
             if key.kind not in ("ternary", "lpm"):
                 self.fail(expr.loc, f"key '{key.name}' is {key.kind}: a mask is not possible")
             ones = (1 << width) - 1

@@ -324,13 +324,14 @@ class _Validator:
                     self.body(case.body)
             case ir.ApplyTable():
                 self._apply(s)
-            case ir.Block(body=body, label=label):
+            case ir.Block(body=body, label=label, back=back):
                 if label is not None:
                     self.name(label)
                     self.labels.append(label)
                 self.body(body)
                 if label is not None:
                     self.labels.pop()
+                self.body(back)
             case ir.LeaveBlock(label=label):
                 self.need(label in self.labels, f"no enclosing block has label {label!r}")
             case ir.Loop(cond=cond, body=body, step=step):
@@ -353,11 +354,12 @@ class _Validator:
                 self.need(isinstance(self.lvalue(header), ir.Header), "validity of what is no header")
             case ir.StackPush(stack=stack, count=count):
                 self.need(isinstance(self.lvalue(stack), ir.Stack) and count >= 0, "push or pop of what is no stack")
-            case ir.CallAction(action=name, args=args):
+            case ir.CallAction(action=name, args=args, back=back):
                 action = self.actions.get((self.block, name))
                 if action is None:
                     self.fail(f"unknown action {name!r} in {self.block}")
                 self.arguments(action.params, args)
+                self.body(back)
             case ir.CallFunction(function=name, args=args, result=result):
                 function = self.functions.get(name)
                 if not isinstance(function, ir.Function):
