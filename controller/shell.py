@@ -273,7 +273,7 @@ class Shell:
             reply.op | wire.REPLY,
             flags=0 if reply.status == Status.OK else Flag.BY_CONTROLLER,
             status=reply.status,
-            pid=reply.reply_pid or reply.pid,
+            pid=reply.pid,
             va=reply.va,
             request_id=reply.request_id,
         )

@@ -96,12 +96,13 @@ class LocalOs:
         except RemoteMemoryError as error:
             connection.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
             return None
+        pid = reply.va
         with self._lock:
-            self._processes[reply.pid] = connection
-        answer = {"pid": reply.pid, "element": self.element.id, "interface": self.interface}
+            self._processes[pid] = connection
+        answer = {"pid": pid, "element": self.element.id, "interface": self.interface}
         connection.sendall(json.dumps(answer).encode() + b"\n")
-        log.info("process %d (%s) created", reply.pid, name.decode(errors="replace"))
-        return reply.pid
+        log.info("process %d (%s) created", pid, name.decode(errors="replace"))
+        return pid
 
     def _exit(self, pid: int) -> None:
         with self._lock:

@@ -148,7 +148,7 @@ class Header(NamedTuple):
 # Payloads of control messages, behind the header.
 HELLO_ARGS = struct.Struct("!BBHIQQ")  # kind, media, reserved, reserved, capacity in pages, incarnation
 HELLO_REPLY = struct.Struct("!HHI")  # element id, heartbeat interval in ms, reserved
-PROCESS_CREATE_ARGS = struct.Struct("!32s")  # name, UTF-8, zero padded; the reply's header carries the pid
+PROCESS_CREATE_ARGS = struct.Struct("!32s")  # name, UTF-8, zero padded; the reply's va is the pid
 ALLOC_ARGS = struct.Struct("!QII")  # bytes, permissions (Perm), flags (reserved, 0)
 ALLOC_REPLY = struct.Struct("!QQII")  # va, bytes (rounded up to pages), generation, reserved
 FREE_ARGS = struct.Struct("!QQ")  # va, bytes (0: the whole allocation that starts at va)

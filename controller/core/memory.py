@@ -59,13 +59,15 @@ def requester_of_token(token: int) -> Requester:
     return Requester(request_id=token)
 
 
-def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", pid: int = 0, **result: object) -> None:
-    """Answer whoever asked; in-band answers are remembered for repetitions."""
+def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", **result: object) -> None:
+    """Answer whoever asked; in-band answers are remembered for repetitions. ``va`` of ``result`` is also the header's."""
     if to.element == 0:
         error = None if status is Status.OK else ApiError(status.name.lower(), str(result.get("message", status.name)))
         draft.do(Answer(to.request_id, dict(result), error))
         return
-    answer = Reply(to.element, to.pid, to.request_id, to.op, int(status), to.va, pid, payload)
+    va = result.get("va", to.va)
+    assert isinstance(va, int)
+    answer = Reply(to.element, to.pid, to.request_id, to.op, int(status), va, payload)
     log = draft.state.replies.get((to.element, to.pid)) or ReplyLog(to.element, to.pid)
     kept = (*log.replies, answer)[-REMEMBERED_REPLIES:]
     draft.put("replies", (to.element, to.pid), dataclasses.replace(log, replies=kept))
@@ -340,7 +342,7 @@ def _finish_revoke(draft: Draft, operation: Operation, allocation: Allocation) -
     if process is not None:
         draft.do(Notify(process.element, process.pid, NotifyCode.REVOKED, 0, operation.start, operation.pages))
     draft.publish("revoked", pid=allocation.pid, va=operation.start, pages=operation.pages)
-    reply(draft, operation.requester, Status.OK, pid=0, va=operation.start, pages=operation.pages, owner=allocation.pid)
+    reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages, owner=allocation.pid)
 
 
 def _give_back(draft: Draft, element: int, pa: int, pages: int) -> None:

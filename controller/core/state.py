@@ -154,7 +154,6 @@ class Reply:
     op: int
     status: int
     va: int = 0
-    reply_pid: int = 0
     payload: bytes = b""
 
 

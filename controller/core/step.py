@@ -113,7 +113,7 @@ def _hello(draft: Draft, event: ControlRequest, element: Element, now: float, co
             payload = wire.HELLO_REPLY.pack(element.id, int(config.heartbeat_interval * 1000), 0)
         else:
             draft.publish("hello_refused", element=element.id, name=element.name, said_kind=kind, said_pages=pages)
-    answer = Reply(element.id, event.pid, event.request_id, event.op, int(status), event.va, event.pid, payload)
+    answer = Reply(element.id, event.pid, event.request_id, event.op, int(status), event.va, payload)
     draft.do(SendReply(answer))
 
 
@@ -148,7 +148,7 @@ def _create_process(draft: Draft, event: ControlRequest, element: Element, to: R
     draft.set_next_pid(pid % MAX_PID + 1)
     draft.put("processes", pid, Process(pid, element.id, name, first_va(pid)))
     draft.publish("process_created", pid=pid, name=name, element=element.id)
-    reply(draft, to, Status.OK, pid=pid)
+    reply(draft, to, Status.OK, va=pid)
 
 
 def _exit_process(draft: Draft, pid: int, element: Element, to: Requester) -> None:
@@ -162,7 +162,7 @@ def _exit_process(draft: Draft, pid: int, element: Element, to: Requester) -> No
         if allocation.pid == pid and allocation.status is AllocationStatus.READY:
             memory.free_whole(draft, Requester(), allocation)
     draft.publish("process_exited", pid=pid, name=process.name)
-    reply(draft, to, Status.OK, pid=pid)
+    reply(draft, to, Status.OK)
 
 
 # ------------------------------------------------------------------------------------------------ requests of the API
