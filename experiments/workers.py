@@ -1,0 +1,76 @@
+"""Processes on compute elements, driven from an experiment: runs ``experiments.worker`` in a namespace and talks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from topologies import targets
+from topologies.launch import RackLauncher
+
+
+class WorkerError(RuntimeError):
+    """A worker died or met an error that its command did not expect."""
+
+
+class Worker:
+    """One process. ``call`` waits for the answer; ``start`` and ``finish`` let two workers work at the same time."""
+
+    def __init__(self, rack: RackLauncher, element: str, name: str):
+        self.name = name
+        self.element = element
+        self.log = rack.out / "logs" / f"worker-{name}.log"
+        command = [sys.executable, "-m", "experiments.worker", "--run-dir", str(rack.element_run_dir(element))]
+        with self.log.open("wb") as log:
+            self._popen = subprocess.Popen(
+                [*rack.namespace(element), *command, "--name", name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(targets.ROOT)},
+                cwd=targets.ROOT,
+            )
+        self.pid: int = self.finish()["pid"]
+
+    def start(self, do: str, **arguments: Any) -> None:
+        """Give a command."""
+        assert self._popen.stdin is not None
+        try:
+            self._popen.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._popen.stdin.flush()
+        except BrokenPipeError:
+            raise WorkerError(f"{self.name} has died: {self._last_words()}") from None
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for the answer of the command given last. Raises WorkerError."""
+        assert self._popen.stdout is not None
+        line = self._popen.stdout.readline()
+        if not line:
+            raise WorkerError(f"{self.name} has died: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "failed" in answer:
+            raise WorkerError(f"{self.name}: {answer['failed']['text']}")
+        return answer
+
+    def call(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Give a command and wait for its answer."""
+        self.start(do, **arguments)
+        return self.finish()
+
+    def _last_words(self) -> str:
+        return " | ".join(Path(self.log).read_text(errors="replace").strip().splitlines()[-3:])
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+        try:
+            self._popen.wait(10)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()

@@ -1,0 +1,187 @@
+"""The rmem protocol as Scapy layers, for tests and tools: headers, control messages, packet-in and packet-out."""
+
+from __future__ import annotations
+
+from scapy.fields import (
+    BitField,
+    ByteEnumField,
+    ByteField,
+    FlagsField,
+    IntField,
+    LongField,
+    ShortField,
+    StrFixedLenField,
+    XIntField,
+    XLongField,
+    XShortField,
+)
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw, bind_layers
+
+from protocol import wire
+
+_OPS = {int(op): op.name for op in wire.Op} | {int(op) | wire.REPLY: f"{op.name}_REPLY" for op in wire.Op}
+_STATUS = {int(s): s.name for s in wire.Status}
+
+
+class RMem(Packet):  # type: ignore[misc]
+    """The rmem header (docs/protocol.md)."""
+
+    name = "rmem"
+    fields_desc = [
+        ByteField("version", wire.VERSION),
+        ByteEnumField("op", wire.Op.READ, _OPS),
+        FlagsField("flags", 0, 8, ["BY_SWITCH", "BY_ELEMENT", "BY_CONTROLLER", "RETRY"]),
+        ByteEnumField("status", 0, _STATUS),
+        ShortField("src", 0),
+        ShortField("dst", 0),
+        XShortField("pid", 0),
+        ShortField("length", 0),
+        IntField("generation", 0),
+        XLongField("va", 0),
+        XLongField("pa", 0),
+        XLongField("request_id", 0),
+    ]
+
+    def guess_payload_class(self, payload: bytes) -> type[Packet]:
+        """Control messages have layers of their own; data is Raw."""
+        kind = _PAYLOADS.get((self.op & ~wire.REPLY, bool(self.op & wire.REPLY)))
+        return kind if kind is not None and len(payload) >= len(kind()) else Raw
+
+    def answers(self, other: Packet) -> bool:
+        """Whether this is the reply to ``other``."""
+        return bool(
+            isinstance(other, RMem) and self.op == other.op | wire.REPLY and self.request_id == other.request_id
+        )
+
+
+class _Payload(Packet):  # type: ignore[misc]
+    def extract_padding(self, data: bytes) -> tuple[bytes, bytes]:
+        """Nothing follows a control message."""
+        return b"", data
+
+
+class Hello(_Payload):
+    """HELLO: what an element is."""
+
+    name = "rmem HELLO"
+    fields_desc = [
+        ByteEnumField("kind", 1, {int(k): k.name for k in wire.ElementKind}),
+        ByteEnumField("media", 0, {int(m): m.name for m in wire.Media}),
+        ShortField("reserved", 0),
+        IntField("reserved2", 0),
+        LongField("pages", 0),
+        LongField("incarnation", 0),
+    ]
+
+
+class HelloReply(_Payload):
+    """The controller's answer to HELLO."""
+
+    name = "rmem HELLO reply"
+    fields_desc = [ShortField("element", 0), ShortField("heartbeat_ms", 100), IntField("reserved", 0)]
+
+
+class ProcessCreate(_Payload):
+    """PROCESS_CREATE: the process's name."""
+
+    name = "rmem PROCESS_CREATE"
+    fields_desc = [StrFixedLenField("process_name", b"", length=32)]
+
+
+class Alloc(_Payload):
+    """ALLOC."""
+
+    name = "rmem ALLOC"
+    fields_desc = [
+        LongField("size", 0),
+        FlagsField("permissions", 3, 32, ["READ", "WRITE"]),
+        IntField("alloc_flags", 0),
+    ]
+
+
+class AllocReply(_Payload):
+    """What was allocated."""
+
+    name = "rmem ALLOC reply"
+    fields_desc = [XLongField("va", 0), LongField("size", 0), IntField("generation", 0), IntField("reserved", 0)]
+
+
+class Free(_Payload):
+    """FREE."""
+
+    name = "rmem FREE"
+    fields_desc = [XLongField("va", 0), LongField("size", 0)]
+
+
+class PageTableChange(_Payload):
+    """PT_SET and PT_CLEAR."""
+
+    name = "rmem page-table change"
+    fields_desc = [
+        IntField("pages", 1),
+        XShortField("pid", 0),
+        FlagsField("permissions", 0, 8, ["READ", "WRITE"]),
+        ByteField("zero", 0),
+        IntField("old_generation", 0),
+        XIntField("reserved", 0),
+    ]
+
+
+class Notify(_Payload):
+    """NOTIFY."""
+
+    name = "rmem NOTIFY"
+    fields_desc = [
+        ByteEnumField("code", 1, {int(c): c.name for c in wire.NotifyCode}),
+        ByteField("reserved", 0),
+        ShortField("element", 0),
+        IntField("reserved2", 0),
+        XLongField("va", 0),
+        LongField("pages", 0),
+    ]
+
+
+class PacketIn(Packet):  # type: ignore[misc]
+    """What the switch puts in front of a frame for the controller (on the CPU port)."""
+
+    name = "packet-in"
+    fields_desc = [BitField("ingress_port", 0, 9), BitField("pad", 0, 7), ShortField("element", 0)]
+
+
+class PacketOut(Packet):  # type: ignore[misc]
+    """What the controller puts in front of a frame for an element (on the CPU port)."""
+
+    name = "packet-out"
+    fields_desc = [BitField("egress_port", 0, 9), BitField("pad", 0, 7)]
+
+
+_PAYLOADS: dict[tuple[int, bool], type[Packet]] = {
+    (wire.Op.HELLO, False): Hello,
+    (wire.Op.HELLO, True): HelloReply,
+    (wire.Op.PROCESS_CREATE, False): ProcessCreate,
+    (wire.Op.ALLOC, False): Alloc,
+    (wire.Op.ALLOC, True): AllocReply,
+    (wire.Op.FREE, False): Free,
+    (wire.Op.PT_SET, False): PageTableChange,
+    (wire.Op.PT_CLEAR, False): PageTableChange,
+    (wire.Op.NOTIFY, False): Notify,
+}
+
+bind_layers(Ether, RMem, type=wire.ETHERTYPE)
+bind_layers(PacketIn, Ether)
+bind_layers(PacketOut, Ether)
+
+__all__ = [
+    "Alloc",
+    "AllocReply",
+    "Free",
+    "Hello",
+    "HelloReply",
+    "Notify",
+    "PacketIn",
+    "PacketOut",
+    "PageTableChange",
+    "ProcessCreate",
+    "RMem",
+]
