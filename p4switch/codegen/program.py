@@ -32,11 +32,14 @@ def generate(program: ir.Program) -> str:
     """C for a program. Raises CodegenError for what it cannot express."""
     if program.version != ir.IR_VERSION:
         raise CodegenError("program", f"its IR has version {program.version}, expected {ir.IR_VERSION}")
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
     try:
         return ProgramGenerator(program).text()
     except RecursionError:
         raise CodegenError("program", "its expressions or statements are nested too deeply") from None
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class ProgramGenerator:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from p4switch.compiler import ir
 
-_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$\[\]:<>, ]*")
+_NAME = re.compile(r"[^\x00-\x1f\x7f]+")  # @name may hold anything printable
 MAX_WIDTH = 2048
 MAX_STACK = 1024
 MAX_CELLS = 1 << 28
