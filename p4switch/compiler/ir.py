@@ -612,6 +612,11 @@ class Param(Node, kw_only=True, tag="param"):
     type_name: str | None = None
     annotations: list[Annotation] = []
 
+    @property
+    def source_name(self) -> str:
+        """What the program calls it: ``name`` may differ from that to be unique."""
+        return next((a.body or self.name for a in self.annotations if a.name == "source_name"), self.name)
+
 
 class Function(Node, kw_only=True, tag="function"):
     """A function; only its parameters and locals are visible in it."""

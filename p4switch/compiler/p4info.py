@@ -271,9 +271,8 @@ class _Builder:
         for position, param in enumerate(data, 1):
             target = message.params.add()
             target.id = self._explicit_id(param.annotations, position)
-            note = _note(param.annotations, "source_name")
             explicit = _note(param.annotations, "name")
-            target.name = _string(explicit) if explicit else (note.body or param.name if note else param.name)
+            target.name = _string(explicit) if explicit else param.source_name
             target.bitwidth = self._width(param.type, param.type_name)
             self._type_name(target, param.type_name)
             self._annotate(target, param.annotations)
