@@ -169,7 +169,6 @@ typedef struct {
     bool running;
     atomic_bool stop;
     int epoll, wake;
-    struct dp_rx *rx;
 } dp_loop;
 
 int dp_loop_attach(p4dp_switch *sw, dp_port *port);

@@ -56,19 +56,10 @@ static void reopen_lost(p4dp_switch *sw) {
     }
 }
 
-static void serve_port(p4dp_switch *sw, dp_port *port, dp_rx *rx) {
+static void serve_port(p4dp_switch *sw, dp_port *port) {
     for (uint32_t batch = 0; batch < BATCHES_PER_TURN; batch++) {
-        if (sw->env == NULL) {
-            /* No program yet: take the frames and drop them, or the socket would keep old ones for the first program. */
-            int received = dp_io_discard(port, rx);
-            if (received > 0) sw->stats.dropped += (uint64_t)received;
-            return;
-        }
-        dp_engine_clock(sw);
-        int received = dp_io_receive(sw, port, rx);
-        dp_engine_flush(sw);
-        if (received < 0 && errno != EAGAIN && errno != EINTR) handle_error(sw, port);
-        if (received < (int)DP_RX_BATCH) return;
+        if (sw->env != NULL) dp_engine_clock(sw);
+        if (dp_io_receive(sw, port) < DP_RX_BATCH) return;
         if (dp_gate_wanted(&sw->gate)) {
             dp_gate_leave(&sw->gate);
             dp_gate_enter(&sw->gate);
@@ -79,7 +70,6 @@ static void serve_port(p4dp_switch *sw, dp_port *port, dp_rx *rx) {
 
 static void *run(void *argument) {
     p4dp_switch *sw = argument;
-    dp_rx *rx = sw->loop.rx;
     struct epoll_event events[64];
     pthread_setname_np(pthread_self(), "p4dp");
     while (!atomic_load_explicit(&sw->loop.stop, memory_order_relaxed)) {
@@ -96,7 +86,7 @@ static void *run(void *argument) {
             dp_port *port = sw->ports[number];
             if (port == NULL || port->io == NULL || port->lost) continue;
             if ((events[i].events & (EPOLLERR | EPOLLHUP)) != 0) handle_error(sw, port);
-            if ((events[i].events & EPOLLIN) != 0 && !port->lost) serve_port(sw, port, rx);
+            if ((events[i].events & EPOLLIN) != 0 && !port->lost) serve_port(sw, port);
         }
         if (UNLIKELY(sw->trace != NULL)) dp_trace_flush(sw);
         dp_gate_leave(&sw->gate);
@@ -107,9 +97,7 @@ static void *run(void *argument) {
 static void close_loop(p4dp_switch *sw) {
     if (sw->loop.epoll >= 0) close(sw->loop.epoll);
     if (sw->loop.wake >= 0) close(sw->loop.wake);
-    free(sw->loop.rx);
     sw->loop.epoll = sw->loop.wake = -1;
-    sw->loop.rx = NULL;
     sw->loop.running = false;
 }
 
@@ -119,9 +107,8 @@ int p4dp_start(p4dp_switch *sw) {
     if (result == 0) {
         sw->loop.epoll = epoll_create1(EPOLL_CLOEXEC);
         sw->loop.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        sw->loop.rx = dp_rx_new();
         atomic_store(&sw->loop.stop, false);
-        bool ok = sw->loop.epoll >= 0 && sw->loop.wake >= 0 && sw->loop.rx != NULL && watch(sw, sw->loop.wake, WAKE);
+        bool ok = sw->loop.epoll >= 0 && sw->loop.wake >= 0 && watch(sw, sw->loop.wake, WAKE);
         for (uint32_t i = 0; i < DP_PORTS && ok; i++)
             if (sw->ports[i] != NULL && sw->ports[i]->io != NULL && !sw->ports[i]->lost) ok = watch(sw, sw->ports[i]->io->fd, i);
         sw->loop.running = ok && pthread_create(&sw->loop.thread, NULL, run, sw) == 0;

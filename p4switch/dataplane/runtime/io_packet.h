@@ -1,4 +1,4 @@
-/* The socket of a port and the receive buffers, as io_packet.c and io_loop.c share them. */
+/* The socket of a port, as io_packet.c and io_loop.c share it. */
 #ifndef P4DP_IO_PACKET_H
 #define P4DP_IO_PACKET_H
 
@@ -10,32 +10,23 @@
 
 #define DP_TX_QUEUE 256u
 #define DP_RX_BATCH 64u
-#define DP_RX_HEADROOM 64u /* a VLAN tag may be put back in front */
 
 struct dp_io {
     int fd;
     char name[IF_NAMESIZE];
     uint32_t ifindex;
     bool filter_outgoing; /* the kernel cannot do it */
+    uint8_t *ring; /* received frames, shared with the kernel */
+    uint32_t slot; /* the next to look at */
     uint32_t n_tx;
     struct mmsghdr tx[DP_TX_QUEUE];
     struct iovec pieces[DP_TX_QUEUE][2];
 };
 
-typedef struct dp_rx {
-    uint32_t dirty; /* messages whose control length the kernel has changed */
-    struct mmsghdr message[DP_RX_BATCH];
-    struct iovec piece[DP_RX_BATCH];
-    struct sockaddr_ll from[DP_RX_BATCH];
-    _Alignas(8) uint8_t control[DP_RX_BATCH][CMSG_SPACE(sizeof(struct tpacket_auxdata))];
-    _Alignas(64) uint8_t buffer[DP_RX_BATCH][DP_RX_HEADROOM + DP_FRAME_MAX];
-} dp_rx;
-
-dp_rx *dp_rx_new(void);
-/* Receive and process up to one batch; the frames stay valid until the next call. The number received, or negative with errno. */
-int dp_io_receive(p4dp_switch *sw, dp_port *port, dp_rx *rx);
-/* Receive a batch and forget it. */
-int dp_io_discard(dp_port *port, dp_rx *rx);
+/* A frame waits. */
+bool dp_io_ready(const dp_io *io);
+/* Process and flush up to one batch; returns its size. */
+uint32_t dp_io_receive(p4dp_switch *sw, dp_port *port);
 /* The interface no longer exists, or another one has its name. */
 bool dp_io_gone(const dp_io *io);
 
