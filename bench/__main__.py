@@ -18,6 +18,8 @@ from bench import measure, targets, testbed, workload
 
 SOURCES = Path(__file__).parent
 BASELINE = "forwarder"
+TARGETS = (BASELINE, "bridge", "p4switch", "p4switch busy")
+BUSY_POLL_US = 50
 
 
 def build_tools(directory: Path) -> None:
@@ -52,6 +54,7 @@ def run_all(options: argparse.Namespace) -> dict[str, Any]:
                     BASELINE: targets.forwarder(bed, directory, switch_cpu),
                     "bridge": targets.bridge(bed),
                     "p4switch": targets.p4switch(bed, work.name, switch_cpu),
+                    "p4switch busy": targets.p4switch(bed, work.name, switch_cpu, BUSY_POLL_US),
                 }
                 for name, target in chosen.items():
                     print(f"{repetition + 1}/{options.repetitions} {work.name} {name}", file=sys.stderr)
@@ -67,14 +70,16 @@ def run_all(options: argparse.Namespace) -> dict[str, Any]:
     return summarise(works, samples, options)
 
 
-def summarise(works: list[workload.Workload], samples: dict[str, dict[str, list[float]]], options: argparse.Namespace) -> dict[str, Any]:
+def summarise(
+    works: list[workload.Workload], samples: dict[str, dict[str, list[float]]], options: argparse.Namespace
+) -> dict[str, Any]:
     """Medians, and ratios to the forwarder: throughput as it divided by the target's (1.5 is half as fast again)."""
     rows = []
     middle: Callable[[str, str], float] = lambda key, what: median(samples[key][what])  # noqa: E731
     for work in works:
         for size in work.sizes:
             base = f"{work.name} {size} {BASELINE}"
-            for name in (BASELINE, "bridge", "p4switch"):
+            for name in TARGETS:
                 key = f"{work.name} {size} {name}"
                 pps, p50, p99 = (middle(key, what) for what in ("pps", "p50_us", "p99_us"))
                 rows.append(
@@ -100,14 +105,19 @@ def summarise(works: list[workload.Workload], samples: dict[str, dict[str, list[
 
 def table(report: dict[str, Any]) -> str:
     """The report for people."""
-    head = f"{'workload':9} {'bytes':>6} {'target':10} {'frames/s':>10} {'forwarder/it':>12} {'p50 us':>8} {'p99 us':>8} {'p50 ratio':>9}"
+    columns = (
+        ("workload", 8, "{workload}"),
+        ("bytes", 6, "{frame_bytes}"),
+        ("target", 14, "{target}"),
+        ("frames/s", 10, "{frames_per_second:,}"),
+        ("forwarder/it", 12, "{forwarder_over_target}"),
+        ("p50 us", 8, "{round_trip_p50_us}"),
+        ("p99 us", 8, "{round_trip_p99_us}"),
+        ("it/forwarder", 12, "{round_trip_over_forwarder}"),
+    )
+    head = "  ".join(f"{name:>{width}}" for name, width, _ in columns)
     lines = [head, "-" * len(head)]
-    for row in report["results"]:
-        lines.append(
-            f"{row['workload']:9} {row['frame_bytes']:6} {row['target']:10} {row['frames_per_second']:10,} "
-            f"{row['forwarder_over_target'] or float('nan'):12.2f} {row['round_trip_p50_us']:8.1f} {row['round_trip_p99_us']:8.1f} "
-            f"{row['round_trip_over_forwarder']:9.2f}"
-        )
+    lines += ["  ".join(f"{text.format(**row):>{width}}" for _, width, text in columns) for row in report["results"]]
     return "\n".join(lines)
 
 

@@ -22,7 +22,14 @@ class Frames:
 def throughput(bed: Testbed, tools: Path, frames: Frames, seconds: float, cpu: int | None) -> float:
     """Frames a second that reach the sink while the source sends as fast as it can, taken amid the load."""
     settle = 0.3
-    command = [str(tools / "traffic"), "send", bed.outside, str(frames.there), str(frames.size), str(seconds + 2 * settle)]
+    command = [
+        str(tools / "traffic"),
+        "send",
+        bed.outside,
+        str(frames.there),
+        str(frames.size),
+        str(seconds + 2 * settle),
+    ]
     with bed.process(bed.source, command, cpu):
         time.sleep(settle)
         before, _ = bed.received()

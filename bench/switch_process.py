@@ -1,6 +1,6 @@
 """The measured switch: loads a workload's program, fills its tables, serves two interfaces until it is terminated.
 
-``python -m bench.switch_process WORKLOAD LEFT RIGHT``; prints ``ready``.
+``python -m bench.switch_process WORKLOAD LEFT RIGHT BUSY_POLL_US``; prints ``ready``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ def loaded_switch(work: workload.Workload) -> Switch:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    name, left, right = sys.argv[1:]
+    name, left, right, busy_poll = sys.argv[1:]
     with loaded_switch(workload.WORKLOADS[name]()) as switch:
         switch.add_port(workload.LEFT_PORT, left)
         switch.add_port(workload.RIGHT_PORT, right)
+        switch.busy_poll(int(busy_poll))
         switch.start()
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)

@@ -43,12 +43,12 @@ def bridge(bed: Testbed) -> Target:
     return opened
 
 
-def p4switch(bed: Testbed, workload: str, cpu: int | None) -> Target:
-    """This project's switch."""
+def p4switch(bed: Testbed, workload: str, cpu: int | None, busy_poll_us: int = 0) -> Target:
+    """This project's switch; it sleeps when idle, or first polls for so many microseconds."""
 
     @contextlib.contextmanager
     def opened() -> Iterator[None]:
-        command = [sys.executable, "-m", "bench.switch_process", workload, bed.left, bed.right]
+        command = [sys.executable, "-m", "bench.switch_process", workload, bed.left, bed.right, str(busy_poll_us)]
         with bed.process(bed.middle, command, cpu):
             yield
 

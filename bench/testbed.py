@@ -90,7 +90,21 @@ def testbed() -> Iterator[Testbed]:
             run("ip", "netns", "add", namespace)
             made.append(namespace)
         for namespace, inside in ((bed.source, bed.left), (bed.sink, bed.right)):
-            run("ip", "link", "add", bed.outside, "netns", namespace, "type", "veth", "peer", "name", inside, "netns", bed.middle)
+            run(
+                "ip",
+                "link",
+                "add",
+                bed.outside,
+                "netns",
+                namespace,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                inside,
+                "netns",
+                bed.middle,
+            )
             _quiet(namespace, bed.outside)
             _quiet(bed.middle, inside)
         yield bed

@@ -77,7 +77,9 @@ def _l2_frames(size: int, source: int, target: int) -> Iterator[bytes]:
 
 def l2() -> Workload:
     """1,000 stations a port, exact match."""
-    rows = [Row("station", (_station(p, n),), "forward", (p,)) for p in (LEFT_PORT, RIGHT_PORT) for n in range(_STATIONS)]
+    rows = [
+        Row("station", (_station(p, n),), "forward", (p,)) for p in (LEFT_PORT, RIGHT_PORT) for n in range(_STATIONS)
+    ]
     return Workload("l2", HERE / "l2.p4", (100, 4200), rows)
 
 

@@ -51,9 +51,13 @@ def cache_directory() -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
     except OSError as error:
-        raise BuildError(f"cache directory {path}: {error.strerror}; set P4SWITCH_CACHE to one that is writable") from error
+        raise BuildError(
+            f"cache directory {path}: {error.strerror}; set P4SWITCH_CACHE to one that is writable"
+        ) from error
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BuildError(f"cache directory {path}: only uid {os.geteuid()} may write to it, because it holds native code")
+        raise BuildError(
+            f"cache directory {path}: only uid {os.geteuid()} may write to it, because it holds native code"
+        )
     return path
 
 

@@ -35,6 +35,9 @@ const void *p4dp_program(p4dp_switch *sw);
 /* Packet I/O on network interfaces. */
 int p4dp_port_add(p4dp_switch *sw, uint32_t port, const char *interface, char *message, size_t message_size);
 int p4dp_port_remove(p4dp_switch *sw, uint32_t port);
+/* How long the data-plane thread looks for more frames before it sleeps; 0 (the default) sleeps at once. Shortens round trips
+   where the thread has a CPU of its own, and costs that CPU's time where it has not. */
+int p4dp_busy_poll(p4dp_switch *sw, uint32_t microseconds);
 int p4dp_start(p4dp_switch *sw);
 int p4dp_stop(p4dp_switch *sw);
 
@@ -133,6 +136,7 @@ void p4dp_event_wake(p4dp_switch *sw); /* make a waiting p4dp_event_wait return 
 typedef struct {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_drops;
     uint64_t dropped, parser_errors, events_lost, rx_oversized, loops_cut;
+    uint64_t rx_missed; /* frames that arrived while the receive ring was full */
 } p4dp_stats_view;
 int p4dp_stats(p4dp_switch *sw, p4dp_stats_view *stats);
 int p4dp_port_stats(p4dp_switch *sw, uint32_t port, p4dp_stats_view *stats);

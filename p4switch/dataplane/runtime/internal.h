@@ -160,6 +160,7 @@ typedef struct {
 /* io_packet.c. Pieces must stay valid until dp_io_flush. */
 dp_io *dp_io_open(const char *interface, char *message, size_t message_size);
 void dp_io_close(dp_io *io);
+uint64_t dp_io_missed(dp_io *io); /* since the last call */
 void dp_io_queue(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length);
 void dp_io_flush(p4dp_switch *sw, dp_port *port);
 
@@ -169,8 +170,11 @@ typedef struct {
     bool running;
     atomic_bool stop;
     int epoll, wake;
+    uint64_t busy_poll_ns;
+    uint32_t active[DP_PORTS], n_active; /* ports to look at while polling */
 } dp_loop;
 
+void dp_loop_collect_missed(p4dp_switch *sw);
 int dp_loop_attach(p4dp_switch *sw, dp_port *port);
 void dp_loop_detach(p4dp_switch *sw, dp_port *port);
 

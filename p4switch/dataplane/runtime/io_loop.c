@@ -24,10 +24,31 @@ static void wake(p4dp_switch *sw) {
     if (sw->loop.wake >= 0 && write(sw->loop.wake, &one, sizeof one) < 0) return; /* full: it is awake anyway */
 }
 
-int dp_loop_attach(p4dp_switch *sw, dp_port *port) { return !sw->loop.running || watch(sw, port->io->fd, port->number) ? 0 : P4DP_EIO; }
+int dp_loop_attach(p4dp_switch *sw, dp_port *port) {
+    if (!sw->loop.running) return 0;
+    if (!watch(sw, port->io->fd, port->number)) return P4DP_EIO;
+    sw->loop.active[sw->loop.n_active++] = port->number;
+    return 0;
+}
 
 void dp_loop_detach(p4dp_switch *sw, dp_port *port) {
-    if (sw->loop.running) epoll_ctl(sw->loop.epoll, EPOLL_CTL_DEL, port->io->fd, NULL);
+    if (!sw->loop.running) return;
+    epoll_ctl(sw->loop.epoll, EPOLL_CTL_DEL, port->io->fd, NULL);
+    for (uint32_t i = 0; i < sw->loop.n_active; i++)
+        if (sw->loop.active[i] == port->number) {
+            sw->loop.active[i] = sw->loop.active[--sw->loop.n_active];
+            return;
+        }
+}
+
+void dp_loop_collect_missed(p4dp_switch *sw) {
+    for (uint32_t i = 0; i < DP_PORTS; i++) {
+        dp_port *port = sw->ports[i];
+        if (port == NULL || port->io == NULL) continue;
+        uint64_t missed = dp_io_missed(port->io);
+        port->stats.rx_missed += missed;
+        sw->stats.rx_missed += missed;
+    }
 }
 
 /* An error on a socket: read it, so that epoll does not report it for ever. If the interface is gone, wait for its return. */
@@ -68,6 +89,24 @@ static void serve_port(p4dp_switch *sw, dp_port *port) {
     }
 }
 
+/* Serve what arrives until nothing has for a while, somebody wants the gate, or it is time to stop. */
+static void busy_poll(p4dp_switch *sw) {
+    uint64_t idle_since = dp_monotonic_ns();
+    while (!dp_gate_wanted(&sw->gate) && !atomic_load_explicit(&sw->loop.stop, memory_order_relaxed)) {
+        bool served = false;
+        for (uint32_t i = 0; i < sw->loop.n_active; i++) {
+            dp_port *port = sw->ports[sw->loop.active[i]];
+            if (!dp_io_ready(port->io)) continue;
+            serve_port(sw, port);
+            served = true;
+            break; /* the list may have changed */
+        }
+        uint64_t now = dp_monotonic_ns();
+        if (served) idle_since = now;
+        if (now - idle_since >= sw->loop.busy_poll_ns) return;
+    }
+}
+
 static void *run(void *argument) {
     p4dp_switch *sw = argument;
     struct epoll_event events[64];
@@ -88,6 +127,7 @@ static void *run(void *argument) {
             if ((events[i].events & (EPOLLERR | EPOLLHUP)) != 0) handle_error(sw, port);
             if ((events[i].events & EPOLLIN) != 0 && !port->lost) serve_port(sw, port);
         }
+        if (sw->loop.busy_poll_ns != 0) busy_poll(sw);
         if (UNLIKELY(sw->trace != NULL)) dp_trace_flush(sw);
         dp_gate_leave(&sw->gate);
     }
@@ -109,16 +149,25 @@ int p4dp_start(p4dp_switch *sw) {
         sw->loop.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         atomic_store(&sw->loop.stop, false);
         bool ok = sw->loop.epoll >= 0 && sw->loop.wake >= 0 && watch(sw, sw->loop.wake, WAKE);
+        sw->loop.running = true; /* the thread cannot do anything before the gate opens */
+        sw->loop.n_active = 0;
         for (uint32_t i = 0; i < DP_PORTS && ok; i++)
-            if (sw->ports[i] != NULL && sw->ports[i]->io != NULL && !sw->ports[i]->lost) ok = watch(sw, sw->ports[i]->io->fd, i);
-        sw->loop.running = ok && pthread_create(&sw->loop.thread, NULL, run, sw) == 0;
-        if (!sw->loop.running) {
+            if (sw->ports[i] != NULL && sw->ports[i]->io != NULL && !sw->ports[i]->lost) ok = dp_loop_attach(sw, sw->ports[i]) == 0;
+        if (!ok || pthread_create(&sw->loop.thread, NULL, run, sw) != 0) {
             close_loop(sw);
             result = P4DP_EIO;
         }
     }
     dp_gate_leave(&sw->gate);
     return result;
+}
+
+int p4dp_busy_poll(p4dp_switch *sw, uint32_t microseconds) {
+    dp_gate_enter(&sw->gate);
+    sw->loop.busy_poll_ns = (uint64_t)microseconds * 1000;
+    dp_gate_leave(&sw->gate);
+    wake(sw);
+    return 0;
 }
 
 int p4dp_stop(p4dp_switch *sw) {

@@ -103,6 +103,13 @@ void dp_io_close(dp_io *io) {
     free(io);
 }
 
+uint64_t dp_io_missed(dp_io *io) {
+    struct tpacket_stats stats = {0};
+    socklen_t size = sizeof stats;
+    getsockopt(io->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size);
+    return stats.tp_drops;
+}
+
 bool dp_io_gone(const dp_io *io) { return if_nametoindex(io->name) != io->ifindex; }
 
 /* ------------------------------------------------------------------------------------------------- sending */

@@ -191,6 +191,7 @@ int64_t p4dp_bench(p4dp_switch *sw, uint32_t port, const uint8_t *packet, uint32
 
 int p4dp_stats(p4dp_switch *sw, p4dp_stats_view *stats) {
     dp_gate_enter(&sw->gate);
+    dp_loop_collect_missed(sw);
     *stats = sw->stats;
     dp_gate_leave(&sw->gate);
     pthread_mutex_lock(&sw->events.mutex);
@@ -203,6 +204,7 @@ int p4dp_port_stats(p4dp_switch *sw, uint32_t port, p4dp_stats_view *stats) {
     int result = port < DP_PORTS ? P4DP_ENOTFOUND : P4DP_EINVAL;
     dp_gate_enter(&sw->gate);
     if (port < DP_PORTS && sw->ports[port] != NULL) {
+        dp_loop_collect_missed(sw);
         *stats = sw->ports[port]->stats;
         result = 0;
     }

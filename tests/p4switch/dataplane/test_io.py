@@ -1,0 +1,292 @@
+"""Packet I/O on veth pairs in a network namespace of the test's own: frames, tags, checksums, links that come and go, no loss.
+
+``testprog.c`` reads the first bytes of a frame, its destination address, as op, arg and word: 28:00:00:01:... goes to port 1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from p4switch.dataplane.binding import Code, DataplaneError, EventKind, Op
+from tests.p4switch.dataplane.conftest import CPU_PORT, Bench
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+
+CLONE_NEWNET = 0x40000000
+TO_PORT_1 = bytes.fromhex("280000010000" + "020000000001" + "88b5")
+TO_CPU = bytes([0x28, 0, 0, CPU_PORT]) + TO_PORT_1[4:]
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def make_link(number: int, mtu: int = 9000) -> None:
+    """swN is the switch's end, ehN the host's."""
+    ip("link", "add", f"sw{number}", "type", "veth", "peer", "name", f"eh{number}")
+    for name in (f"sw{number}", f"eh{number}"):
+        subprocess.run(["sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"], check=True, capture_output=True)
+        ip("link", "set", name, "mtu", str(mtu), "up")
+
+
+def host(number: int) -> socket.socket:
+    """A raw socket on a host's end."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    made.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+    made.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
+    made.bind((f"eh{number}", 3))
+    made.settimeout(5)
+    return made
+
+
+@pytest.fixture
+def namespace() -> Iterator[None]:
+    """This thread, and all it starts, in a fresh namespace with two links; it vanishes with its last user."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    original = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    try:
+        for number in range(2):
+            make_link(number)
+        yield
+    finally:
+        assert libc.setns(original, CLONE_NEWNET) == 0
+        os.close(original)
+
+
+@pytest.fixture
+def running(namespace: None, bench: Bench) -> Bench:
+    for number in range(2):
+        bench.switch.add_port(number, f"sw{number}")
+    bench.switch.start()
+    return bench
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def silent(receiver: socket.socket) -> bool:
+    receiver.settimeout(0.1)
+    try:
+        receiver.recv(65536)
+    except TimeoutError:
+        return True
+    finally:
+        receiver.settimeout(5)
+    return False
+
+
+def test_frames_pass(running: Bench) -> None:
+    with host(0) as sender, host(1) as receiver:
+        for size in (14, 60, 1514, 9014):
+            frame = TO_PORT_1 + os.urandom(size - 14)
+            sender.send(frame)
+            assert receiver.recv(65536) == frame
+        stats = running.switch.port_stats(1)
+        assert (stats.tx_packets, stats.tx_bytes) == (4, 14 + 60 + 1514 + 9014)
+        # What the switch sends is not received by it again.
+        assert stats.rx_packets == 0
+        assert silent(sender)
+
+
+def test_vlan_tags_survive(running: Bench) -> None:
+    with host(0) as sender, host(1) as receiver:
+        # The receiving socket of the test is told tags apart from the frame, so look at the switch's captures of them:
+        # send two tags, the inner of which is part of the frame for everybody.
+        for tags in ("8100002a", "88a80064810000c8", "8100e007"):
+            frame = TO_PORT_1[:12] + bytes.fromhex(tags) + b"\x88\xb5" + bytes(60)
+            before = running.switch.port_stats(1).tx_bytes
+            sender.send(frame)
+            assert receiver.recv(65536)[:12] == frame[:12]
+            assert running.switch.port_stats(1).tx_bytes - before == len(frame)
+
+
+def test_vlan_tag_in_the_capture(running: Bench, tmp_path: Path) -> None:
+    running.switch.pcap(tmp_path)
+    with host(0) as sender, host(1) as receiver:
+        frame = TO_PORT_1[:12] + bytes.fromhex("8100002a") + b"\x88\xb5" + bytes(range(50))
+        sender.send(frame)
+        receiver.recv(65536)
+    running.switch.pcap(None)
+    from scapy.utils import rdpcap  # type: ignore[attr-defined]
+
+    for port in (0, 1):
+        (captured,) = rdpcap(str(tmp_path / f"port{port}.pcap"))
+        assert bytes(captured) == frame
+
+
+def test_partial_checksums_are_completed(running: Bench) -> None:
+    """The kernel's UDP leaves checksums to veth, which never makes them; behind the switch they are right."""
+    ip("address", "add", "10.9.8.1/24", "dev", "eh0")
+    ip("neighbour", "add", "10.9.8.2", "lladdr", "28:00:00:01:00:00", "dev", "eh0")
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.l2 import Ether
+
+    with host(1) as receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        for length in (1, 10, 1001):
+            udp.sendto(os.urandom(length), ("10.9.8.2", 4242))
+            frame = receiver.recv(65536)
+            packet = Ether(frame)
+            checksum = packet[UDP].chksum
+            del packet[UDP].chksum
+            assert Ether(bytes(packet))[UDP].chksum == checksum
+            assert packet[IP].len == len(frame) - 14 == length + 28
+
+
+def test_frames_that_are_too_long(running: Bench) -> None:
+    for name in ("sw0", "eh0"):
+        ip("link", "set", name, "mtu", "9500")
+    with host(0) as sender, host(1) as receiver:
+        sender.send(TO_PORT_1 + bytes(9400))
+        sender.send(TO_PORT_1 + bytes(9100))  # fits the switch, but not the other link
+        sender.send(TO_PORT_1 + b"small")
+        assert receiver.recv(65536)[14:19] == b"small"
+    assert running.switch.port_stats(0).rx_oversized == 1
+    assert running.switch.port_stats(1).tx_drops == 1
+
+
+def test_packet_in_and_out(running: Bench) -> None:
+    with host(0) as sender, host(1) as receiver:
+        got: list[bytes] = []
+
+        def wait() -> None:
+            while (event := running.switch.event(timeout=10)) is not None:
+                assert event.kind == EventKind.PACKET_IN
+                got.append(event.data)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        for number in range(5):
+            sender.send(TO_CPU + bytes([number]))
+        eventually(lambda: len(got) == 5)
+        running.switch.wake()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert got == [TO_CPU + bytes([n]) for n in range(5)]
+        running.switch.packet_out(TO_PORT_1 + b"out")
+        assert receiver.recv(65536) == TO_PORT_1 + b"out"
+
+
+def test_link_down_and_up(running: Bench) -> None:
+    with host(0) as sender, host(1) as receiver:
+        ip("link", "set", "sw1", "down")
+        sender.send(TO_PORT_1 + b"lost")
+        eventually(lambda: running.switch.port_stats(1).tx_drops == 1)
+        ip("link", "set", "sw1", "up")
+        sender.send(TO_PORT_1 + b"found")
+        assert receiver.recv(65536) == TO_PORT_1 + b"found"
+
+
+def test_interface_vanishes_and_returns(running: Bench) -> None:
+    ip("link", "delete", "sw0")
+    started = sum(os.times()[:2])
+    time.sleep(0.5)
+    assert sum(os.times()[:2]) - started < 0.25, "the data plane is busy with an interface that is gone"
+    make_link(0)
+
+    def passes() -> bool:
+        with host(0) as sender, host(1) as receiver:
+            sender.send(TO_PORT_1 + b"back")
+            return not silent(receiver)
+
+    eventually(passes)
+
+
+def test_ports_come_and_go(running: Bench) -> None:
+    switch = running.switch
+    for call in (
+        lambda: switch.add_port(0, "sw0"),
+        lambda: switch.add_port(2, "none"),
+        lambda: switch.add_port(2, "x" * 16),
+    ):
+        with pytest.raises(DataplaneError) as caught:
+            call()
+        assert caught.value.code in (Code.EXISTS, Code.IO)
+    with pytest.raises(DataplaneError, match="valid are 0 to 511 without 511"):
+        switch.add_port(511, "sw0")
+    with host(0) as sender, host(1) as receiver:
+        for _ in range(20):
+            switch.remove_port(0)
+            switch.add_port(0, "sw0")
+            sender.send(TO_PORT_1)
+            assert receiver.recv(65536) == TO_PORT_1
+        switch.stop()
+        sender.send(TO_PORT_1)
+        assert silent(receiver)
+        switch.inject(5, TO_PORT_1 + b"injected")  # goes out on the interface without the thread, too
+        assert receiver.recv(65536) == TO_PORT_1 + b"injected"
+        switch.start()
+        assert receiver.recv(65536) == TO_PORT_1  # what came meanwhile waited in the ring
+        with pytest.raises(DataplaneError):
+            switch.start()
+
+
+def blast(sender: socket.socket, count: int, rate: float) -> None:
+    """``count`` numbered frames, evenly at ``rate`` a second."""
+    started = time.perf_counter()
+    for number in range(count):
+        sender.send(TO_PORT_1 + number.to_bytes(4, "big"))
+        if number % 32 == 31:
+            ahead = number / rate - (time.perf_counter() - started)
+            if ahead > 0:
+                time.sleep(ahead)
+
+
+def test_no_loss_while_updating(running: Bench, program_file: Path) -> None:
+    """Frames in flight while 10,000 entries go in and out again, one Write of 100 at a time: all arrive, in order."""
+    count = 30_000
+    with host(0) as sender, host(1) as receiver:
+        thread = threading.Thread(target=blast, args=(sender, count, 20_000.0))
+        thread.start()
+        applied = 0
+        while thread.is_alive() or applied < 20_000:
+            op = Op.INSERT if applied // 10_000 % 2 == 0 else Op.DELETE
+            first = applied % 10_000
+            batch = [running.update(op, "exact", (n,), None, n) for n in range(first, first + 100)]
+            assert {r.code for r in running.switch.apply(batch, all_or_none=bool(applied // 100 % 2))} == {Code.OK}
+            applied += 100
+        thread.join()
+        received = [int.from_bytes(receiver.recv(65536)[14:18], "big") for _ in range(count)]
+        assert received == list(range(count))
+    assert applied >= 20_000
+    stats = running.switch.stats()
+    assert (stats.rx_missed, stats.tx_drops, stats.dropped) == (0, 0, 0)
+
+
+def test_no_loss_while_loading(running: Bench, program_file: Path) -> None:
+    with host(0) as sender, host(1) as receiver:
+        thread = threading.Thread(target=blast, args=(sender, 4000, 8000.0))
+        thread.start()
+        while thread.is_alive():
+            running.switch.load(program_file)
+        thread.join()
+        assert [int.from_bytes(receiver.recv(65536)[14:18], "big") for _ in range(4000)] == list(range(4000))
+
+
+def test_busy_poll(running: Bench) -> None:
+    running.switch.busy_poll(200)
+    with host(0) as sender, host(1) as receiver:
+        for number in range(200):
+            sender.send(TO_PORT_1 + bytes([number]))
+            assert receiver.recv(65536) == TO_PORT_1 + bytes([number])
+    time.sleep(0.05)
+    started = sum(os.times()[:2])
+    time.sleep(0.3)
+    assert sum(os.times()[:2]) - started < 0.15, "polling must end when nothing arrives"
