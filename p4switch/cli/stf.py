@@ -1,0 +1,45 @@
+"""``python -m p4switch stf``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from p4switch import native
+from p4switch.cli.compile import REFUSED, add_source_arguments, compile_or_explain
+from p4switch.codegen import CodegenError
+from p4switch.dataplane.binding import Switch
+from p4switch.stf import StfError, run_script
+
+FAILED = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    add_source_arguments(parser)
+    parser.add_argument("test", type=Path, nargs="?", metavar="TEST.stf", help="default: PROG.stf beside the program")
+    parser.add_argument("--cpu-port", type=int, metavar="PORT", help="frames sent there go to the controller")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="write what happens to every packet")
+    parser.add_argument("--seed", type=int, default=1, help="of random numbers (default 1)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exit status 0 when all expectations hold, 1 when one does not, 2 when the program or the test is refused."""
+    result = compile_or_explain(arguments)
+    if result is None:
+        return REFUSED
+    test: Path = arguments.test or arguments.program.with_suffix(".stf")
+    try:
+        shared_object = native.build(result.program, optimise=False)
+        with Switch(cpu_port=arguments.cpu_port, seed=arguments.seed) as switch:
+            switch.load(shared_object)
+            switch.trace(arguments.trace)
+            failures = run_script(switch, test.read_text(encoding="utf-8"))
+    except (CodegenError, native.BuildError, StfError, OSError) as error:
+        print(f"{test}: {error}", file=sys.stderr)
+        return REFUSED
+    for failure in failures:
+        print(f"{test}: {failure}", file=sys.stderr)
+    print(f"{test}: {'FAIL' if failures else 'pass'}")
+    return FAILED if failures else 0

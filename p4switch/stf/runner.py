@@ -1,0 +1,307 @@
+"""Running of .stf commands on a switch in this process, and the comparison of what comes out with what was expected.
+
+Frames are compared per port in order at the end, or before, at a ``no_packet``; a frame that nobody expected is a failure. Tables
+need every exact key; others that are left out match anything.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from p4switch.dataplane.binding import (
+    Code,
+    DataplaneError,
+    EntryKind,
+    EventKind,
+    MeterConfig,
+    Op,
+    Replica,
+    Switch,
+    Update,
+)
+from p4switch.dataplane.layout import Action, Extern, Field, FieldError, MatchKind, Table
+from p4switch.stf import script
+from p4switch.stf.script import StfError
+
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An expectation that did not hold; ``line`` is that of the expectation, 0 where there was none."""
+
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}" if self.line else self.message
+
+
+def find(names: Iterable[str], wanted: str, what: str, line: int) -> str:
+    """The name that ``wanted`` means: itself, or the only one that ends with it after a dot, or whose last parts agree."""
+    known = list(names)
+    if wanted in known:
+        return wanted
+    for fits in (
+        [n for n in known if n.endswith("." + wanted)],
+        [n for n in known if wanted.endswith("." + n)],
+        [n for n in known if n.rpartition(".")[2] == wanted.rpartition(".")[2]],
+    ):
+        if len(fits) == 1:
+            return fits[0]
+    raise StfError(line, f"{what} {wanted!r} is not one of {', '.join(known) or 'none'}")
+
+
+def key_field(table: Table, name: str, line: int) -> Field:
+    """The key that a script calls ``name``; ``h.$valid$`` is ``h.isValid()``."""
+    name = name.replace(".$valid$", ".isValid()")
+    names = {f.name: f for f in table.keys.fields}
+    return names[find(names, name, f"key of {table.name}", line)]
+
+
+class Runner:
+    """One run of a script."""
+
+    def __init__(self, switch: Switch):
+        self.switch = switch
+        self.layout = switch.layout
+        self.failures: list[Failure] = []
+        self.expected: dict[int | None, list[script.Expect]] = defaultdict(list)
+        self.found: dict[int | None, list[bytes]] = defaultdict(list)
+        self.digests: list[tuple[int, bytes]] = []
+        self.nodes: list[list[Replica]] = []
+        self.groups: dict[int, list[Replica]] = {}
+
+    def run(self, commands: Sequence[script.Command]) -> list[Failure]:
+        """Execute all commands; raises StfError for one that cannot be."""
+        for command in commands:
+            try:
+                self.execute(command)
+            except (DataplaneError, FieldError, ValueError) as error:
+                raise StfError(command.line, str(error)) from error
+        self.compare()
+        if self.digests:
+            self.failures.append(Failure(0, f"{len(self.digests)} digests that were not expected"))
+        return self.failures
+
+    def execute(self, command: script.Command) -> None:
+        """One command."""
+        match command:
+            case script.Packet(port=port, data=data):
+                if port is None:
+                    self.switch.packet_out(data)
+                else:
+                    self.switch.inject(port, data)
+                self.collect()
+            case script.Expect(port=port):
+                self.expected[port].append(command)
+            case script.NoPacket():
+                self.compare()
+            case script.AddEntry():
+                self.entry(command)
+            case script.SetDefault():
+                table = self.table(command.table, command.line)
+                action = self.action(table.actions, command.action, command.line)
+                data = self.data(action, command.action, command.line)
+                self.apply(Update(Op.SET_DEFAULT, table.index, action=action.index, data=data), command.line)
+            case script.Member():
+                extern = self.extern(command.profile, command.line)
+                action = self.action(self.layout.actions, command.action, command.line)
+                data = self.data(action, command.action, command.line)
+                self.switch.set_member(extern.index, command.member, action.index, data, must_exist=False)
+            case script.Group():
+                extern = self.extern(command.profile, command.line)
+                self.switch.set_group(extern.index, command.group, command.members, must_exist=False)
+            case script.SetValues():
+                self.value_set(command)
+            case script.ExpectDigest():
+                self.digest(command)
+            case script.Numbers():
+                self.numbers(command)
+
+    # --------------------------------------------------------------------------------------------------------- lookups
+
+    def table(self, name: str, line: int) -> Table:
+        """A table by name."""
+        return self.layout.tables[find(self.layout.tables, name, "table", line)]
+
+    def extern(self, name: str, line: int) -> Extern:
+        """An extern instance by name."""
+        return self.layout.externs[find(self.layout.externs, name, "extern instance", line)]
+
+    def action(self, actions: Sequence[Action], call: script.ActionCall, line: int) -> Action:
+        """An action by name."""
+        name = find((a.name for a in actions), call.name, "action", line)
+        return next(a for a in actions if a.name == name)
+
+    def data(self, action: Action, call: script.ActionCall, line: int) -> bytes:
+        """The action data of arguments by name or position."""
+        fields = action.params.fields
+        if len(call.args) != len(fields):
+            raise StfError(line, f"{action.name} takes {len(fields)} arguments, {len(call.args)} given")
+        named = {name: value for name, value in call.args if name is not None}
+        values = []
+        for position, field in enumerate(fields):
+            if named and field.name not in named:
+                raise StfError(line, f"{action.name} has no argument for {field.name!r}, but for {', '.join(named)}")
+            values.append(named[field.name] if named else call.args[position][1])
+        return action.params.pack(values)
+
+    # ---------------------------------------------------------------------------------------------------------- tables
+
+    def apply(self, update: Update, line: int) -> None:
+        """Apply an update that must succeed."""
+        (result,) = self.switch.apply([update])
+        if result.code != Code.OK:
+            raise StfError(line, f"{update.op.name.lower()}: {self.switch.error_text(result.code)}")
+
+    def entry(self, command: script.AddEntry) -> None:
+        """``add`` and ``remove``."""
+        table, line = self.table(command.table, command.line), command.line
+        given = {key_field(table, match.name, line).name: match for match in command.keys}
+        keys, masks = [], []
+        for field in table.keys.fields:
+            key, mask = self.key(table, field, given.get(field.name), line)
+            keys.append(key)
+            masks.append(mask)
+        op = Op.DELETE if command.remove else Op.INSERT
+        kind, number, data = EntryKind.ACTION, 0, b""
+        if command.action is not None:
+            call = command.action
+            if table.implementation is not None and call.name in ("member", "group"):
+                kind = EntryKind.MEMBER if call.name == "member" else EntryKind.GROUP
+                number = call.args[0][1]
+            else:
+                action = self.action(table.actions, call, line)
+                number, data = action.index, self.data(action, call, line)
+        priority = command.priority if table.has_priority else 0
+        key_bytes, mask_bytes = table.keys.pack(keys), table.keys.pack(masks)
+        self.apply(Update(op, table.index, key_bytes, mask_bytes, priority, kind, number, data), line)
+
+    def key(self, table: Table, field: Field, match: script.Match | None, line: int) -> tuple[int, int]:
+        """Value and mask, or lower and upper bound, of one key."""
+        full = field.maximum
+        if match is None:
+            if field.kind == MatchKind.EXACT:
+                raise StfError(line, f"key {field.name!r} of {table.name} is exact: it needs a value")
+            return 0, full if field.kind == MatchKind.RANGE else 0
+        if match.prefix is not None:
+            if not 0 <= match.prefix <= field.width:
+                raise StfError(line, f"key {field.name!r} has {field.width} bits, not {match.prefix}")
+            mask = full >> (field.width - match.prefix) << (field.width - match.prefix)
+            return match.value & mask, mask
+        if field.kind == MatchKind.RANGE:
+            return match.value, match.value if match.upper is None else match.upper
+        if match.mask is not None:
+            return match.value & full, match.mask & full
+        return match.value, full
+
+    def value_set(self, command: script.SetValues) -> None:
+        """Replace the members of a value set."""
+        sets = self.layout.value_sets
+        found = sets[find(sets, command.name, "value set", command.line)]
+        if len(found.keys.fields) != 1:
+            raise StfError(command.line, f"value set {found.name} has {len(found.keys.fields)} fields, expected one")
+        full = found.keys.fields[0].maximum
+        members = [
+            (found.keys.pack([v]), found.keys.pack([full if mask is None else mask])) for v, mask in command.members
+        ]
+        self.switch.write_value_set(found.index, members)
+
+    # --------------------------------------------------------------------------------------------------------- numbers
+
+    def numbers(self, command: script.Numbers) -> None:
+        """Replication, registers, counters, meters."""
+        values, line = command.values, command.line
+        actions: dict[str, Callable[[], None]] = {
+            "mc_mgrp_create": lambda: self.multicast(values[0], []),
+            "mc_node_create": lambda: self.nodes.append([Replica(port, values[0]) for port in values[1:]]),
+            "mc_node_associate": lambda: self.associate(values[0], values[1], line),
+            "mirroring_add": lambda: self.switch.set_clone_session(values[0], [Replica(values[1])]),
+            "mirroring_add_mc": lambda: self.switch.set_clone_session(values[0], self.groups.get(values[1], [])),
+        }
+        if command.word in actions:
+            actions[command.word]()
+            return
+        extern = self.extern(command.name, line)
+        if command.word == "register_write":
+            self.switch.write_register(extern.index, values[0], values[1])
+        elif command.word == "meter_set_rates":
+            self.switch.write_meter(extern.index, values[0], MeterConfig(*values[1:]))
+        elif command.word == "check_register":
+            self.check(self.switch.read_register(extern.index, values[0]), values[1], command)
+        elif command.word == "check_counter":
+            self.check(self.switch.read_counter(extern.index, values[0]), values[1:], command)
+
+    def check(self, found: object, wanted: object, command: script.Numbers) -> None:
+        """Note a difference."""
+        if found != wanted:
+            where = f"{command.name}[{command.values[0]}]"
+            self.failures.append(Failure(command.line, f"{where} is {found}, expected {wanted}"))
+
+    def associate(self, group: int, node: int, line: int) -> None:
+        """Add the replicas of a node to a group."""
+        if node >= len(self.nodes):
+            raise StfError(line, f"node {node}: {len(self.nodes)} have been created")
+        self.multicast(group, self.nodes[node])
+
+    def multicast(self, group: int, replicas: Sequence[Replica]) -> None:
+        """Extend a multicast group."""
+        exists = group in self.groups
+        self.groups.setdefault(group, []).extend(replicas)
+        self.switch.set_multicast_group(group, self.groups[group], must_exist=exists)
+
+    # ------------------------------------------------------------------------------------------------------ comparison
+
+    def collect(self) -> None:
+        """What a packet caused."""
+        for output in self.switch.outputs():
+            self.found[output.port].append(output.data)
+        while (event := self.switch.event(0)) is not None:
+            if event.kind == EventKind.PACKET_IN:
+                self.found[None].append(event.data)
+            elif event.kind == EventKind.DIGEST:
+                self.digests.append((event.index, event.data))
+
+    def digest(self, command: script.ExpectDigest) -> None:
+        """The next digest message."""
+        digests = self.layout.digests
+        wanted = digests[find(digests, command.name, "digest", command.line)]
+        if not self.digests:
+            self.failures.append(Failure(command.line, f"no digest {wanted.name} was sent"))
+            return
+        index, data = self.digests.pop(0)
+        values = wanted.fields.unpack(data) if index == wanted.index else None
+        if values != command.values:
+            self.failures.append(Failure(command.line, f"expected {wanted.name} {command.values}, found {values}"))
+
+    def compare(self) -> None:
+        """Compare what came out with what was expected, port by port, and forget both."""
+        for port in sorted({*self.expected, *self.found}, key=lambda p: -1 if p is None else p):
+            expected, found = self.expected.pop(port, []), self.found.pop(port, [])
+            where = "the controller" if port is None else f"port {port}"
+            for position, wanted in enumerate(expected):
+                if position >= len(found):
+                    self.failures.append(Failure(wanted.line, f"nothing came to {where}"))
+                elif not agrees(wanted, found[position]):
+                    tail = "$" if wanted.exact else ""
+                    message = f"to {where} came {found[position].hex()}, expected {wanted.digits}{tail}"
+                    self.failures.append(Failure(wanted.line, message))
+            for extra in found[len(expected) :]:
+                self.failures.append(Failure(0, f"to {where} came {extra.hex()}, which was not expected"))
+
+
+def agrees(wanted: script.Expect, data: bytes) -> bool:
+    """Whether a frame is as expected; bytes after the expected ones are allowed unless it is exact."""
+    if wanted.digits is None:
+        return True
+    digits = data.hex()
+    if len(digits) < len(wanted.digits) or (wanted.exact and len(digits) != len(wanted.digits)):
+        return False
+    return all(w in ("*", d) for w, d in zip(wanted.digits, digits, strict=False))
+
+
+def run_script(switch: Switch, text: str) -> list[Failure]:
+    """Run a script on a switch that has its program loaded. Raises StfError for a line that cannot be executed."""
+    return Runner(switch).run(script.parse_script(text))
