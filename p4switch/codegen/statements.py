@@ -35,7 +35,7 @@ class Flow:
     result: ir.Type | None = None
     by_pointer: bool = False
     labels: dict[str, str] = field(default_factory=dict)
-    loops: list[tuple[str, str]] = field(default_factory=list)
+    loops: list[tuple[str, str | None]] = field(default_factory=list)
 
 
 class StatementGenerator(LvalueGenerator):
@@ -96,9 +96,10 @@ class StatementGenerator(LvalueGenerator):
             case ir.Loop():
                 self.loop(statement)
             case ir.Break() | ir.Continue():
-                if not self.flow.loops:
+                where = self.flow.loops[-1][isinstance(statement, ir.Continue)] if self.flow.loops else None
+                if where is None:
                     self.refuse(type(statement).__name__.lower(), "there is no loop around")
-                self.code(f"goto {self.flow.loops[-1][isinstance(statement, ir.Continue)]};")
+                self.code(f"goto {where};")
             case ir.Return(value=result):
                 self.return_(result)
             case ir.Exit():
@@ -233,9 +234,10 @@ class StatementGenerator(LvalueGenerator):
             with self.code.block():
                 self.body(statement.body)
             self.code.label(step)
-            self.flow.loops.pop()
+            self.flow.loops[-1] = (end, None)
             with self.code.block():
                 self.body(statement.step)
+            self.flow.loops.pop()
         self.loop_depth -= 1
         self.code.label(end)
 
