@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define WAKE UINT32_MAX
 #define REOPEN_MS 500 /* how often vanished interfaces are looked for */
+#define DATAPLANE_NICE (-10)
 #define BATCHES_PER_TURN 8u /* of one port before the others get their turn */
 
 static bool watch(p4dp_switch *sw, int fd, uint32_t what) {
@@ -111,6 +113,8 @@ static void *run(void *argument) {
     p4dp_switch *sw = argument;
     struct epoll_event events[64];
     pthread_setname_np(pthread_self(), "p4dp");
+    /* Hosts that share the machine are not to starve the switch that they talk through. Without the right to, it is as it is. */
+    setpriority(PRIO_PROCESS, (id_t)gettid(), DATAPLANE_NICE);
     while (!atomic_load_explicit(&sw->loop.stop, memory_order_relaxed)) {
         int ready = epoll_wait(sw->loop.epoll, events, 64, atomic_load_explicit(&sw->n_lost, memory_order_relaxed) > 0 ? REOPEN_MS : -1);
         dp_gate_enter(&sw->gate);

@@ -138,6 +138,7 @@ static void put_number(context *c, uint64_t number, uint32_t size) {
 static void services(p4prog_env *env, context *c, p4prog_standard_metadata *sm, p4prog_requests *requests) {
     switch (c->op) {
     case 0x20: { /* table lookup: hit, action, data */
+        if (c->arg >= COUNT(tables)) break;
         p4prog_match match = p4prog_lookup(env, c->arg, c->key, sm->packet_length);
         put_number(c, match.hit, 1);
         put_number(c, match.action, 1);
@@ -146,8 +147,12 @@ static void services(p4prog_env *env, context *c, p4prog_standard_metadata *sm, 
         break;
     }
     case 0x21: p4prog_count(env, COUNTER, c->word, sm->packet_length); break;
-    case 0x22: put_number(c, p4prog_meter(env, c->arg, c->word, sm->packet_length), 1); break;
-    case 0x23: put_number(c, p4prog_hash(env, c->arg, c->key, c->word), 8); break;
+    case 0x22:
+        if (c->arg == METER || c->arg == BYTE_METER) put_number(c, p4prog_meter(env, c->arg, c->word, sm->packet_length), 1);
+        break;
+    case 0x23:
+        if (c->word <= sizeof c->key) put_number(c, p4prog_hash(env, c->arg, c->key, c->word), 8);
+        break;
     case 0x24: put_number(c, p4prog_random(env), 8); break;
     case 0x25: { /* digests: the last wins */
         uint8_t message[3] = {c->arg, (uint8_t)(c->word >> 8), (uint8_t)c->word};
