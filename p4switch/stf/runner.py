@@ -26,7 +26,6 @@ from p4switch.stf import script
 from p4switch.stf.script import StfError
 
 
-
 @dataclass(frozen=True)
 class Failure:
     """An expectation that did not hold; ``line`` is that of the expectation, 0 where there was none."""

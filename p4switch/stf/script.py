@@ -1,9 +1,10 @@
 """Reading of .stf files into typed commands.
 
-One command a line, ``#`` begins a comment. From p4c: ``packet``, ``expect``, ``add``, ``setdefault``, ``wait``, and from BMv2's command
-line ``mc_mgrp_create``, ``mc_node_create``, ``mc_node_associate``, ``mirroring_add``, ``mirroring_add_mc``. Of our own, for what those cannot
-reach: ``remove``, ``member``, ``group``, ``value_set``, ``register_write``, ``meter_set_rates``, ``no_packet``, ``check_register``,
-``check_counter``, ``expect_digest``, ``expect_cpu`` and ``packet_out``. docs/stf.md describes them.
+One command a line, ``#`` begins a comment. From p4c: ``packet``, ``expect``, ``add``, ``setdefault``, ``wait``; from BMv2's
+command line ``mc_mgrp_create``, ``mc_node_create``, ``mc_node_associate``, ``mirroring_add``, ``mirroring_add_mc``. Of our
+own, for what those cannot reach: ``remove``, ``member``, ``group``, ``value_set``, ``register_write``, ``meter_set_rates``,
+``no_packet``, ``check_register``, ``check_counter``, ``expect_digest``, ``expect_cpu`` and ``packet_out``; docs/stf.md
+describes them.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ P4_INLINE uint64_t p4_load(const uint8_t *p, unsigned bytes)
     case 4: return p4_load4(p);
     case 5: return p4_load4(p) << 8 | p[4];
     case 6: return p4_load4(p) << 16 | p4_load2(p + 4);
-    case 7: return p4_load4(p) << 24 | p4_load4(p + 3) & 0xffffff;
+    case 7: return p4_load4(p) << 24 | (p4_load4(p + 3) & 0xffffff);
     default: return p4_load8(p);
     }
 }

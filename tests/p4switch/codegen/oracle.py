@@ -57,9 +57,7 @@ def evaluate(expr: ir.Expression, variables: Mapping[str, int]) -> int:
     raise AssertionError(expr)
 
 
-def binary(
-    op: str, left: ir.Expression, right: ir.Expression, type_: ir.Type, variables: Mapping[str, int]
-) -> int:
+def binary(op: str, left: ir.Expression, right: ir.Expression, type_: ir.Type, variables: Mapping[str, int]) -> int:
     """A binary operation."""
     a, b = evaluate(left, variables), evaluate(right, variables)
     truths = {
