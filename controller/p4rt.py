@@ -31,8 +31,8 @@ class SwitchError(RuntimeError):
 
 
 class SwitchClient:
-    """A connection to the switch. ``on_packet`` gets (element, frame), ``on_digest`` the digest's members as bytes; both are called
-    in the receiving thread."""
+    """A connection to the switch. ``on_packet`` gets (element, frame), ``on_digest`` the digest's members as numbers; both are
+    called in the receiving thread."""
 
     def __init__(
         self,

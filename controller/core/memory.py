@@ -1,7 +1,8 @@
 """Allocating, freeing and revoking memory.
 
 Order of every change (docs/architecture.md): durable intent; withdraw access at the switch; page tables in band,
-acknowledged; give access at the switch; tell who asked. A step plans up to the next acknowledgement; :func:`finish_operation` goes on from there.
+acknowledged; give access at the switch; tell who asked. A step plans up to the next acknowledgement;
+:func:`finish_operation` goes on from there.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from controller.core.state import (
     ReplyLog,
     Requester,
     Segment,
+    State,
 )
 from protocol import wire
 from protocol.wire import PAGE_SIZE, PID_SHIFT, NotifyCode, Op, Perm, Status
@@ -172,10 +174,10 @@ def free(draft: Draft, to: Requester, va: int, size: int, owner: int | None) -> 
     if va == allocation.va and pages == allocation.pages:
         free_whole(draft, to, allocation)
     else:
-        taken = [h for h in allocation.holes if h.kind is HoleKind.FREED and _overlap(h, va, pages)]
+        taken = [h for h in allocation.holes if h.kind is not HoleKind.REVOKED and _overlap(h, va, pages)]
         if taken:
             raise Refused(Status.NOT_FOUND, "not_found", f"the page at {taken[0].va:#x} is free already")
-        _make_holes(draft, to, allocation, va, pages, HoleKind.FREED, "free-part")
+        _make_holes(draft, to, allocation, va, pages, HoleKind.FREEING, "free-part")
 
 
 def check_range(allocation: Allocation, va: int, pages: int) -> None:
@@ -244,7 +246,7 @@ def _make_holes(
     holes.sort(key=lambda h: h.va)
     draft.put("allocations", allocation.va, dataclasses.replace(allocation, holes=tuple(holes)))
     generation = draft.new_generation()
-    zero = kind is HoleKind.FREED
+    zero = kind is HoleKind.FREEING
     waiting = [
         _message(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=zero)
         for s in merged(tuple(Segment(*b[:2], b[2], b[3]) for b in blocks))
@@ -267,8 +269,14 @@ def _outside(hole: Hole, va: int, pages: int) -> list[Hole]:
 
 
 def _reachable(draft: Draft, element: int) -> bool:
-    """Whether the element can acknowledge. A failed one is made safe before it may serve again (``monitor.recover``)."""
-    return draft.state.elements[element].liveness is Liveness.ALIVE
+    """Whether the element acknowledges: it is alive, or is being made safe before it serves again (``monitor.recover``). What
+    changes while it is neither is cleared by that recovery."""
+    return draft.state.elements[element].liveness is Liveness.ALIVE or is_recovering(draft.state, element)
+
+
+def is_recovering(state: State, element: int) -> bool:
+    """Whether an element that was thought dead is being made safe."""
+    return any(o.kind == "recover" and o.va == element for o in state.operations.values())
 
 
 # ------------------------------------------------------------------------------------------------------------ finishing
@@ -296,8 +304,9 @@ def finish_operation(draft: Draft, operation: Operation) -> None:
         draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.ALIVE))
         draft.publish("element_recovered", element=element.id, name=element.name)
         return
-    assert allocation is not None
-    if operation.kind == "alloc":
+    if allocation is None:  # freed as a whole meanwhile
+        reply(draft, to, Status.OK, va=operation.start, pages=operation.pages, owner=0)
+    elif operation.kind == "alloc":
         _finish_alloc(draft, to, allocation)
     elif operation.kind == "free":
         for s in held_segments(allocation):
@@ -307,12 +316,22 @@ def finish_operation(draft: Draft, operation: Operation) -> None:
         if to != Requester():
             reply(draft, to, Status.OK, va=allocation.va, pages=allocation.pages)
     elif operation.kind == "free-part":
-        for _, count, holder, pa in hole_blocks(allocation, operation.start, operation.pages):
-            _give_back(draft, holder, pa, count)
-        draft.publish("freed", pid=allocation.pid, va=operation.start, pages=operation.pages)
-        reply(draft, to, Status.OK, va=operation.start, pages=operation.pages)
+        _finish_part(draft, operation, allocation)
     else:
         _finish_revoke(draft, operation, allocation)
+
+
+def _finish_part(draft: Draft, operation: Operation, allocation: Allocation) -> None:
+    """Pages of an allocation are cleared: they are anybody's again, their addresses are not."""
+    holes = []
+    for hole in allocation.holes:
+        if hole.kind is HoleKind.FREEING and _overlap(hole, operation.start, operation.pages):
+            hole = dataclasses.replace(hole, kind=HoleKind.FREED)
+            _give_back(draft, hole.element, hole.pa, hole.pages)
+        holes.append(hole)
+    draft.put("allocations", allocation.va, dataclasses.replace(allocation, holes=tuple(holes)))
+    draft.publish("freed", pid=allocation.pid, va=operation.start, pages=operation.pages)
+    reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages)
 
 
 def _finish_alloc(draft: Draft, to: Requester, allocation: Allocation) -> None:
@@ -320,6 +339,11 @@ def _finish_alloc(draft: Draft, to: Requester, allocation: Allocation) -> None:
     if allocation.pid not in draft.state.processes:
         free_whole(draft, Requester(), allocation)
         reply(draft, to, Status.NOT_FOUND, message=f"process {allocation.pid} has ended")
+        return
+    lost = [s.element for s in allocation.segments if draft.state.elements[s.element].liveness is not Liveness.ALIVE]
+    if lost:  # its page table was never set
+        free_whole(draft, Requester(), allocation)
+        reply(draft, to, Status.ELEMENT_FAILED, message=f"memory element {lost[0]} failed meanwhile")
         return
     draft.put("allocations", allocation.va, dataclasses.replace(allocation, status=AllocationStatus.READY))
     payload = wire.ALLOC_REPLY.pack(allocation.va, allocation.size, allocation.generation, 0)

@@ -7,7 +7,7 @@ import dataclasses
 from controller.core.blocks import Extents, take
 from controller.core.draft import Draft
 from controller.core.events import Notify, Send
-from controller.core.memory import Config, Refused, acknowledge, held_segments
+from controller.core.memory import Config, Refused, acknowledge, held_segments, is_recovering
 from controller.core.state import (
     Allocation,
     Element,
@@ -36,7 +36,7 @@ def seen(draft: Draft, element_id: int, incarnation: int, now: float) -> None:
         return
     if element.incarnation != incarnation:
         _restarted(draft, element, incarnation)
-    elif not any(o.kind == "recover" and o.va == element_id for o in draft.state.operations.values()):
+    elif not is_recovering(draft.state, element_id):
         recover(draft, element)
 
 
@@ -80,7 +80,7 @@ def recover(draft: Draft, element: Element) -> None:
 def tick(draft: Draft, config: Config, now: float) -> None:
     """Elements that have been silent for too long have failed."""
     for element in draft.state.elements.values():
-        if element.liveness is Liveness.ALIVE:
+        if element.liveness is Liveness.ALIVE or is_recovering(draft.state, element.id):
             silent = now - draft.state.last_seen.get(element.id, now)
             if silent > config.heartbeat_timeout:
                 fail(draft, element, f"silent for {silent:.2f} s")
@@ -88,6 +88,9 @@ def tick(draft: Draft, config: Config, now: float) -> None:
 
 def fail(draft: Draft, element: Element, why: str) -> None:
     """Withdraw the element's liveness, tell those whose memory it holds, and let what waits for it go on."""
+    for operation in list(draft.state.operations.values()):
+        if operation.kind == "recover" and operation.va == element.id:
+            draft.remove("operations", operation.id)
     draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.FAILED))
     draft.publish("element_failed", element=element.id, name=element.name, why=why)
     for allocation in draft.state.allocations.values():
@@ -99,9 +102,6 @@ def fail(draft: Draft, element: Element, why: str) -> None:
     for message in list(draft.state.messages.values()):
         if message.element == element.id:
             acknowledge(draft, message.id)
-    for operation in list(draft.state.operations.values()):
-        if operation.kind == "recover" and operation.va == element.id:
-            draft.remove("operations", operation.id)
 
 
 def fence(draft: Draft, element_id: int, fenced: bool) -> None:

@@ -31,6 +31,7 @@ class HoleKind(StrEnum):
     """Why pages of an allocation are not accessible."""
 
     REVOKED = "revoked"  # the contents are kept
+    FREEING = "freeing"  # being given back: the element has not acknowledged yet
     FREED = "freed"  # given back; the address stays in use until the whole allocation is freed
 
 

@@ -45,7 +45,9 @@ class RackSwitch:
     def close(self) -> None:
         self.switch.close()
 
-    def _update(self, op: Op, table: str, match: dict[str, int | tuple[int, int]], action: str, params: dict[str, int]) -> Update:
+    def _update(
+        self, op: Op, table: str, match: dict[str, int | tuple[int, int]], action: str, params: dict[str, int]
+    ) -> Update:
         info = self._tables[table]
         values, masks = [], []
         for field in info.keys.fields:

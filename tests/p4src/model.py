@@ -1,4 +1,4 @@
-"""What the switch must do with a frame, written from docs/protocol.md ("What the switch does with a frame") and from nothing else.
+"""What the switch must do with a frame, written from docs/protocol.md (What the switch does with a frame) and nothing else.
 
 An independent oracle: it shares no code with the P4 program or its compiler.
 """
@@ -58,7 +58,7 @@ def decide(rack: Rack, port: int, frame: bytes) -> Decision:
         return Decision(32)
     if len(frame) < 54:
         return Decision(33)
-    version, op, flags, status, src, dst, pid, length, generation, va, pa, request = HEADER.unpack_from(frame, 14)
+    version, op, flags, status, _, dst, pid, length, generation, va, pa, request = HEADER.unpack_from(frame, 14)
     payload = frame[54:]
     if version != 1:
         return Decision(34)

@@ -63,7 +63,9 @@ def test_a_longer_prefix_overrides(switch: RackSwitch) -> None:
         (Header(Op.PT_SET, pid=5, va=BASE, length=8), bytes(16), Status.BAD_REQUEST),  # the controller's alone
     ],
 )
-def test_refusals_are_typed_and_turned_around(switch: RackSwitch, header: Header, payload: bytes, status: Status) -> None:
+def test_refusals_are_typed_and_turned_around(
+    switch: RackSwitch, header: Header, payload: bytes, status: Status
+) -> None:
     header = header._replace(request_id=0x1234)
     out = switch.inject(1, frame(header, payload))
     reply = reply_of(out, 1)
@@ -86,7 +88,9 @@ def test_failed_element_sends_a_digest(switch: RackSwitch) -> None:
 
 def test_a_dead_element_is_refused_at_once(switch: RackSwitch) -> None:
     switch.change("liveness", {"element": M1}, "failed")
-    assert reply_of(switch.inject(1, frame(Header(Op.READ, pid=5, va=BASE, length=8))), 1).status == Status.ELEMENT_FAILED
+    assert (
+        reply_of(switch.inject(1, frame(Header(Op.READ, pid=5, va=BASE, length=8))), 1).status == Status.ELEMENT_FAILED
+    )
     assert reply_of(switch.inject(1, frame(Header(Op.READ, pid=5, va=BASE + 3 * PAGE, length=8))), 5).dst == M2
 
 
@@ -118,7 +122,10 @@ def test_control_requests_and_their_source(switch: RackSwitch) -> None:
     assert out.port == CPU_PORT
     assert out.frame[:4] == (2 << 7).to_bytes(2, "big") + C2.to_bytes(2, "big")
     assert Header.unpack(out.frame, 4 + 14).src == C2
-    assert reply_of(switch.inject(2, frame(Header(Op.ALLOC, pid=5, length=16), bytes(16), C2)), 2).status == Status.PERMISSION
+    assert (
+        reply_of(switch.inject(2, frame(Header(Op.ALLOC, pid=5, length=16), bytes(16), C2)), 2).status
+        == Status.PERMISSION
+    )
 
 
 def test_packet_out_leaves_as_it_came(switch: RackSwitch) -> None:

@@ -100,7 +100,14 @@ def racks(draw: st.DrawFn) -> Rack:
 
 
 @settings(max_examples=150, deadline=None)
-@given(racks(), st.lists(st.tuples(st.sampled_from((1, 2, 4)), st.sampled_from((1, 2, 3, 4, 0x81)), addresses, st.integers(0, 2)), min_size=1, max_size=12))
+@given(
+    racks(),
+    st.lists(
+        st.tuples(st.sampled_from((1, 2, 4)), st.sampled_from((1, 2, 3, 4, 0x81)), addresses, st.integers(0, 2)),
+        min_size=1,
+        max_size=12,
+    ),
+)
 def test_arbitrary_tables(rack: Rack, requests: list[tuple[int, int, int, int]]) -> None:
     switch = RackSwitch()
     try:

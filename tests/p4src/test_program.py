@@ -72,7 +72,15 @@ def test_p4c_accepts_it(tmp_path: Path) -> None:
         pytest.skip("neither p4c-bm2-ss nor p4c is in PATH")
     target = ["--target", "bmv2", "--arch", "v1model"] if compiler.endswith("p4c") else []
     result = subprocess.run(
-        [compiler, *target, "--p4runtime-files", str(tmp_path / "info.txtpb"), "-o", str(tmp_path / "out.json"), str(PROGRAM)],
+        [
+            compiler,
+            *target,
+            "--p4runtime-files",
+            str(tmp_path / "info.txtpb"),
+            "-o",
+            str(tmp_path / "out.json"),
+            str(PROGRAM),
+        ],
         capture_output=True,
         text=True,
         check=False,

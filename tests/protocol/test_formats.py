@@ -61,13 +61,21 @@ def test_structs_and_scapy() -> None:
 @pytest.mark.parametrize(
     ("layer", "packed", "values"),
     [
-        (layers.Hello, wire.HELLO_ARGS.pack(2, 1, 0, 0, 4096, 77), {"kind": 2, "media": 1, "pages": 4096, "incarnation": 77}),
+        (
+            layers.Hello,
+            wire.HELLO_ARGS.pack(2, 1, 0, 0, 4096, 77),
+            {"kind": 2, "media": 1, "pages": 4096, "incarnation": 77},
+        ),
         (layers.HelloReply, wire.HELLO_REPLY.pack(101, 100, 0), {"element": 101, "heartbeat_ms": 100}),
         (layers.ProcessCreate, wire.PROCESS_CREATE_ARGS.pack(b"kv"), {"process_name": b"kv" + bytes(30)}),
         (layers.Alloc, wire.ALLOC_ARGS.pack(1 << 20, 3, 0), {"size": 1 << 20, "permissions": 3}),
         (layers.AllocReply, wire.ALLOC_REPLY.pack(5, 6, 7, 0), {"va": 5, "size": 6, "generation": 7}),
         (layers.Free, wire.FREE_ARGS.pack(5, 6), {"va": 5, "size": 6}),
-        (layers.PageTableChange, wire.PT_ARGS.pack(8, 5, 3, 1, 4, 0), {"pages": 8, "pid": 5, "permissions": 3, "zero": 1}),
+        (
+            layers.PageTableChange,
+            wire.PT_ARGS.pack(8, 5, 3, 1, 4, 0),
+            {"pages": 8, "pid": 5, "permissions": 3, "zero": 1},
+        ),
         (layers.Notify, wire.NOTIFY_ARGS.pack(1, 0, 101, 0, 5, 6), {"code": 1, "element": 101, "va": 5, "pages": 6}),
     ],
 )

@@ -1,0 +1,202 @@
+"""Requests over a wire that loses, duplicates, delays and reorders; and the process API on top."""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+
+import pytest
+
+from hosts import errors
+from hosts.memory.element import MemoryElement
+from hosts.memory.page_table import PageTable
+from hosts.process import Process, pieces
+from hosts.requester import Requester, RetryPolicy
+from protocol import wire
+from protocol.wire import PAGE_SIZE, Header, Op, Perm, Status
+
+ME, PID, VA = 101, 5, 5 << 48
+QUICK = RetryPolicy(first=0.005, longest=0.02, budget=5.0)
+
+
+class FaultyWire:
+    """A link straight to one memory element, with faults in both directions. Stands for the switch as well: it stamps."""
+
+    def __init__(self, element: MemoryElement, seed: int = 0, loss: float = 0.0, copies: float = 0.0, late: float = 0.0):
+        self.element, self.rng = element, random.Random(seed)
+        self.loss, self.copies, self.late = loss, copies, late
+        self.replies: queue.Queue[bytes] = queue.Queue()
+        self.held: list[bytes] = []
+        self.sent = 0
+        self.lock = threading.Lock()
+
+    def send(self, frame: bytes) -> None:
+        with self.lock:
+            self.sent += 1
+            header = Header.unpack(frame, 14)
+            pa = header.va - VA
+            stamped = header._replace(src=1, dst=ME, pa=pa % (1 << 64), generation=1, flags=0)
+            frame = frame[:14] + stamped.pack() + frame[54:]
+            if self.rng.random() < self.loss:
+                return
+            self.held.append(frame)
+            if self.rng.random() < self.copies:
+                self.held.append(frame)
+            while self.held and not (self.rng.random() < self.late and len(self.held) < 20):
+                self._through(self.held.pop(self.rng.randrange(len(self.held)) if self.late else 0))
+
+    def _through(self, frame: bytes) -> None:
+        reply = self.element.handle(frame)
+        if reply is not None and self.rng.random() >= self.loss:
+            for _ in range(2 if self.rng.random() < self.copies else 1):
+                self.replies.put(reply)
+
+    def receive(self, timeout: float | None) -> bytes | None:
+        try:
+            return self.replies.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        pass
+
+
+def make_element(pages: int = 64) -> MemoryElement:
+    element = MemoryElement(ME, memoryview(bytearray(pages * PAGE_SIZE)), PageTable(pages))
+    element.table.set(0, pages, VA, PID, Perm.RW, 1)
+    return element
+
+
+def process(**faults: float) -> tuple[Process, FaultyWire]:
+    link = FaultyWire(make_element(), **faults)  # type: ignore[arg-type]
+    return Process(PID, 1, link, None, QUICK), link
+
+
+def test_pieces() -> None:
+    assert pieces(VA + 4090, 10) == [(VA + 4090, 6), (VA + 4096, 4)]
+    assert pieces(VA, 0) == []
+    assert sum(n for _, n in pieces(VA + 1, 10 * PAGE_SIZE)) == 10 * PAGE_SIZE
+
+
+def test_read_what_was_written() -> None:
+    p, link = process()
+    data = random.Random(1).randbytes(5 * PAGE_SIZE + 123)
+    p.write(VA + 77, data)
+    assert p.read(VA + 77, len(data)) == data
+    assert bytes(link.element.memory[77 : 77 + len(data)]) == data
+    assert p.fetch_add(VA + 8, 3) == int.from_bytes(bytes(8), "big")
+    assert p.cas(VA + 8, 3, 4) == 3
+    assert p.statistics()["write bytes"] == len(data)
+    assert p.statistics()["retries"] == 0
+    p.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_faults_are_invisible(seed: int) -> None:
+    """10 % loss each way, 10 % duplication, delay and reordering: contents and counts are exact."""
+    p, _ = process(seed=seed, loss=0.1, copies=0.1, late=0.5)
+    rng = random.Random(seed)
+    model = bytearray(16 * PAGE_SIZE)
+    for _ in range(25):
+        size = rng.choice((1, 100, 4096, 9000))
+        at = rng.randrange(8, len(model) - size)
+        data = rng.randbytes(size)
+        p.write(VA + at, data)
+        model[at : at + size] = data
+    assert p.read(VA, len(model)) == model
+    for expected in range(100):
+        assert p.fetch_add(VA + 20 * PAGE_SIZE, 1) == expected
+    p.close()
+
+
+def test_refusals_are_typed_exceptions() -> None:
+    p, _ = process()
+    with pytest.raises(errors.Unmapped) as caught:
+        p.read(VA + 64 * PAGE_SIZE, 8)
+    error = caught.value
+    assert (error.va, error.pid, error.by) == (VA + 64 * PAGE_SIZE, PID, "element")
+    assert "nothing is mapped there" in str(error)
+    assert p.statistics()["refusals"] == 1
+    p.close()
+
+
+def test_every_refusal_has_its_exception() -> None:
+    for status in Status:
+        if status is not Status.OK:
+            error = errors.refusal(Header(Op.READ | wire.REPLY, status=status, flags=wire.Flag.BY_SWITCH))
+            assert error.status == status
+            assert error.by == "switch"
+    assert "unknown status 99" in str(errors.refusal(Header(Op.READ, status=99)))
+
+
+def test_no_answer_is_a_timeout_within_the_budget() -> None:
+    link = FaultyWire(make_element(), loss=1.0)
+    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=0.3))
+    start = time.monotonic()
+    with pytest.raises(errors.RequestTimeout):
+        p.read(VA, 8)
+    assert 0.25 < time.monotonic() - start < 2
+    assert link.sent > 3
+    p.close()
+
+
+def test_request_ids_stay_within_the_window() -> None:
+    """A request that is not answered holds the ids behind it back, so that the element cannot forget it."""
+    link = FaultyWire(make_element())
+    seen: list[int] = []
+    stuck: list[bytes] = []
+    through = link.send
+
+    def send(frame: bytes) -> None:
+        header = Header.unpack(frame, 14)
+        if header.va == VA + 60 * PAGE_SIZE:
+            stuck.append(frame)
+            return
+        seen.append(header.request_id)
+        through(frame)
+
+    link.send = send  # type: ignore[method-assign]
+    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=1.0))
+    slow = threading.Thread(target=lambda: pytest.raises(errors.RequestTimeout, p.write, VA + 60 * PAGE_SIZE, b"x"))
+    slow.start()
+    while not stuck:
+        time.sleep(0.001)
+    first = Header.unpack(stuck[0], 14).request_id
+    for _ in range(700):
+        p.read(VA, 8)
+        if slow.is_alive():
+            assert max(seen) - first < 512
+    slow.join()
+    p.close()
+
+
+def test_many_threads() -> None:
+    p, _ = process(seed=3, loss=0.02)
+
+    def add() -> None:
+        for _ in range(100):
+            p.fetch_add(VA, 1)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert int.from_bytes(p.read(VA, 8), "big") == 400
+    p.close()
+
+
+def test_strangers_are_counted_and_passed_on() -> None:
+    others: list[Header] = []
+    link = FaultyWire(make_element())
+    requester = Requester(link, 1, 0, QUICK, lambda header, payload: others.append(header))
+    link.replies.put(bytes(14) + Header(Op.NOTIFY, pid=7, request_id=9).pack())
+    deadline = time.monotonic() + 2
+    while not others and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert [h.op for h in others] == [Op.NOTIFY]
+    requester.close()
+
+
