@@ -28,65 +28,71 @@ IR_VERSION = 1
 
 
 class Node(msgspec.Struct, kw_only=True, tag_field="k", forbid_unknown_fields=True, omit_defaults=True):
-    """Base of everything in the IR."""
+    """Base of everything in the IR but types and locations."""
+
+
+class FrozenNode(
+    msgspec.Struct, kw_only=True, frozen=True, tag_field="k", forbid_unknown_fields=True, omit_defaults=True
+):
+    """Base of what is compared and hashed: types and locations."""
 
 
 # --------------------------------------------------------------------------------------------------------------- types
 
 
-class Bits(Node, kw_only=True, tag="bits", frozen=True):
+class Bits(FrozenNode, kw_only=True, tag="bits", frozen=True):
     """``bit<width>`` or, when ``signed``, ``int<width>``. ``width`` is in bits, 0 to 2048."""
 
     width: int
     signed: bool = False
 
 
-class Bool(Node, kw_only=True, tag="bool", frozen=True):
+class Bool(FrozenNode, kw_only=True, tag="bool", frozen=True):
     """``bool``."""
 
 
-class Varbit(Node, kw_only=True, tag="varbit", frozen=True):
+class Varbit(FrozenNode, kw_only=True, tag="varbit", frozen=True):
     """``varbit<max_width>``; its current length travels with the value."""
 
     max_width: int
 
 
-class Error(Node, kw_only=True, tag="error", frozen=True):
+class Error(FrozenNode, kw_only=True, tag="error", frozen=True):
     """``error``; the values are indices into :attr:`Program.errors`."""
 
 
-class Enum(Node, kw_only=True, tag="enum", frozen=True):
+class Enum(FrozenNode, kw_only=True, tag="enum", frozen=True):
     """An enum without an underlying type; the values are indices into :attr:`EnumDecl.members`."""
 
     name: str
 
 
-class Struct(Node, kw_only=True, tag="struct", frozen=True):
+class Struct(FrozenNode, kw_only=True, tag="struct", frozen=True):
     """A reference to a struct of :attr:`Program.structs`."""
 
     name: str
 
 
-class Header(Node, kw_only=True, tag="header", frozen=True):
+class Header(FrozenNode, kw_only=True, tag="header", frozen=True):
     """A reference to a header of :attr:`Program.headers`."""
 
     name: str
 
 
-class Union(Node, kw_only=True, tag="union", frozen=True):
+class Union(FrozenNode, kw_only=True, tag="union", frozen=True):
     """A reference to a header union of :attr:`Program.unions`."""
 
     name: str
 
 
-class Stack(Node, kw_only=True, tag="stack", frozen=True):
+class Stack(FrozenNode, kw_only=True, tag="stack", frozen=True):
     """A header stack (or stack of header unions) of ``size`` elements."""
 
     element: Header | Union
     size: int
 
 
-class String(Node, kw_only=True, tag="string", frozen=True):
+class String(FrozenNode, kw_only=True, tag="string", frozen=True):
     """``string``; only as an argument of ``log_msg``."""
 
 
@@ -315,7 +321,7 @@ Expression = (
 # ---------------------------------------------------------------------------------------------------------- statements
 
 
-class Location(Node, kw_only=True, tag="loc", frozen=True):
+class Location(FrozenNode, kw_only=True, tag="loc", frozen=True):
     """Where a construct stands in the source."""
 
     file: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 from p4switch.compiler.diagnostics import CompileError, Diagnostic, Loc
 
@@ -97,5 +98,5 @@ def number(token: Token) -> tuple[int, int | None, bool]:
     return value, width, signed
 
 
-def _fail(loc: Loc, message: str) -> None:
+def _fail(loc: Loc, message: str) -> NoReturn:
     raise CompileError([Diagnostic("error", loc, message)])

@@ -226,7 +226,7 @@ class Lowering(ParserLowering):
                     ref = ast.NamedType(loc=ref.loc, name=ref.name, args=value.type_args)
                 instance = self.instance(ref, value.args, self.block_path(ref), value.loc)
             elif isinstance(value, ast.Name):
-                instance = self.symbol(value.name, value.loc)  # type: ignore[assignment]
+                instance = self.symbol(value.name, value.loc)
             else:
                 self.fail(main.loc, f"the {block} of V1Switch must be an instance")
             if not isinstance(instance, InstanceSymbol):

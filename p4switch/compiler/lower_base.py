@@ -286,7 +286,11 @@ class LoweringBase:
             self.fail(loc, "a list expression for a header stack is not supported; assign its elements one by one")
         if isinstance(base, t.StructT) and base.kind == "header_union":
             self.fail(loc, "a list expression for a header union is not supported; assign to its member")
-        wanted = base.fields if isinstance(base, t.StructT) else [(f"f{i}", x) for i, x in enumerate(base.items)]  # type: ignore[union-attr]
+        if isinstance(base, t.StructT):
+            wanted = base.fields
+        else:
+            assert isinstance(base, t.TupleT)
+            wanted = [(f"f{i}", x) for i, x in enumerate(base.items)]
         by_name: dict[str, Typed]
         if isinstance(value.type, t.RecordT):
             names = [n for n, _ in value.type.fields]

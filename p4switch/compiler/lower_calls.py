@@ -165,7 +165,7 @@ class CallLowering(ExpressionLowering):
         scope = outer.child()
         for name in function.type_params:
             scope.names[name] = TypeSymbol(bindings.get(name, t.VOID))
-        result = []
+        result: list[tuple[ast.ParamDecl, t.Type, Typed | None]] = []
         for (parameter, argument), value in zip(pairs, values, strict=True):
             with self.in_scope(scope):
                 type_ = self.resolve(parameter.type)
@@ -274,7 +274,7 @@ class CallLowering(ExpressionLowering):
                 type_ = self.resolve(p.type)
                 unique = unit.unique(p.name)
                 direction = p.direction or "in"
-                params.append(ir.Param(name=unique, type=self.ir_type(type_), direction=direction))  # type: ignore[arg-type]
+                params.append(ir.Param(name=unique, type=self.ir_type(type_), direction=direction))
                 expr = ir.Var(type=self.ir_type(type_), name=unique)
                 inner.names[p.name] = ValueSymbol(type_, expr, writable=direction != "in")
             assert declaration.body is not None

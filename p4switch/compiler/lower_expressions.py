@@ -309,15 +309,12 @@ class ExpressionLowering(LoweringBase):
         """Both sides as one type: an integer without width takes the other's."""
         if left.type == right.type:
             return left, right
-        for value, other in ((left, right), (right, left)):
-            if isinstance(other.type, t.EnumT) and other.type.base is not None and other.type.base == value.type:
-                break
-        left_bits = isinstance(left.type, t.EnumT) and left.type.base is not None
-        right_bits = isinstance(right.type, t.EnumT) and right.type.base is not None
-        if left_bits and not isinstance(right.type, t.EnumT):
-            left = Typed(left.type.base, left.expr, left.const)  # type: ignore[union-attr,arg-type]
-        if right_bits and not isinstance(left.type, t.EnumT):
-            right = Typed(right.type.base, right.expr, right.const)  # type: ignore[union-attr,arg-type]
+        left_base = left.type.base if isinstance(left.type, t.EnumT) else None
+        right_base = right.type.base if isinstance(right.type, t.EnumT) else None
+        if left_base is not None and not isinstance(right.type, t.EnumT):
+            left = Typed(left_base, left.expr, left.const)
+        if right_base is not None and not isinstance(left.type, t.EnumT):
+            right = Typed(right_base, right.expr, right.const)
         if left.type == t.INT and isinstance(right.type, t.BitsT):
             left = self.coerce(left, right.type, loc)
         elif right.type == t.INT and isinstance(left.type, t.BitsT):

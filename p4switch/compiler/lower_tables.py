@@ -8,7 +8,7 @@ from p4switch.compiler import ast, ir
 from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
-from p4switch.compiler.lower_base import Unit
+from p4switch.compiler.lower_base import Typed, Unit
 from p4switch.compiler.lower_statements import StatementLowering
 from p4switch.compiler.scope import (
     ActionSymbol,
@@ -112,7 +112,7 @@ class TableLowering(StatementLowering):
         action = self.use_action(symbol)
         pairs = self.bind(declaration.params, expr.args, expr.loc, declaration.name)
         values = self.in_order([self._argument_thunk(p, a, symbol.scope) for p, a in pairs])
-        bound = []
+        bound: list[tuple[ast.ParamDecl, t.Type, Typed | None]] = []
         for (parameter, argument), value in zip(pairs, values, strict=True):
             with self.in_scope(symbol.scope):
                 type_ = self.resolve(parameter.type)
@@ -397,7 +397,7 @@ class TableLowering(StatementLowering):
         p = properties["entries"]
         result.const_entries = p.is_const
         needs_priority = any(k.kind in _PRIORITY_KINDS for k in result.keys)
-        keys = [k for k in result.keys]
+        keys = list(result.keys)
         largest_wins = self._flag(properties, "largest_priority_wins", True)
         delta = 1
         if "priority_delta" in properties and properties["priority_delta"].value is not None:

@@ -1,4 +1,4 @@
-"""P4Info from the IR, with p4c's ids, aliases and order (control-plane/p4RuntimeSerializer of p4c; P4Runtime specification, section 6).
+"""P4Info from the IR, with p4c's ids, aliases and order (P4Runtime specification, section 6).
 
 An id is a type prefix and 24 bits of a hash of the name, so that it stays the same while the program changes elsewhere.
 """
@@ -36,9 +36,7 @@ _MATCH = {
 }
 _HEADER = "# proto-file: p4/config/v1/p4info.proto\n# proto-message: p4.config.v1.P4Info\n\n"
 # Annotations that P4Info carries in other ways, or that only steer the compiler.
-_HIDDEN = frozenset(
-    ("name", "id", "hidden", "brief", "description", "defaultonly", "tableonly", "match", "pkginfo")
-)
+_HIDDEN = frozenset(("name", "id", "hidden", "brief", "description", "defaultonly", "tableonly", "match", "pkginfo"))
 
 
 def jenkins_one_at_a_time(name: str) -> int:
@@ -405,7 +403,9 @@ class _Builder:
         target.underlying_type.bitwidth = enum.underlying.width
         size = max(1, (enum.underlying.width + 7) // 8)
         for member, value in zip(enum.members, enum.values, strict=True):
-            target.members.add(name=member, value=(int(value) & ((1 << enum.underlying.width) - 1)).to_bytes(size, "big"))
+            target.members.add(
+                name=member, value=(int(value) & ((1 << enum.underlying.width) - 1)).to_bytes(size, "big")
+            )
 
     def _note_new_type(self, new: ir.NewType) -> None:
         container = self.info.type_info.new_types

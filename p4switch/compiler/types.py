@@ -170,7 +170,9 @@ class Opaque(Type):
 def strip(type_: Type) -> Type:
     """The type behind ``type`` declarations and serialisable enums."""
     while True:
-        if isinstance(type_, NewT) or (isinstance(type_, EnumT) and type_.base is not None):
+        if isinstance(type_, NewT):
+            type_ = type_.base
+        elif isinstance(type_, EnumT) and type_.base is not None:
             type_ = type_.base
         else:
             return type_

@@ -1,7 +1,7 @@
 """Checks an IR program that came from outside, such as a client's pipeline config, before C is generated from it.
 
-What passes is well formed: every name resolves, every expression has the type that its parts imply, l-values are l-values, sizes are
-bounded, and labels and loops nest. The C generator relies on it.
+What passes is well formed: every name resolves, every expression has the type that its parts imply, l-values are l-values,
+sizes are bounded, and labels and loops nest. The C generator relies on it.
 """
 
 from __future__ import annotations
@@ -211,8 +211,8 @@ class _Validator:
                 self.need(
                     len(fields) == len(composite.fields), f"{len(fields)} values for {len(composite.fields)} fields"
                 )
-                for value, field in zip(fields, composite.fields, strict=True):
-                    self.expr(value, field.type)
+                for value, declared in zip(fields, composite.fields, strict=True):
+                    self.expr(value, declared.type)
             case ir.InvalidHeader():
                 self.need(isinstance(expr.type, ir.Header | ir.Union | ir.Stack), "an invalid header of another type")
             case ir.Lookahead():
