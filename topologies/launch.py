@@ -130,6 +130,8 @@ class RackLauncher:
         self._state.api, self._state.grpc, self._state.out = self.api, self.grpc, str(self.out)
         self._state.interfaces = [f"{MMU_NAME}-eth{e.port}" for e in self.rack.elements]
         self._state.interfaces += [f"{TOR_NAME}-eth{e.tor_port}" for e in self.rack.compute]
+        # Taps of Open vSwitch's user-space datapath outlive a daemon that is killed. Not ours if it was there before.
+        self._state.interfaces += [n for n in (TOR_NAME, "ovs-netdev") if not Path(f"/sys/class/net/{n}").exists()]
         self.run.save(self._state)
 
         progress(f"compiling {targets.P4_PROGRAM.name} for {options.target}")

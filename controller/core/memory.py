@@ -62,7 +62,10 @@ def requester_of_token(token: int) -> Requester:
 
 
 def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", **result: object) -> None:
-    """Answer whoever asked; in-band answers are remembered for repetitions. ``va`` of ``result`` is also the header's."""
+    """Answer whoever asked. ``va`` of ``result`` is also the header's.
+
+    In-band answers are remembered for repetitions, but for refusals: they had no effect, and may well be decided anew.
+    """
     if to.element == 0:
         error = None if status is Status.OK else ApiError(status.name.lower(), str(result.get("message", status.name)))
         draft.do(Answer(to.request_id, dict(result), error))
@@ -70,9 +73,10 @@ def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", **r
     va = result.get("va", to.va)
     assert isinstance(va, int)
     answer = Reply(to.element, to.pid, to.request_id, to.op, int(status), va, payload)
-    log = draft.state.replies.get((to.element, to.pid)) or ReplyLog(to.element, to.pid)
-    kept = (*log.replies, answer)[-REMEMBERED_REPLIES:]
-    draft.put("replies", (to.element, to.pid), dataclasses.replace(log, replies=kept))
+    if status is Status.OK:
+        log = draft.state.replies.get((to.element, to.pid)) or ReplyLog(to.element, to.pid)
+        kept = (*log.replies, answer)[-REMEMBERED_REPLIES:]
+        draft.put("replies", (to.element, to.pid), dataclasses.replace(log, replies=kept))
     draft.do(SendReply(answer))
 
 

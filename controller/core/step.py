@@ -31,6 +31,8 @@ from protocol import wire
 from protocol.rack import Rack
 from protocol.wire import LOCAL_OS_PID, MAX_PID, Op, Status
 
+MAX_PROCESSES = 4096  # of one compute element, so that none can take all process ids
+
 
 def initial(rack: Rack) -> State:
     """The state of a rack in which nothing has happened yet."""
@@ -137,6 +139,8 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
 
 def _create_process(draft: Draft, event: ControlRequest, element: Element, to: Requester) -> None:
     name = event.payload[: wire.PROCESS_CREATE_ARGS.size].rstrip(b"\0").decode(errors="replace")
+    if sum(p.element == element.id for p in draft.state.processes.values()) >= MAX_PROCESSES:
+        raise Refused(Status.BUSY, "busy", f"{element.name} has {MAX_PROCESSES} processes already")
     pid = draft.state.counters.next_pid
     taken = {a.pid for a in draft.state.allocations.values()} | set(draft.state.processes)
     for _ in range(MAX_PID):

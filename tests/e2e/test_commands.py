@@ -1,0 +1,96 @@
+"""The commands as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(*arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def interfaces() -> set[str]:
+    return set(os.listdir("/sys/class/net"))
+
+
+def test_main_job(tmp_path: Path) -> None:
+    before = interfaces()
+    result = python("experiments.run", "--out", str(tmp_path), "--rounds", "200")
+    assert result.returncode == 0, result.stdout + result.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["held"]
+    assert len(summary["steps"]) == 10
+    assert all(step["held"] for step in summary["steps"])
+    for operation in ("read 64", "write 64", "read 4096", "write 4096"):
+        row = summary["latency_us"][operation]
+        assert 0 < row["p50"] <= row["p90"] <= row["p99"]
+    assert summary["verdicts"]["refused_permission"] >= 3
+    assert summary["rules"]["translation"] > 1
+    pcaps = list((tmp_path / "pcap").glob("*.pcap"))
+    assert len(pcaps) >= 6
+    assert all(p.stat().st_size > 24 for p in pcaps)
+    assert interfaces() == before
+
+
+def test_main_job_says_what_is_wrong(tmp_path: Path) -> None:
+    missing = python("experiments.run", "--out", str(tmp_path), "--file", str(tmp_path / "nothing"))
+    assert missing.returncode == 1
+    assert "no such file" in missing.stdout
+    few = python("experiments.run", "--out", str(tmp_path), "--compute", "1")
+    assert few.returncode == 1
+    assert "at least two compute" in few.stdout
+
+
+def test_bmv2_where_it_is_absent(tmp_path: Path) -> None:
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    result = python("experiments.run", "--target", "bmv2", "--out", str(tmp_path), PATH=str(empty))
+    assert result.returncode == 1
+    lines = [line for line in result.stdout.splitlines() if "simple_switch_grpc" in line]
+    assert len(lines) == 1
+    assert "p4c" in lines[0]
+    assert "TARGET=p4switch" in lines[0]
+
+
+def test_up_down_and_clean_after_a_crash(tmp_path: Path) -> None:
+    before = interfaces()
+    up = python("topologies", "up", "--out", str(tmp_path), "--compute", "2", "--dram", "1", "--nvm", "1")
+    assert up.returncode == 0, up.stdout + up.stderr
+    again = python("topologies", "up", "--out", str(tmp_path / "other"))
+    assert again.returncode == 1
+    assert "running already" in again.stdout + again.stderr
+    assert python("controller.rackctl", "status").returncode == 0
+    assert python("topologies", "down").returncode == 0
+    assert interfaces() == before
+    assert python("topologies", "down").returncode == 1
+
+    assert python("topologies", "up", "--out", str(tmp_path)).returncode == 0
+    state = json.loads(Path("/run/rack-mmu/rack/state.json").read_text())
+    os.kill(state["launcher"]["pid"], signal.SIGKILL)
+    time.sleep(0.2)
+    clean = python("topologies", "clean")
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    assert "removed" in clean.stdout
+    deadline = time.monotonic() + 5
+    while interfaces() != before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert interfaces() == before
+    for process in state["processes"]:
+        assert not Path(f"/proc/{process['pid']}").exists() or "Z" in Path(f"/proc/{process['pid']}/stat").read_text()
+    assert not Path("/run/rack-mmu/rack").exists()

@@ -1,0 +1,247 @@
+"""The whole rack in Mininet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from experiments.workers import Worker
+from protocol import wire
+from topologies.launch import RackLauncher
+
+ROOT = Path(__file__).resolve().parents[2]
+MIB = 1 << 20
+
+
+def rackctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "controller.rackctl", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+def in_element(rack: RackLauncher, element: str, code: str, *arguments: str) -> str:
+    """Run Python inside an element's namespace."""
+    command = [*rack.namespace(element), sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True).stdout
+
+
+def test_memory_of_a_process(rack: RackLauncher, worker: Worker) -> None:
+    va = worker.call("alloc", size=MIB)["va"]
+    assert va >> 48 == worker.pid
+    outcome = worker.call("mixed", va=va, size=MIB // 4, operations=300, seed=5)
+    assert outcome["ok"], outcome
+    segments = next(p for p in rack.get("/v1/processes")["processes"] if p["pid"] == worker.pid)["allocations"]
+    assert len({s["element"] for a in segments for s in a["segments"]}) == 3
+    assert worker.call("free", va=va, size=0)["refused"] is False
+    assert worker.call("access", va=va)["error"] == "Unmapped"
+
+
+def test_memory_is_zero_before_it_is_given_out_again(rack: RackLauncher, worker: Worker) -> None:
+    va = worker.call("alloc", size=4096)["va"]
+    worker.call("write_until_refused", va=va, limit=0.05)
+    worker.call("join")
+    worker.call("free", va=va, size=0)
+    zero = worker.call("hash", va=worker.call("alloc", size=4 * MIB)["va"], size=4 * MIB)["sha256"]
+    assert zero == hashlib.sha256(bytes(4 * MIB)).hexdigest()
+
+
+def test_exit_gives_everything_back(rack: RackLauncher) -> None:
+    before = {e["name"]: e["free_pages"] for e in rack.get("/v1/elements")["elements"]}
+    dying = Worker(rack, "c2", "dying")
+    dying.call("alloc", size=2 * MIB)
+    dying._popen.kill()
+    dying._popen.wait()
+    rack.wait_for(
+        lambda: {e["name"]: e["free_pages"] for e in rack.get("/v1/elements")["elements"]} == before,
+        "the memory of a killed process to be freed",
+        10,
+    )
+
+
+def test_the_controller_is_killed_while_traffic_goes_on(rack: RackLauncher, worker: Worker) -> None:
+    va = worker.call("alloc", size=MIB)["va"]
+    page = worker.call("alloc", size=2 * 4096)["va"]
+    rack.post("/v1/revoke", {"va": page, "pages": 1})
+    before = rack.get("/v1/processes")
+    worker.start("mixed", va=va, size=MIB // 2, operations=4000, seed=7)
+    time.sleep(0.2)
+    rack.kill("controller")
+    time.sleep(0.5)
+    rack.start_controller()
+    outcome = worker.finish()
+    assert outcome["ok"], outcome
+    assert rack.get("/v1/processes") == before
+    described = rack.get("/v1/map")
+    assert described["agrees"], described
+    statistics = worker.call("statistics")
+    assert statistics["timeouts"] == statistics["refusals"] == 0
+    assert worker.call("access", va=page)["error"] == "PermissionDenied", "what was revoked stays revoked"
+    assert worker.call("access", va=page + 4096)["refused"] is False
+    # It goes on working: allocate, revoke, free.
+    more = worker.call("alloc", size=4096)["va"]
+    assert rack.post("/v1/revoke", {"va": more})["owner"] == worker.pid
+    rack.wait_for(rack._all_alive, "all elements to be heard again", 5)
+
+
+def test_a_lost_entry_comes_back_at_restart(rack: RackLauncher, worker: Worker) -> None:
+    """Somebody meddled with the switch while the controller was down: it is put right, and what was right is not touched."""
+    va = worker.call("alloc", size=4096)["va"]
+    rack.kill("controller")
+    meddle = ROOT / "tests" / "e2e" / "meddle.py"
+    command = [sys.executable, str(meddle), str(rack.pipeline.p4info), rack.grpc, hex(va)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=30)
+    assert worker.call("access", va=va)["error"] == "PermissionDenied"
+    rack.start_controller()
+    assert worker.call("access", va=va)["refused"] is False
+    assert rack.get("/v1/map")["agrees"]
+
+
+FUZZ = """
+import random, socket, sys, time
+from protocol.wire import Header
+rng = random.Random(int(sys.argv[2])); count = int(sys.argv[3]); pid = int(sys.argv[4]); va = int(sys.argv[5])
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); s.bind((sys.argv[1], 0)); sent = 0
+for i in range(count):
+    # Never a request that another process's id would make valid from its own element: this element only runs pid 0 and `pid`.
+    op = rng.choice((1, 2, 3, 4, 0x20, 0x21, 0x22, 0x23, 0x24, 0x2F, 0x40, 0x41, 0x81, 0xC2, rng.randrange(256)))
+    header = Header(op, flags=rng.randrange(256), status=rng.randrange(256), src=rng.randrange(65536), dst=rng.choice((0, 101, rng.randrange(65536))),
+        pid=rng.choice((0, pid, rng.randrange(65536))), length=rng.choice((0, 8, 64, 4096, rng.randrange(65536))), generation=rng.getrandbits(32),
+        va=rng.choice((va, va + rng.randrange(1 << 24), rng.getrandbits(64))), pa=rng.getrandbits(64), request_id=rng.getrandbits(64), version=rng.choice((1, 1, 1, 1, 0, 255)))
+    data = rng.randbytes(12) + (b"\\x88\\xb5" if rng.random() < 0.95 else rng.randbytes(2)) + header.pack() + rng.randbytes(rng.choice((0, 8, 24, 40, 200)))
+    if rng.random() < 0.1: data = data[:rng.randrange(14, len(data))]
+    try: s.send(data); sent += 1
+    except OSError: time.sleep(0.001)
+    if i % 50 == 0: time.sleep(0.001)
+print(sent)
+"""
+
+
+def test_a_hundred_thousand_hostile_frames_on_the_live_rack(rack: RackLauncher, worker: Worker) -> None:
+    """From a compute element that has gone mad: garbage, spoofs, forged replies, controller messages. The rack goes on."""
+    va = worker.call("alloc", size=MIB)["va"]
+    victim = worker.call("mixed", va=va, size=MIB // 4, operations=100, seed=1)
+    before = sum(rack.get("/v1/counters")["verdicts"].values())
+    worker.start("mixed", va=va, size=MIB // 4, operations=1500, seed=2)
+    sent = int(in_element(rack, "c3", FUZZ, "c3-rack", "1", "100000", str(worker.pid), str(va)))
+    outcome = worker.finish()
+    assert victim["ok"] and outcome["ok"], outcome
+    assert sent > 99_000
+    rack.wait_for(rack._all_alive, "every element to be alive", 10)
+    counted = sum(rack.get("/v1/counters")["verdicts"].values()) - before
+    assert counted >= sent, f"{sent} frames sent, {counted} counted by the switch"
+    assert rack.get("/v1/status")["ready"]
+    assert rack.get("/v1/map")["agrees"]
+    fresh = Worker(rack, "c3", "after the storm")
+    assert fresh.call("alloc", size=8192)["va"] >> 48 == fresh.pid
+    fresh.close()
+
+
+def test_elements_talk_over_the_top_of_rack_switch(rack: RackLauncher) -> None:
+    server = """
+import socket
+s = socket.create_server(("10.0.0.2", 7777)); s.settimeout(20); c, _ = s.accept(); print(c.recv(100).decode()); c.close()
+"""
+    listening = subprocess.Popen(
+        [*rack.namespace("c2"), sys.executable, "-c", server], stdout=subprocess.PIPE, text=True
+    )
+    client = """
+import socket, time
+for _ in range(100):
+    try: socket.create_connection(("10.0.0.2", 7777), 2).sendall(b"over the ToR"); break
+    except OSError: time.sleep(0.05)
+"""
+    in_element(rack, "c1", client)
+    assert listening.communicate(timeout=30)[0].strip() == "over the ToR"
+
+
+def test_rackctl(rack: RackLauncher, worker: Worker) -> None:
+    for command in ("status", "elements", "processes", "map", "counters", "events"):
+        human, machine = rackctl(command), rackctl(command, "--json")
+        assert human.returncode == machine.returncode == 0, human.stderr + machine.stderr
+        assert human.stdout.strip()
+        json.loads(machine.stdout)
+    made = json.loads(rackctl("alloc", str(worker.pid), "64K", "--json").stdout)
+    assert made["size"] == 64 << 10
+    assert worker.call("access", va=made["va"], write=True)["refused"] is False
+    assert "revoked 2 pages" in rackctl("revoke", hex(made["va"]), "2").stdout
+    assert worker.call("access", va=made["va"])["error"] == "PermissionDenied"
+    assert "freed" in rackctl("free", hex(made["va"])).stdout
+    assert "fenced" in rackctl("fence", "c3").stdout
+    assert next(e for e in rack.get("/v1/elements")["elements"] if e["name"] == "c3")["fenced"]
+    assert "not fenced" in rackctl("unfence", "c3").stdout
+    for wrong, text in (
+        (("free", "0x1234000"), "refused (not_found)"),
+        (("alloc", "60000", "4096"), "there is no process 60000"),
+        (("fence", "c9"), "there is no element 'c9'; there are c1"),
+        (("alloc", str(worker.pid), "1T"), "out_of_memory"),
+    ):
+        result = rackctl(*wrong)
+        assert result.returncode == 1
+        assert text in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert rackctl("alloc", "x", "1").returncode == 2
+    nobody = rackctl("--api", "http://127.0.0.1:1", "status")
+    assert nobody.returncode == 1
+    assert "is a rack running?" in nobody.stderr
+
+
+def test_api_is_described_and_refuses_nonsense(rack: RackLauncher) -> None:
+    description = rack.get("/openapi.json")
+    assert {"/v1/status", "/v1/alloc", "/v1/free", "/v1/revoke", "/v1/fence", "/v1/map"} <= set(description["paths"])
+    with urllib.request.urlopen(rack.api + "/metrics", timeout=5) as reply:
+        assert b"rackmmu_element_alive" in reply.read()
+    before = rack.get("/v1/processes")
+    for path, body in (
+        ("/v1/alloc", {"pid": 0, "size": 4096}),
+        ("/v1/alloc", {"pid": 1, "size": -1}),
+        ("/v1/alloc", {}),
+        ("/v1/revoke", {"va": "everything"}),
+        ("/v1/free", {"va": 1 << 70}),
+    ):
+        try:
+            rack.post(path, body)
+            raise AssertionError(f"{path} {body} was accepted")
+        except urllib.error.HTTPError as error:
+            assert error.code == 422
+            assert json.load(error)["detail"]
+    assert rack.get("/v1/processes") == before
+
+
+def test_latency_is_what_the_switch_saw(rack: RackLauncher, worker: Worker) -> None:
+    """Every operation of the process is one request and one reply at the switch: nothing is retried on a quiet rack."""
+    va = worker.call("alloc", size=4096)["va"]
+    before = rack.get("/v1/counters")["verdicts"]
+    worker.call("latency", va=va, rounds=100)
+    after = rack.get("/v1/counters")["verdicts"]
+    assert after["forwarded_request"] - before["forwarded_request"] == 400
+    assert after["forwarded_reply"] - before["forwarded_reply"] == 400
+
+
+def test_a_dead_memory_element(rack: RackLauncher) -> None:
+    """Last: the rack has one element less afterwards."""
+    user = Worker(rack, "c1", "user")
+    va = user.call("alloc", size=MIB)["va"]
+    segments = next(p for p in rack.get("/v1/processes")["processes"] if p["pid"] == user.pid)["allocations"][0]["segments"]
+    on_m2 = next(s["va"] for s in segments if s["element"] == "m2")
+    elsewhere = next(s["va"] for s in segments if s["element"] != "m2")
+    rack.kill("m2")
+    start = time.monotonic()
+    answer = user.call("access", va=on_m2)
+    assert answer["error"] == "ElementFailed"
+    assert answer["by"] == "switch"
+    assert time.monotonic() - start < 2
+    assert user.call("access", va=elsewhere)["refused"] is False
+    rack.wait_for(lambda: bool(user.call("notices")["notices"]), "a failure notice", 5)
+    user.call("free", va=va, size=0)
+    rack.start_element("m2")
+    rack.wait_for(rack._all_alive, "m2 to serve again, since nothing relies on what it lost", 5)
+    va = user.call("alloc", size=MIB)["va"]
+    assert user.call("mixed", va=va, size=MIB // 4, operations=100, seed=random.randrange(100))["ok"]
+    user.close()
+    assert wire.va_owner(va) == user.pid
