@@ -1,4 +1,4 @@
-"""From the pipeline config that a client sends to a loadable program: IR, checked, generated, compiled, and held against P4Info."""
+"""From a client's pipeline config to a loadable program: IR, checked, generated, compiled, and held against P4Info."""
 
 from __future__ import annotations
 

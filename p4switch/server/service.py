@@ -22,6 +22,8 @@ API_VERSION = "1.3.0"
 STREAMS = 64  # controllers at once
 READ_BATCH = 500  # entities a response
 MAX_MESSAGE = 256 << 20
+MAX_METADATA = 4800  # bytes of status details: base64 and the other metadata must stay below gRPC's 8 KiB
+MAX_DETAILS = 500  # updates
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ class Stream:
         self.outgoing: queue.SimpleQueue[p4r.StreamMessageResponse | P4RuntimeError | None] = queue.SimpleQueue()
 
 
-class P4RuntimeService(p4r_grpc.P4RuntimeServicer):  # type: ignore[misc]
+class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     """p4.v1.P4Runtime for one device."""
 
     def __init__(self, device: Device):
@@ -118,9 +120,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):  # type: ignore[misc]
             _abort_write(context, results)
         return p4r.WriteResponse()
 
-    def Read(
-        self, request: p4r.ReadRequest, context: grpc.ServicerContext
-    ) -> Iterator[p4r.ReadResponse]:
+    def Read(self, request: p4r.ReadRequest, context: grpc.ServicerContext) -> Iterator[p4r.ReadResponse]:
         """Read tables and other entities."""
 
         def call() -> list[p4r.Entity]:
@@ -144,7 +144,8 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):  # type: ignore[misc]
             while (message := stream.outgoing.get()) is not None:
                 if isinstance(message, P4RuntimeError):
                     context.abort(_CODES[message.code], str(message))
-                yield message
+                else:
+                    yield message
         finally:
             with self._lock:
                 self._send_notices(self.device.arbitration.leave(stream))
@@ -215,18 +216,30 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):  # type: ignore[misc]
             primary.outgoing.put(message)
 
 
-def _abort_write(context: grpc.ServicerContext, results: list[P4RuntimeError | None]) -> None:
-    """UNKNOWN with one p4.v1.Error for each update, in order (specification, section 12.3)."""
+def _details(results: list[P4RuntimeError | None], texts: bool) -> bytes:
+    """google.rpc.Status with one p4.v1.Error for each update, in order (specification, section 12.3)."""
     status = rpc_status.Status(code=Code.UNKNOWN, message="Write failed: see the details of each update")
     for result in results:
         error = p4r.Error(canonical_code=Code.OK if result is None else result.code, space="p4switch")
-        error.message = "" if result is None else str(result)
+        error.message = str(result) if result is not None and texts else ""
         detail = any_pb2.Any()
         detail.Pack(error)
         status.details.append(detail)
-    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-    failed = [r for r in results if r is not None]
-    context.abort(grpc.StatusCode.UNKNOWN, f"{len(failed)} of {len(results)} updates failed; the first: {failed[0]}")
+    return bytes(status.SerializeToString())
+
+
+def _abort_write(context: grpc.ServicerContext, results: list[P4RuntimeError | None]) -> None:
+    """UNKNOWN with the outcome of every update. Clients refuse metadata of more than 8 KiB, so the outcomes of a large
+    batch go without texts, and those of a very large one not at all; then the status itself says which failed."""
+    failed = [(position, r) for position, r in enumerate(results) if r is not None]
+    text = f"{len(failed)} of {len(results)} updates failed; the first, number {failed[0][0]}: {failed[0][1]}"
+    for texts in (True, False):
+        details = _details(results, texts) if len(results) <= MAX_DETAILS else b""
+        if 0 < len(details) <= MAX_METADATA:
+            context.set_trailing_metadata((("grpc-status-details-bin", details),))
+            context.abort(grpc.StatusCode.UNKNOWN, text)
+    numbers = ", ".join(str(position) for position, _ in failed[:100]) + (", ..." if len(failed) > 100 else "")
+    context.abort(grpc.StatusCode.UNKNOWN, f"{text}; failed: {numbers}; the details of so many do not fit a status")
 
 
 def serve(device: Device, address: str) -> tuple[grpc.Server, int]:

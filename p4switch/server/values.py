@@ -1,4 +1,4 @@
-"""Byte strings of P4Runtime (specification, section 8.3): any length in if the value fits, the shortest out (zero is one byte)."""
+"""Byte strings of P4Runtime (specification 8.3): any length in if the value fits, the shortest out (zero is one byte)."""
 
 from __future__ import annotations
 

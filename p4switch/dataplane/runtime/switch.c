@@ -91,6 +91,10 @@ int p4dp_load(p4dp_switch *sw, const char *shared_object, char *message, size_t 
     env->tracing = sw->trace != NULL;
     atomic_store(&sw->idle_tables, has_idle);
     dp_gate_leave(&sw->gate);
+    /* Whoever waits for events may have to look for idle entries from now on. */
+    pthread_mutex_lock(&sw->events.mutex);
+    pthread_cond_broadcast(&sw->events.arrived);
+    pthread_mutex_unlock(&sw->events.mutex);
     dp_program_unload(old);
     return 0;
 }
