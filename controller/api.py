@@ -221,7 +221,7 @@ def create_app(shell: Shell) -> FastAPI:
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
     registry = CollectorRegistry()
-    registry.register(_Collector(shell))  # type: ignore[arg-type]
+    registry.register(_Collector(shell))
 
     @app.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> PlainTextResponse:

@@ -197,7 +197,12 @@ def counters(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Calla
 def events(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """What has happened."""
     data = client.call("GET", f"/v1/events?since={arguments.since}")
-    return data, lambda: [print_event(e) for e in data["events"]] and None
+
+    def render() -> None:
+        for event in data["events"]:
+            print_event(event)
+
+    return data, render
 
 
 def print_event(event: dict[str, Any]) -> None:

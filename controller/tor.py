@@ -24,7 +24,7 @@ class TorApp(app_manager.OSKenApp):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.ports: dict[tuple[int, str], int] = {}
 
-    @set_ev_cls(ofp_event.EventOFPSwitchFeatures, CONFIG_DISPATCHER)  # type: ignore[misc]
+    @set_ev_cls(ofp_event.EventOFPSwitchFeatures, CONFIG_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_features(self, event: Any) -> None:
         """A switch has connected: what matches nothing comes here."""
         datapath = event.msg.datapath
@@ -43,7 +43,7 @@ class TorApp(app_manager.OSKenApp):  # type: ignore[misc]
             )
         )
 
-    @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)  # type: ignore[misc]
+    @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_packet_in(self, event: Any) -> None:
         """A frame to or from an address that is not known yet."""
         message = event.msg

@@ -1,7 +1,8 @@
 """The local OS of a compute element: creates and ends processes, and passes failure notices on to them.
 
-It is on the control path only: processes read and write through sockets of their own. It speaks JSON lines on a Unix socket:
-``{"create": name}`` is answered with pid, element and interface (or ``error``); the process lives as long as the connection; notices follow.
+It is on the control path only: processes read and write through sockets of their own. It speaks JSON lines on a Unix
+socket: ``{"create": name}`` is answered with pid, element and interface (or ``error``); the process lives as long as the
+connection; notices follow.
 """
 
 from __future__ import annotations

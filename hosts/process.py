@@ -7,9 +7,10 @@
         process.write(region.va + 10, b"hello")
         process.read(region.va + 10, 5)
 
-A process lives on one compute element and reaches memory elements through the Rack MMU switch, with virtual addresses that are
-unique in the rack. Reads and writes of any length and alignment are split into requests of one page, sent in address order and pipelined;
-when a call returns, all of it has taken effect. When it raises, a prefix has, and what lies behind the failing page may have.
+A process lives on one compute element and reaches memory elements through the Rack MMU switch, with virtual addresses that
+are unique in the rack. Reads and writes of any length and alignment are split into requests of one page, sent in address
+order and pipelined; when a call returns, all of it has taken effect. When it raises, a prefix has, and what lies behind the
+failing page may have.
 """
 
 from __future__ import annotations

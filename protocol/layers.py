@@ -24,7 +24,7 @@ _OPS = {int(op): op.name for op in wire.Op} | {int(op) | wire.REPLY: f"{op.name}
 _STATUS = {int(s): s.name for s in wire.Status}
 
 
-class RMem(Packet):  # type: ignore[misc]
+class RMem(Packet):
     """The rmem header (docs/protocol.md)."""
 
     name = "rmem"
@@ -55,7 +55,7 @@ class RMem(Packet):  # type: ignore[misc]
         )
 
 
-class _Payload(Packet):  # type: ignore[misc]
+class _Payload(Packet):
     def extract_padding(self, data: bytes) -> tuple[bytes, bytes]:
         """Nothing follows a control message."""
         return b"", data
@@ -142,14 +142,14 @@ class Notify(_Payload):
     ]
 
 
-class PacketIn(Packet):  # type: ignore[misc]
+class PacketIn(Packet):
     """What the switch puts in front of a frame for the controller (on the CPU port)."""
 
     name = "packet-in"
     fields_desc = [BitField("ingress_port", 0, 9), BitField("pad", 0, 7), ShortField("element", 0)]
 
 
-class PacketOut(Packet):  # type: ignore[misc]
+class PacketOut(Packet):
     """What the controller puts in front of a frame for an element (on the CPU port)."""
 
     name = "packet-out"

@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(result, indent=2))
         return 0
-    ports = ", ".join(map(str, result["outputs"])) or "none (dropped or to the CPU)"
+    ports = ", ".join(str(p) for p in outputs) or "none (dropped or to the CPU)"
     print(
         f"{layout.name}: {result['packets_per_second']:,} packets/s, {nanoseconds:.1f} ns each; output ports: {ports}"
     )

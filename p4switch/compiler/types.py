@@ -169,13 +169,8 @@ class Opaque(Type):
 
 def strip(type_: Type) -> Type:
     """The type behind ``type`` declarations and serialisable enums."""
-    while True:
-        if isinstance(type_, NewT):
-            type_ = type_.base
-        elif isinstance(type_, EnumT) and type_.base is not None:
-            type_ = type_.base
-        else:
-            return type_
+    base = type_.base if isinstance(type_, NewT | EnumT) else None
+    return type_ if base is None else strip(base)
 
 
 def is_header(type_: Type) -> bool:
@@ -225,8 +220,8 @@ def to_ir(type_: Type, tuples: TupleNames) -> ir.Type:
             return ir.Bits(width=width, signed=signed)
         case VarbitT(width):
             return ir.Varbit(max_width=width)
-        case EnumT():
-            return ir.Enum(name=type_.name)
+        case EnumT(name=name):
+            return ir.Enum(name=name)
         case StructT(name=name, kind="header"):
             return ir.Header(name=name)
         case StructT(name=name, kind="struct"):

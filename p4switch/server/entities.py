@@ -239,9 +239,11 @@ class Entities:
     def read(self, entity: p4r.Entity) -> Iterator[p4r.Entity]:
         """What matches; 0 is a wildcard for ids. Raises P4RuntimeError."""
         name = entity.WhichOneof("entity")
-        handler = getattr(self, f"_read_{name}", None) if name else None
+        if name is None:
+            raise invalid("the read has no entity")
+        handler = getattr(self, f"_read_{name}", None)
         if handler is None:
-            raise unimplemented(f"reading a {name}") if name else invalid("the read has no entity")
+            raise unimplemented(f"reading a {name}")
         yield from handler(getattr(entity, name))
 
     def _read_table_entry(self, wanted: p4r.TableEntry) -> Iterator[p4r.Entity]:

@@ -155,12 +155,14 @@ class Schema:
 
     def table(self, number: int) -> TableInfo:
         """A table by id."""
-        return self._by_id(self.tables, number, "table")
+        info: TableInfo = self._by_id(self.tables, number, "table")
+        return info
 
     def extern(self, kind: str, number: int) -> ExternInfo:
         """A counter, meter, register or action profile by id."""
         container: dict[int, ExternInfo] = getattr(self, kind)
-        return self._by_id(container, number, kind.rstrip("s"))
+        info: ExternInfo = self._by_id(container, number, kind.rstrip("s"))
+        return info
 
     def _by_id(self, container: dict[int, Any], number: int, what: str) -> Any:
         if number not in container:

@@ -12,8 +12,12 @@ from p4switch.server import values
 from p4switch.server.errors import Code, P4RuntimeError, invalid, unimplemented
 from p4switch.server.schema import ActionInfo, FieldInfo, Schema, TableInfo
 
-_OPS = {p4r.Update.INSERT: dp.Op.INSERT, p4r.Update.MODIFY: dp.Op.MODIFY, p4r.Update.DELETE: dp.Op.DELETE}
-_OP_NAMES = {p4r.Update.INSERT: "INSERT", p4r.Update.MODIFY: "MODIFY", p4r.Update.DELETE: "DELETE"}
+_OPS: dict[int, dp.Op] = {
+    p4r.Update.INSERT: dp.Op.INSERT,
+    p4r.Update.MODIFY: dp.Op.MODIFY,
+    p4r.Update.DELETE: dp.Op.DELETE,
+}
+_OP_NAMES: dict[int, str] = {p4r.Update.INSERT: "INSERT", p4r.Update.MODIFY: "MODIFY", p4r.Update.DELETE: "DELETE"}
 _MATCH_NAMES = {
     MatchKind.EXACT: "exact",
     MatchKind.LPM: "lpm",
@@ -240,8 +244,8 @@ def _decode_field(message: p4r.TableEntry, info: FieldInfo, entry: dp.Entry) -> 
         message.match.add(field_id=info.id).exact.value = values.encode(value)
     elif kind is MatchKind.RANGE:
         if (value, bits) != (0, info.field.maximum):
-            match = message.match.add(field_id=info.id).range
-            match.low, match.high = values.encode(value), values.encode(bits)
+            limits = message.match.add(field_id=info.id).range
+            limits.low, limits.high = values.encode(value), values.encode(bits)
     elif bits:
         match = message.match.add(field_id=info.id)
         if kind is MatchKind.LPM:

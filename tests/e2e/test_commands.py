@@ -26,7 +26,7 @@ def python(*arguments: str, timeout: float = 120, **environment: str) -> subproc
 
 
 def interfaces() -> set[str]:
-    return set(os.listdir("/sys/class/net"))
+    return {path.name for path in Path("/sys/class/net").iterdir()}
 
 
 def test_main_job(tmp_path: Path) -> None:

@@ -102,33 +102,14 @@ def test_a_lost_entry_comes_back_at_restart(rack: RackLauncher, worker: Worker) 
     assert rack.get("/v1/map")["agrees"]
 
 
-FUZZ = """
-import random, socket, sys, time
-from protocol.wire import Header
-rng = random.Random(int(sys.argv[2])); count = int(sys.argv[3]); pid = int(sys.argv[4]); va = int(sys.argv[5])
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); s.bind((sys.argv[1], 0)); sent = 0
-for i in range(count):
-    # Never a request that another process's id would make valid from its own element: this element only runs pid 0 and `pid`.
-    op = rng.choice((1, 2, 3, 4, 0x20, 0x21, 0x22, 0x23, 0x24, 0x2F, 0x40, 0x41, 0x81, 0xC2, rng.randrange(256)))
-    header = Header(op, flags=rng.randrange(256), status=rng.randrange(256), src=rng.randrange(65536), dst=rng.choice((0, 101, rng.randrange(65536))),
-        pid=rng.choice((0, pid, rng.randrange(65536))), length=rng.choice((0, 8, 64, 4096, rng.randrange(65536))), generation=rng.getrandbits(32),
-        va=rng.choice((va, va + rng.randrange(1 << 24), rng.getrandbits(64))), pa=rng.getrandbits(64), request_id=rng.getrandbits(64), version=rng.choice((1, 1, 1, 1, 0, 255)))
-    data = rng.randbytes(12) + (b"\\x88\\xb5" if rng.random() < 0.95 else rng.randbytes(2)) + header.pack() + rng.randbytes(rng.choice((0, 8, 24, 40, 200)))
-    if rng.random() < 0.1: data = data[:rng.randrange(14, len(data))]
-    try: s.send(data); sent += 1
-    except OSError: time.sleep(0.001)
-    if i % 50 == 0: time.sleep(0.001)
-print(sent)
-"""
-
-
 def test_a_hundred_thousand_hostile_frames_on_the_live_rack(rack: RackLauncher, worker: Worker) -> None:
     """From a compute element that has gone mad: garbage, spoofs, forged replies, controller messages. The rack goes on."""
     va = worker.call("alloc", size=MIB)["va"]
     victim = worker.call("mixed", va=va, size=MIB // 4, operations=100, seed=1)
     before = sum(rack.get("/v1/counters")["verdicts"].values())
     worker.start("mixed", va=va, size=MIB // 4, operations=1500, seed=2)
-    sent = int(in_element(rack, "c3", FUZZ, "c3-rack", "1", "100000", str(worker.pid), str(va)))
+    storm = (ROOT / "tests" / "e2e" / "storm.py").read_text()
+    sent = int(in_element(rack, "c3", storm, "c3-rack", "1", "100000", str(worker.pid), str(va)))
     outcome = worker.finish()
     assert victim["ok"] and outcome["ok"], outcome
     assert sent > 99_000
@@ -227,7 +208,9 @@ def test_a_dead_memory_element(rack: RackLauncher) -> None:
     """Last: the rack has one element less afterwards."""
     user = Worker(rack, "c1", "user")
     va = user.call("alloc", size=MIB)["va"]
-    segments = next(p for p in rack.get("/v1/processes")["processes"] if p["pid"] == user.pid)["allocations"][0]["segments"]
+    segments = next(p for p in rack.get("/v1/processes")["processes"] if p["pid"] == user.pid)["allocations"][0][
+        "segments"
+    ]
     on_m2 = next(s["va"] for s in segments if s["element"] == "m2")
     elsewhere = next(s["va"] for s in segments if s["element"] != "m2")
     rack.kill("m2")

@@ -96,7 +96,9 @@ def test_poisoned_page(element: MemoryElement) -> None:
     assert ask(element, request(Op.READ))[0].status == Status.PAGE_FAILED
 
 
-def change(op: Op, pages: int, generation: int, pa: int = PAGE_SIZE, pid: int = 9, zero: int = 0) -> tuple[Header, bytes]:
+def change(
+    op: Op, pages: int, generation: int, pa: int = PAGE_SIZE, pid: int = 9, zero: int = 0
+) -> tuple[Header, bytes]:
     header = Header(op, va=9 << 48, pa=pa, generation=generation, request_id=generation)
     return header, wire.PT_ARGS.pack(pages, pid, Perm.RW, zero, 0, 0)
 

@@ -24,7 +24,9 @@ QUICK = RetryPolicy(first=0.005, longest=0.02, budget=5.0)
 class FaultyWire:
     """A link straight to one memory element, with faults in both directions. Stands for the switch as well: it stamps."""
 
-    def __init__(self, element: MemoryElement, seed: int = 0, loss: float = 0.0, copies: float = 0.0, late: float = 0.0):
+    def __init__(
+        self, element: MemoryElement, seed: int = 0, loss: float = 0.0, copies: float = 0.0, late: float = 0.0
+    ):
         self.element, self.rng = element, random.Random(seed)
         self.loss, self.copies, self.late = loss, copies, late
         self.replies: queue.Queue[bytes] = queue.Queue()
@@ -159,7 +161,12 @@ def test_request_ids_stay_within_the_window() -> None:
 
     link.send = send  # type: ignore[method-assign]
     p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=1.0))
-    slow = threading.Thread(target=lambda: pytest.raises(errors.RequestTimeout, p.write, VA + 60 * PAGE_SIZE, b"x"))
+
+    def write_in_vain() -> None:
+        with pytest.raises(errors.RequestTimeout):
+            p.write(VA + 60 * PAGE_SIZE, b"x")
+
+    slow = threading.Thread(target=write_in_vain)
     slow.start()
     while not stuck:
         time.sleep(0.001)
@@ -198,5 +205,3 @@ def test_strangers_are_counted_and_passed_on() -> None:
         time.sleep(0.005)
     assert [h.op for h in others] == [Op.NOTIFY]
     requester.close()
-
-
