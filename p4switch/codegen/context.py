@@ -20,18 +20,6 @@ T = TypeVar("T")
 BLOCKS = ("verify_checksum", "ingress", "egress", "compute_checksum", "deparser")
 
 
-def nodes(root: object) -> Iterator[ir.Node]:
-    """All IR nodes below and including ``root``, in order."""
-    stack: list[object] = [root]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, ir.Node):
-            yield item
-            stack.extend(reversed([getattr(item, f) for f in item.__struct_fields__]))
-        elif isinstance(item, list | tuple):
-            stack.extend(reversed(item))
-
-
 @dataclass(frozen=True)
 class Place:
     """Where a variable lives: a C l-value, and its type."""
@@ -100,7 +88,7 @@ class Context:
         }
         self.call_order = self._call_order()
         self.exiting = self._exiting()
-        self.has_loops = any(isinstance(n, ir.Loop) for n in nodes(program))
+        self.has_loops = any(isinstance(n, ir.Loop) for n in ir.walk(program))
 
     # ------------------------------------------------------------------------------------------------------- lookups
 
@@ -159,7 +147,7 @@ class Context:
     def callees(self, item: ir.Action | ir.Function) -> list[ir.Action | ir.Function]:
         """What the body of an action or function calls directly."""
         result: list[ir.Action | ir.Function] = []
-        for node in nodes(item.body):
+        for node in ir.walk(item.body):
             if isinstance(node, ir.CallFunction):
                 result.append(self.function(node.function, node.loc))
             elif isinstance(node, ir.CallAction):
@@ -196,7 +184,7 @@ class Context:
         """Identities of the actions and functions that may execute ``exit``."""
         result: set[int] = set()
         for item in self.call_order:
-            own = any(isinstance(node, ir.Exit) for node in nodes(item.body))
+            own = any(isinstance(node, ir.Exit) for node in ir.walk(item.body))
             if own or any(id(callee) in result for callee in self.callees(item)):
                 result.add(id(item))
         return result
@@ -211,7 +199,7 @@ class Context:
         """Names of a control's variables that its actions and tables use; the others can be plain C variables."""
         users: list[msgspec.Struct] = [a for a in self.program.actions if a.control == block]
         users.extend(t for t in self.program.tables if t.control == block)
-        return {node.name for node in nodes(users) if isinstance(node, ir.Var)}
+        return {node.name for node in ir.walk(users) if isinstance(node, ir.Var)}
 
     # -------------------------------------------------------------------------------------------------------- C names
 

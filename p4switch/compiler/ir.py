@@ -20,6 +20,7 @@ What lowering guarantees, so that consumers stay simple:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -796,6 +797,18 @@ class Program(Node, kw_only=True, tag="program"):
     digests: list[Digest] = []
     controller_headers: list[ControllerHeader] = []
     field_lists: list[FieldList] = []
+
+
+def walk(root: object) -> Iterator[Node]:
+    """All nodes below and including ``root``, a node or a list of them, in order; without types and locations."""
+    stack: list[object] = [root]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Node):
+            yield item
+            stack.extend(reversed([getattr(item, f) for f in item.__struct_fields__]))
+        elif isinstance(item, list | tuple):
+            stack.extend(reversed(item))
 
 
 _encoder = msgspec.json.Encoder()

@@ -235,10 +235,8 @@ class Lowering(ParserLowering):
         return blocks
 
     def block_path(self, ref: ast.NamedType) -> str:
-        """The control-plane name of a block: that of its type."""
-        symbol = self.root.lookup(ref.name)
-        own = note_text.name_of(symbol.declaration.annotations) if isinstance(symbol, GenericSymbol) else None
-        return (own or ref.name).removeprefix(".")
+        """The control-plane name of a block: that of its type. As p4c does, ``@name`` on the type counts for nothing."""
+        return ref.name
 
     def check_block_types(self, symbol: InstanceSymbol, block: str, headers: t.Type, metadata: t.Type) -> None:
         """All blocks must agree on headers and metadata."""

@@ -367,8 +367,7 @@ class TableLowering(StatementLowering):
             symbol = self.symbol(value.name, value.loc, value.absolute)
         elif isinstance(value, ast.Call) and isinstance(value.function, ast.TypeExpr):
             own = note_text.name_of(p.annotations)
-            owner = result.name.rpartition(".")[0]
-            path = (own[1:] if own.startswith(".") else f"{owner}.{own}" if owner else own) if own else result.name
+            path = own.removeprefix(".") if own else result.name
             symbol = self.instance(value.function.type, value.args, path, value.loc, p.annotations)
         if not isinstance(symbol, ExternSymbol) or symbol.type.name not in kinds:
             self.fail(p.loc, f"'{name}' must be an instance of {' or '.join(kinds)}")

@@ -69,6 +69,27 @@ def _string(note: ir.Annotation) -> str:
     return (note.body or "").strip().strip('"')
 
 
+_SELECTOR_NOTES = frozenset({"max_group_size", "selector_size_semantics", "max_member_weight"})  # they have fields
+
+
+def _controlled_actions(program: ir.Program) -> tuple[set[str], set[str]]:
+    """Names of the actions of tables, and of those that a control calls directly.
+
+    An action that only other actions call is part of them (p4c inlines it).
+    """
+    in_tables = {ref.name for table in program.tables for ref in table.actions}
+    called: set[str] = set()
+    for control in (
+        program.ingress,
+        program.egress,
+        program.verify_checksum,
+        program.compute_checksum,
+        program.deparser,
+    ):
+        called |= {node.action for node in ir.walk(control.body) if isinstance(node, ir.CallAction)}
+    return in_tables, called
+
+
 class _Builder:
     def __init__(self, program: ir.Program):
         self.program = program
@@ -78,11 +99,17 @@ class _Builder:
         self.structs = {s.name: s for s in program.structs}
         self.headers = {h.name: h for h in program.headers}
         self.actions: dict[str, ir.Action] = {}
+        self.table_actions, called = _controlled_actions(program)
         for action in program.actions:
-            if _note(action.annotations, "hidden") is None:
+            if action.name in self.table_actions | called and _note(action.annotations, "hidden") is None:
                 self.actions.setdefault(action.name, action)
         self.tables = [table for table in program.tables if not _hidden(table)]
-        self.externs = [extern for extern in program.externs if _note(extern.annotations, "hidden") is None]
+        self.externs = [
+            extern
+            for extern in program.externs
+            if _note(extern.annotations, "hidden") is None
+            and not (extern.kind.startswith("direct_") and extern.table is None)  # p4c drops those of no table
+        ]
         self.ids = self._assign_ids()
         self.aliases = self._assign_aliases()
 
@@ -265,7 +292,8 @@ class _Builder:
 
     def _action(self, message: Any, action: ir.Action) -> None:
         self._preamble(message, "action", action.name, action.annotations)
-        data = [p for p in action.params if p.direction == "data"]
+        # Where only the program calls it, it gives all arguments itself.
+        data = [p for p in action.params if p.direction == "data" and action.name in self.table_actions]
         for position, param in enumerate(data, 1):
             target = message.params.add()
             target.id = self._explicit_id(param.annotations, position)
@@ -302,6 +330,14 @@ class _Builder:
                 message.with_selector = True
                 limit = _note(notes, "max_group_size")
                 message.max_group_size = int((limit.body or "0").strip(), 0) if limit else 0
+                semantics, weight = _note(notes, "selector_size_semantics"), _note(notes, "max_member_weight")
+                if semantics is not None and _string(semantics) == "sum_of_members":
+                    message.sum_of_members.SetInParent()
+                    if weight is not None:
+                        message.sum_of_members.max_member_weight = int((weight.body or "0").strip(), 0)
+                elif semantics is not None:
+                    message.sum_of_weights.SetInParent()
+            notes = [note for note in notes if note.name not in _SELECTOR_NOTES]
         kind = "action_profile" if extern.kind == "action_selector" else extern.kind
         self._preamble(message, kind, name, notes)
         if extern.kind in ("direct_counter", "direct_meter"):
