@@ -140,9 +140,9 @@ class Device:
         if not batch:
             return
         done = self.switch.apply([u for _, u, _ in batch])
-        for (position, _, what), result in zip(batch, done, strict=True):
+        for (position, update, what), result in zip(batch, done, strict=True):
             if result.code != dp.Code.OK:
-                results[position] = tables.failure(result.code, what)
+                results[position] = tables.update_failure(update, result.code, what)
         batch.clear()
 
     def _write_atomic(self, updates: Sequence[p4r.Update], schema: Schema) -> list[P4RuntimeError | None]:
@@ -162,9 +162,9 @@ class Device:
         if all(r.code == dp.Code.OK for r in done):
             return [None] * len(updates)
         results: list[P4RuntimeError | None] = []
-        for update, result in zip(updates, done, strict=True):
+        for update, translated, result in zip(updates, batch, done, strict=True):
             code = dp.Code.STATE if result.code == dp.Code.OK else result.code
-            results.append(tables.failure(code, self._describe(update.entity.table_entry)))
+            results.append(tables.update_failure(translated, code, self._describe(update.entity.table_entry)))
         return results
 
     def read(self, wanted: Sequence[p4r.Entity]) -> Iterator[p4r.Entity]:

@@ -13,6 +13,7 @@ from p4switch.server import tables, values
 from p4switch.server.errors import Code, P4RuntimeError, invalid, not_found, unimplemented
 from p4switch.server.schema import ExternInfo, Schema, TableInfo
 
+PORTS = 512  # bit<9> in v1model
 INSERT, MODIFY, DELETE = p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE
 
 
@@ -54,7 +55,7 @@ class Entities:
             raise invalid("the update has no type; it must be INSERT, MODIFY or DELETE")
         handler = getattr(self, f"_write_{name}", None)
         if handler is None:
-            raise unimplemented(f"writing a {name}")
+            raise unimplemented(f"writing {name}")
         try:
             handler(kind, getattr(entity, name))
         except dp.DataplaneError as error:
@@ -104,6 +105,8 @@ class Entities:
         for name in ("cir", "cburst", "pir", "pburst"):
             if getattr(config, name) < 0:
                 raise invalid(f"meter {name} is negative: {getattr(config, name)}")
+        if config.cir > config.pir:
+            raise invalid(f"meter cir {config.cir} is larger than its pir {config.pir}")
         return dp.MeterConfig(config.cir, config.cburst, config.pir, config.pburst)
 
     def _write_meter_entry(self, kind: int, entry: p4r.MeterEntry) -> None:
@@ -127,6 +130,8 @@ class Entities:
     def _write_action_profile_member(self, kind: int, entry: p4r.ActionProfileMember) -> None:
         info = self.schema.extern("profiles", entry.action_profile_id)
         key = (entry.action_profile_id, entry.member_id)
+        if kind != INSERT and key not in self.mirror.members:
+            raise tables.failure(dp.Code.NOT_FOUND, f"member {entry.member_id} of {info.name}")
         if kind == DELETE:
             self.switch.delete_member(info.extern.index, entry.member_id)
             self.mirror.members.pop(key, None)
@@ -144,12 +149,17 @@ class Entities:
     def _write_action_profile_group(self, kind: int, entry: p4r.ActionProfileGroup) -> None:
         info = self.schema.extern("profiles", entry.action_profile_id)
         key = (entry.action_profile_id, entry.group_id)
+        if kind != INSERT and key not in self.mirror.groups:
+            raise tables.failure(dp.Code.NOT_FOUND, f"group {entry.group_id} of {info.name}")
         if kind == DELETE:
             self.switch.delete_group(info.extern.index, entry.group_id)
             self.mirror.groups.pop(key, None)
             return
         if kind == INSERT and key in self.mirror.groups:
             raise tables.failure(dp.Code.EXISTS, f"group {entry.group_id} of {info.name}")
+        for member in entry.members:
+            if (entry.action_profile_id, member.member_id) not in self.mirror.members:
+                raise not_found(f"group {entry.group_id}: {info.name} has no member {member.member_id}")
         members = [(m.member_id, m.weight or 1) for m in entry.members]
         self.switch.set_group(info.extern.index, entry.group_id, members, must_exist=kind == MODIFY)
         self.mirror.groups[key] = entry
@@ -203,6 +213,8 @@ class Entities:
             port = replica.egress_port
             if replica.WhichOneof("port_kind") == "port":
                 port = values.decode(replica.port, 32, "replica port")
+            if port >= PORTS:
+                raise invalid(f"replica port {port} is not in 0..{PORTS - 1}")
             result.append(dp.Replica(port, replica.instance))
         if len({(r.port, r.instance) for r in result}) != len(result):
             raise invalid("two replicas have the same port and instance")
@@ -212,6 +224,8 @@ class Entities:
         group = entry.multicast_group_id
         if group == 0:
             raise invalid("multicast group 0 means: no multicast")
+        if kind != INSERT and group not in self.mirror.multicast:
+            raise tables.failure(dp.Code.NOT_FOUND, f"multicast group {group}")
         if kind == DELETE:
             self.switch.delete_multicast_group(group)
             self.mirror.multicast.pop(group, None)
@@ -223,6 +237,8 @@ class Entities:
 
     def _write_session(self, kind: int, entry: p4r.CloneSessionEntry) -> None:
         session = entry.session_id
+        if kind != INSERT and session not in self.mirror.sessions:
+            raise tables.failure(dp.Code.NOT_FOUND, f"clone session {session}")
         if kind == DELETE:
             self.switch.delete_clone_session(session)
             self.mirror.sessions.pop(session, None)
@@ -243,7 +259,7 @@ class Entities:
             raise invalid("the read has no entity")
         handler = getattr(self, f"_read_{name}", None)
         if handler is None:
-            raise unimplemented(f"reading a {name}")
+            raise unimplemented(f"reading {name}")
         yield from handler(getattr(entity, name))
 
     def _read_table_entry(self, wanted: p4r.TableEntry) -> Iterator[p4r.Entity]:

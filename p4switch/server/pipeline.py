@@ -37,7 +37,7 @@ def prepare(info: p4i.P4Info, device_config: bytes, cookie: int) -> Pipeline:
     try:
         program = ir.loads(device_config)
         validate(program)
-    except (msgspec.MsgspecError, IrError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IrError) as error:
         raise invalid(f"p4_device_config is no valid IR of p4switch: {error}") from None
     try:
         shared_object = build(program)

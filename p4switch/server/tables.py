@@ -49,6 +49,14 @@ def failure(code: dp.Code, what: str) -> P4RuntimeError:
     return P4RuntimeError(_FAILURES.get(code, Code.INTERNAL), texts.get(code, f"{what}: {code.name.lower()}"))
 
 
+def update_failure(update: dp.Update, code: dp.Code, what: str) -> P4RuntimeError:
+    """Why the data plane refused an update of a table: a missing member or group is not a missing entry."""
+    if code is dp.Code.NOT_FOUND and update.op is dp.Op.INSERT:
+        missing = f"{update.kind.name.lower()} {update.action}"
+        return P4RuntimeError(Code.NOT_FOUND, f"{what}: its action profile has no {missing} with an action for it")
+    return failure(code, what)
+
+
 def to_update(schema: Schema, kind: int, entry: p4r.TableEntry) -> dp.Update:
     """The data plane's update. Raises P4RuntimeError."""
     if kind not in _OPS:
