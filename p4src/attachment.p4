@@ -1,6 +1,8 @@
 /* Who is on this port. */
 
 control Attachment(inout metadata_t meta, in port_t port) {
+    counter(ELEMENTS, CounterType.packets_and_bytes) element_traffic; // requests from an element, replies of it
+
     action attach(element_id_t element, Kind kind) {
         meta.element = element;
         meta.kind = kind;
@@ -14,9 +16,8 @@ control Attachment(inout metadata_t meta, in port_t port) {
     }
 
     action unknown_port() {
-        meta.element = CONTROLLER;
-        meta.kind = Kind.NONE;
-        meta.fenced = false;
+        meta.disposition = Disposition.DROP;
+        meta.verdict = Verdict.UNKNOWN_PORT;
     }
 
     // An entry: this element is on this port, and it is fenced or not. Written by the controller when an element is wired,
@@ -30,6 +31,8 @@ control Attachment(inout metadata_t meta, in port_t port) {
     }
 
     apply {
-        element_table.apply();
+        if (element_table.apply().hit) {
+            element_traffic.count((bit<32>) meta.element);
+        }
     }
 }

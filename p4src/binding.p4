@@ -1,14 +1,13 @@
 /* May this element speak for this process? Spoofed process ids die here. */
 
 control Binding(inout metadata_t meta, in pid_t pid) {
-    counter(PROCESSES, CounterType.packets_and_bytes) process_traffic;
+    counter(PROCESSES, CounterType.packets_and_bytes) process_traffic; // requests of a process, refused ones too
 
-    action bind() {
-        meta.bound = true;
-    }
+    action bind() { }
 
     action reject_spoof() {
-        meta.bound = false;
+        meta.disposition = Disposition.REFUSE;
+        meta.status = Status.PERMISSION;
     }
 
     // An entry: the process runs on this compute element (pid 0 is its local OS). Written by the controller when a process
@@ -24,8 +23,7 @@ control Binding(inout metadata_t meta, in pid_t pid) {
     }
 
     apply {
-        binding.apply();
-        if (meta.bound) {
+        if (binding.apply().hit) {
             process_traffic.count((bit<32>) pid);
         }
     }

@@ -52,6 +52,7 @@ enum bit<8> Status {
 }
 
 enum bit<8> Permission {
+    NONE = 0,
     READ = 1,
     WRITE = 2,
     READ_WRITE = 3
@@ -63,14 +64,15 @@ enum bit<8> Kind {
     MEMORY = 2
 }
 
-// What becomes of a frame: the rewrite block acts on it.
+// What becomes of a frame: the rewrite block acts on it. A frame starts undecided, and one that stayed so would be dropped.
 enum bit<8> Disposition {
-    DROP = 0,
-    REFUSE = 1,
-    FORWARD_REQUEST = 2,
-    FORWARD_REPLY = 3,
-    TO_CONTROLLER = 4,
-    FROM_CONTROLLER = 5
+    UNDECIDED = 0,
+    DROP = 1,
+    REFUSE = 2,
+    FORWARD_REQUEST = 3,
+    FORWARD_REPLY = 4,
+    TO_CONTROLLER = 5,
+    FROM_CONTROLLER = 6
 }
 
 // Index into the `verdicts` counter. Refusals are REFUSED + status.

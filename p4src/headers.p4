@@ -49,10 +49,7 @@ struct metadata_t {
     element_id_t element; // on the ingress port
     Kind kind; // of that element
     bool fenced; // that element
-    bool bound; // it may speak for the pid
-    bool mapped; // the address has a translation
-    bool permitted; // the pid may do this to the address
-    bool target_alive;
+    Permission needed; // by this operation
     element_id_t target; // memory element that holds the address
     address_t offset; // physical address - virtual address
     bit<32> generation; // of the mapping

@@ -1,17 +1,20 @@
 /* Is the memory element alive, and on which port? A request to a dead one is refused at once. */
 
-control Liveness(inout metadata_t meta, in rmem_t rmem) {
+control Liveness(inout metadata_t meta, in pid_t pid, in address_t va) {
     action alive(port_t port) {
-        meta.target_alive = true;
         meta.out_port = port;
+        meta.disposition = Disposition.FORWARD_REQUEST;
+        meta.verdict = Verdict.FORWARDED_REQUEST;
     }
 
     action failed() {
-        meta.target_alive = false;
+        meta.disposition = Disposition.REFUSE;
+        meta.status = Status.ELEMENT_FAILED;
     }
 
     action unknown_element() {
-        meta.target_alive = false;
+        meta.disposition = Disposition.REFUSE;
+        meta.status = Status.ELEMENT_FAILED;
     }
 
     // An entry: this memory element is alive on this port, or has failed. Written by the controller. A miss counts as failed.
@@ -24,8 +27,8 @@ control Liveness(inout metadata_t meta, in rmem_t rmem) {
 
     apply {
         liveness.apply();
-        if (!meta.target_alive) {
-            digest<failed_access_t>(1, { meta.target, rmem.pid, rmem.va, meta.element });
+        if (meta.disposition == Disposition.REFUSE) {
+            digest<failed_access_t>(1, { meta.target, pid, va, meta.element });
         }
     }
 }

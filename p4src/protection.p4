@@ -1,6 +1,6 @@
 /* What a process may do to an address. */
 
-control Protection(inout metadata_t meta, in pid_t pid, in address_t va, in bit<8> needed) {
+control Protection(inout metadata_t meta, in pid_t pid, in address_t va) {
     direct_counter(CounterType.packets_and_bytes) protection_traffic;
     bit<8> granted = 0;
 
@@ -12,12 +12,9 @@ control Protection(inout metadata_t meta, in pid_t pid, in address_t va, in bit<
 
     action deny() {
         protection_traffic.count();
-        granted = 0;
     }
 
-    action no_access() {
-        granted = 0;
-    }
+    action no_access() { }
 
     // An entry: the process may do this to addresses with this prefix, in this generation of the mapping; `deny` takes a page
     // out of a longer range. Written by the controller. A miss: PERMISSION.
@@ -34,6 +31,9 @@ control Protection(inout metadata_t meta, in pid_t pid, in address_t va, in bit<
 
     apply {
         protection.apply();
-        meta.permitted = (granted & needed) == needed;
+        if ((granted & (bit<8>) meta.needed) != (bit<8>) meta.needed) {
+            meta.disposition = Disposition.REFUSE;
+            meta.status = Status.PERMISSION;
+        }
     }
 }

@@ -2,13 +2,13 @@
 
 control Translation(inout metadata_t meta, in address_t va) {
     action map_page(element_id_t element, address_t offset) {
-        meta.mapped = true;
         meta.target = element;
         meta.offset = offset;
     }
 
     action unmapped() {
-        meta.mapped = false;
+        meta.disposition = Disposition.REFUSE;
+        meta.status = Status.UNMAPPED;
     }
 
     // An entry: addresses with this prefix are in this memory element, at va + offset (modulo 2^64). Coarse by default;
