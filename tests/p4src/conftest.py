@@ -1,64 +1,12 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from harness import RackSwitch
-from model import COMPUTE, MEMORY, Rack
-
-PAGE = 4096
-C1, C2, M1, M2 = 1, 2, 101, 102
-PORTS = {C1: 1, C2: 2, M1: 4, M2: 5}
-BASE = 5 << 48  # process 5's addresses
-
-
-def build(rack: Rack, switch: RackSwitch) -> None:
-    """Install the model's tables in the switch."""
-    for port, (element, kind, fenced) in rack.ports.items():
-        switch.install("element", {"port": port}, "fence" if fenced else "attach", element=element, kind=kind)
-    for element, pid in rack.bindings:
-        switch.install("binding", {"element": element, "pid": pid}, "bind")
-    for (va, length), (element, offset) in rack.translations.items():
-        switch.install("translation", {"va": (va, length)}, "map_page", element=element, offset=offset)
-    for (pid, va, length), grant in rack.protections.items():
-        match = {"pid": pid, "va": (va, length)}
-        if grant is None:
-            switch.install("protection", match, "deny")
-        else:
-            switch.install("protection", match, "allow", permissions=grant[0], generation=grant[1])
-    for element, port in rack.alive.items():
-        switch.install("liveness", {"element": element}, "alive", port=port)
-    for element, port in rack.routes.items():
-        switch.install("reply_route", {"element": element}, "route", port=port)
-
-
-def standard_rack() -> Rack:
-    """Two compute and two memory elements; process 5 on c1 has 16 pages on m1 (one revoked, one moved to m2), 6 on c2 one."""
-    return Rack(
-        ports={1: (C1, COMPUTE, False), 2: (C2, COMPUTE, False), 4: (M1, MEMORY, False), 5: (M2, MEMORY, False)},
-        bindings={(C1, 0), (C2, 0), (C1, 5), (C2, 6)},
-        translations={
-            (BASE, 48): (M1, (0x10000 - BASE) % (1 << 64)),
-            (BASE + 3 * PAGE, 52): (M2, (0x7000 - BASE - 3 * PAGE) % (1 << 64)),
-            (6 << 48, 52): (M2, -(6 << 48) % (1 << 64)),
-            (7 << 48, 52): (103, 0),
-        },
-        protections={
-            (5, BASE, 48): (3, 7),
-            (5, BASE + 2 * PAGE, 52): None,
-            (5, BASE + 3 * PAGE, 52): (1, 9),
-            (6, 6 << 48, 52): (3, 8),
-            (5, 7 << 48, 52): (3, 10),
-            (5, 8 << 48, 52): (3, 11),
-        },
-        alive={M1: 4, M2: 5},
-        routes={C1: 1, C2: 2},
-    )
+from tests.p4src.harness import RackSwitch
+from tests.p4src.model import Rack
+from tests.p4src.world import build, standard_rack
 
 
 @pytest.fixture

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from conftest import BASE, C1, C2, M1, M2, PAGE
-from harness import CPU_PORT, RackSwitch
-from model import Rack, decide
 
 from protocol import wire
 from protocol.wire import Flag, Header, Op, Status
+from tests.p4src.harness import CPU_PORT, RackSwitch
+from tests.p4src.model import Rack, decide
+from tests.p4src.world import BASE, C1, C2, M1, M2, PAGE, frame
 
 SWITCH_MAC = wire.element_mac(0)
-
-
-def frame(header: Header, payload: bytes = b"", source: int = C1) -> bytes:
-    return SWITCH_MAC + wire.element_mac(source) + b"\x88\xb5" + header.pack() + payload
 
 
 def reply_of(out: list, port: int) -> Header:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from conftest import BASE, C1, M1, M2, PAGE, build, standard_rack
-from harness import RackSwitch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model import COMPUTE, CPU_PORT, MEMORY, Rack, decide
 
 from protocol.wire import Header
+from tests.p4src.harness import RackSwitch
+from tests.p4src.model import COMPUTE, CPU_PORT, MEMORY, Rack, decide
+from tests.p4src.world import BASE, C1, M1, M2, PAGE, build, standard_rack
 
 FRAMES = 100_000
 

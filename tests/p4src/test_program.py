@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import PROGRAM
 
 from p4switch.compiler import ir, p4info
 from p4switch.compiler.driver import compile_source
+from tests.p4src.harness import PROGRAM
 
 GOLDEN = PROGRAM.with_suffix(".p4info.txtpb")
 
