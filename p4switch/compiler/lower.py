@@ -54,6 +54,7 @@ class Lowering(ParserLowering):
         super().__init__(diagnostics)
         self.by_copy = by_copy
         self.functions = {}
+        self.open_functions = set()
         self.lowered_functions = []
         self.externs = {}
         self.tables = {}

@@ -45,6 +45,7 @@ class CallLowering(ExpressionLowering):
     """Rules for calls."""
 
     functions: dict[tuple[int, tuple[t.Type, ...]], str]
+    open_functions: set[tuple[int, tuple[t.Type, ...]]]
     lowered_functions: list[ir.Function]
 
     def call(self, expr: ast.Call) -> Typed:
@@ -244,7 +245,7 @@ class CallLowering(ExpressionLowering):
         with self.in_scope(scope):
             result_type = self.resolve(declaration.result)
         type_args = tuple(symbol_type(scope.names[n]) for n in declaration.type_params)
-        name = self.function_name(declaration, scope, type_args)
+        name = self.function_name(declaration, scope, type_args, expr.loc)
         args, back = self.pass_arguments(bound, by_temporary=False)
         where = self.location(expr.loc)
         if result_type == t.VOID:
@@ -256,11 +257,16 @@ class CallLowering(ExpressionLowering):
         self.out.extend(back)
         return Typed(result_type, result)
 
-    def function_name(self, declaration: ast.FunctionDecl, scope: Scope, type_args: tuple[t.Type, ...]) -> str:
+    def function_name(
+        self, declaration: ast.FunctionDecl, scope: Scope, type_args: tuple[t.Type, ...], loc: Loc
+    ) -> str:
         """The IR function for these type arguments, lowered on first use."""
         key = (id(declaration), type_args)
+        if key in self.open_functions:
+            self.fail(loc, f"'{declaration.name}' calls itself: P4 has no recursion")
         if key in self.functions:
             return self.functions[key]
+        self.open_functions.add(key)
         name, n = declaration.name, 0
         while name in self.functions.values():
             n += 1
@@ -280,6 +286,7 @@ class CallLowering(ExpressionLowering):
             assert declaration.body is not None
             self.block(declaration.body)
             result = None if unit.result == t.VOID else self.ir_type(unit.result)
+        self.open_functions.discard(key)
         self.lowered_functions.append(ir.Function(name=name, params=params, result=result, body=body))
         return name
 

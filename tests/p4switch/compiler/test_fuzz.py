@@ -1,0 +1,100 @@
+"""Broken programs: the compiler refuses them with diagnostics, and never with a traceback; what it accepts is valid IR."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from p4switch.codegen import CodegenError, generate
+from p4switch.compiler import ir
+from p4switch.compiler.diagnostics import CompileError, render
+from p4switch.compiler.driver import compile_source
+from p4switch.compiler.validate import validate
+
+FEATURES = Path(__file__).parent.parent / "features"
+SOURCES = sorted(path for path in FEATURES.glob("*.p4") if path.stem != "skeleton")
+TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
+STRAY = [
+    "",
+    "0",
+    "255w9",
+    "{",
+    "}",
+    "(",
+    ")",
+    ";",
+    "hdr",
+    "apply",
+    "bit<0>",
+    "_",
+    "error",
+    "0x",
+    "\x00",
+    "é",
+    "#",
+    '"',
+    "/*",
+]
+
+
+def mutate(text: str, rng: random.Random) -> str:
+    """Drop, double, exchange or replace some tokens."""
+    tokens = TOKEN.findall(text)
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
+        match rng.randrange(5):
+            case 0:
+                del tokens[at]
+            case 1:
+                tokens.insert(at, tokens[at])
+            case 2:
+                tokens[at], tokens[other] = tokens[other], tokens[at]
+            case 3:
+                tokens[at] = tokens[other]
+            case _:
+                tokens[at] = rng.choice(STRAY)
+    return "".join(tokens)
+
+
+def attempt(path: Path) -> bool:
+    """Whether the program is accepted. Anything but CompileError and CodegenError comes through."""
+    try:
+        program = compile_source(path, [FEATURES]).program
+    except CompileError as error:
+        assert error.diagnostics
+        assert all(render(d) for d in error.diagnostics)
+        return False
+    validate(ir.loads(ir.dumps(program)))
+    try:
+        generate(program)
+    except CodegenError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_broken_programs_get_diagnostics(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    accepted = 0
+    for _ in range(50):
+        path = tmp_path / "broken.p4"
+        path.write_text(mutate(rng.choice(SOURCES).read_text(), rng))
+        accepted += attempt(path)
+    assert accepted < 45, "the mutations hardly change anything"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"\x00" * 100, b"(" * 5000, b"{" * 100_000, b"/* ", b'"'])
+def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "garbage.p4"
+    path.write_bytes(content)
+    assert not attempt(path)
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    text = (FEATURES / "shifts.p4").read_text()
+    path = tmp_path / "deep.p4"
+    path.write_text(text.replace("hdr.h.a >> 3 << 1", "(" * 3000 + "hdr.h.a" + ")" * 3000))
+    assert not attempt(path)

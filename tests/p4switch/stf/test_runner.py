@@ -1,0 +1,74 @@
+"""The runner and the subcommand: expectations that do not hold fail, each with its line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p4switch import native
+from p4switch.compiler.driver import compile_source
+from p4switch.dataplane.binding import Switch
+from p4switch.stf import StfError, run_script
+
+FEATURES = Path(__file__).parent.parent / "features"
+
+
+def failures(name: str, script: str) -> list[str]:
+    with Switch(seed=1) as switch:
+        switch.load(native.build(compile_source(FEATURES / f"{name}.p4").program, optimise=False))
+        return [str(failure) for failure in run_script(switch, script)]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (
+            "packet 0 0100\nexpect 1 0100",
+            ["line 2: nothing came to port 1", "to port 9 came 0100, which was not expected"],
+        ),
+        ("packet 0 0300\nexpect 9 0301", ["line 2: to port 9 came 0300, expected 0301"]),
+        ("packet 0 030000\nexpect 9 0300 $", ["line 2: to port 9 came 030000, expected 0300$"]),
+        (
+            "packet 0 0300\nno_packet\nexpect 9",
+            ["to port 9 came 0300, which was not expected", "line 3: nothing came to port 9"],
+        ),
+    ],
+)
+def test_failures(script: str, expected: list[str]) -> None:
+    assert failures("action_profile", script) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "message"),
+    [
+        ("exact_match", "add t hdr.h.a:1 drop()", "line 1: key 'hdr.h.b' of MyIngress.t is exact: it needs a value"),
+        ("exact_match", "add x drop()", "line 1: table 'x' is not one of MyIngress.t"),
+        ("exact_match", "add t hdr.h.a:1 hdr.h.b:2 forward()", "line 1: MyIngress.forward takes 1 arguments, 0 given"),
+        ("exact_match", "add t hdr.h.a:256 hdr.h.b:2 drop()", "line 1: hdr.h.a: 0x100 is not a number of 8 bits"),
+        ("exact_match", "remove t hdr.h.a:1 hdr.h.b:2", "line 1: delete: "),
+        ("registers", "check_register r 9 0", "line 1: register"),
+    ],
+)
+def test_commands_that_cannot_be_executed(name: str, script: str, message: str) -> None:
+    with pytest.raises(StfError) as caught:
+        failures(name, script)
+    assert str(caught.value).startswith(message)
+
+
+def test_checks_of_state() -> None:
+    assert failures("registers", "register_write r 1 5\ncheck_register r 1 6") == ["line 2: r[1] is 5, expected 6"]
+    assert failures("digests", "packet 0 070000\nexpect 1") == ["1 digests that were not expected"]
+
+
+@pytest.mark.parametrize(("script", "status"), [("packet 0 00\nexpect 9", 1), ("frob", 2), (None, 0)])
+def test_exit_status(tmp_path: Path, script: str | None, status: int) -> None:
+    test = FEATURES / "exact_match.stf"
+    if script is not None:
+        test = tmp_path / "x.stf"
+        test.write_text(script)
+    command = [sys.executable, "-m", "p4switch", "stf", str(FEATURES / "exact_match.p4"), str(test)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=FEATURES.parents[2])
+    assert done.returncode == status, done.stderr
