@@ -12,10 +12,11 @@ control Translation(inout metadata_t meta, in address_t va) {
     }
 
     // An entry: addresses with this prefix are in this memory element, at va + offset (modulo 2^64). Coarse by default;
-    // a page that lives elsewhere has a longer prefix. Written by the controller. A miss: UNMAPPED.
+    // a page that lives elsewhere has a longer prefix, and so has one that was freed (`unmapped`). Written by the controller. A
+    // miss: UNMAPPED.
     table translation {
         key = { va: lpm @name("va"); }
-        actions = { map_page; @defaultonly unmapped; }
+        actions = { map_page; unmapped; }
         const default_action = unmapped();
         size = 65536;
     }
