@@ -40,7 +40,11 @@ class BuildError(RuntimeError):
 
 
 def cache_directory() -> Path:
-    """Where shared objects are kept; made if absent. Raises :class:`BuildError` when others could put code into it."""
+    """Where shared objects are kept; made if absent.
+
+    Raises :class:`BuildError` when somebody else could put code there, for what lies there is executed: it must belong to
+    this user (or the one who called sudo) and be writable by nobody else.
+    """
     chosen = os.environ.get("P4SWITCH_CACHE")
     if chosen:
         path = Path(chosen)
@@ -51,13 +55,10 @@ def cache_directory() -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
     except OSError as error:
-        raise BuildError(
-            f"cache directory {path}: {error.strerror}; set P4SWITCH_CACHE to one that is writable"
-        ) from error
-    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BuildError(
-            f"cache directory {path}: only uid {os.geteuid()} may write to it, because it holds native code"
-        )
+        raise BuildError(f"cache directory {path}: {error.strerror}; P4SWITCH_CACHE names another") from error
+    trusted = {str(os.geteuid()), os.environ.get("SUDO_UID", str(os.geteuid()))}
+    if str(status.st_uid) not in trusted or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BuildError(f"cache directory {path} must belong to uid {os.geteuid()} and be writable by nobody else")
     return path
 
 
