@@ -33,6 +33,7 @@ TICK = 0.05  # seconds
 RETRY = 0.1  # seconds between repetitions of messages to elements
 NOTICE_TRIES = 30
 KEPT_EVENTS = 2000
+BATCH = 64  # events that share a commit
 
 
 class RequestRefused(Exception):
@@ -187,37 +188,62 @@ class Shell:
         try:
             next_tick = time.monotonic()
             while True:
-                try:
-                    event, at = self._queue.get(timeout=max(0.0, next_tick - time.monotonic()))
-                    if event is None:
-                        return
-                    self._step(event, at)
-                except queue.Empty:
-                    # Only when nothing is left to read: a heartbeat that waits in the queue is no silence.
-                    now = time.monotonic()
-                    next_tick = now + TICK
-                    self._step(events.Tick(), now)
-                    self._resend(now)
+                batch = self._take(max(0.0, next_tick - time.monotonic()))
+                if batch is None:
+                    return
+                if batch:
+                    self._steps(batch)
+                    continue
+                # Only when nothing is left to read: a heartbeat that waits in the queue is no silence.
+                now = time.monotonic()
+                next_tick = now + TICK
+                self._steps([(events.Tick(), now)])
+                self._resend(now)
         except BaseException as error:
             log.exception("the controller cannot go on")
             self.failed = error
             self.log.add("controller_failed", {"error": str(error)})
 
-    def _step(self, event: Event, now: float) -> None:
+    def _take(self, timeout: float) -> list[tuple[Event, float]] | None:
+        """The events that wait, at most a batch; empty when none came in time, None when it is time to end."""
+        batch: list[tuple[Event, float]] = []
+        try:
+            while len(batch) < BATCH:
+                event, at = self._queue.get(timeout=timeout) if not batch else self._queue.get_nowait()
+                if event is None:
+                    if batch:
+                        self._queue.put((None, 0.0))
+                    return batch or None
+                batch.append((event, at))
+        except queue.Empty:
+            pass
+        return batch
+
+    def _steps(self, batch: list[tuple[Event, float]]) -> None:
+        """Several events with one commit: all their changes are durable before the first effect of any is carried out."""
         start = time.perf_counter()
-        result = step(self.state, event, now, self.config)
-        self.state = result.state
-        for effect in result.plan:
+        changes: dict[tuple[str, Any], Any] = {}
+        effects: list[Effect] = []
+        for event, now in batch:
+            result = step(self.state, event, now, self.config)
+            self.state = result.state
+            for effect in result.plan:
+                if isinstance(effect, events.Persist):
+                    changes |= {(kind, key): record for kind, key, record in effect.changes}
+                else:
+                    effects.append(effect)
+        if changes:
+            saved = [(kind, key, record) for (kind, key), record in changes.items()]
+            self.store.save(saved, self.state.counters)
+        for effect in effects:
             self._carry_out(effect)
-        self.statistics.events += 1
+        self.statistics.events += len(batch)
         self.statistics.step_seconds += time.perf_counter() - start
 
     # --------------------------------------------------------------------------------------------------------- effects
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case events.Persist(changes=changes, counters=counters):
-                self.store.save(changes, counters)
             case events.WriteSwitch(writes=writes):
                 self._write(writes)
             case events.Send(message=message):
@@ -323,5 +349,6 @@ class Shell:
             "processes": len(self.state.processes),
             "allocations": len(self.state.allocations),
             "operations_under_way": len(self.state.operations),
+            "events_waiting": self._queue.qsize(),
             "statistics": dataclasses.asdict(self.statistics),
         }

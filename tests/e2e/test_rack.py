@@ -116,6 +116,7 @@ def test_a_hundred_thousand_hostile_frames_on_the_live_rack(rack: RackLauncher, 
     rack.wait_for(rack._all_alive, "every element to be alive", 10)
     counted = sum(rack.get("/v1/counters")["verdicts"].values()) - before
     assert counted >= sent, f"{sent} frames sent, {counted} counted by the switch"
+    rack.wait_for(lambda: rack.get("/v1/status")["events_waiting"] == 0, "the controller to catch up", 60)
     assert rack.get("/v1/status")["ready"]
     assert rack.get("/v1/map")["agrees"]
     fresh = Worker(rack, "c3", "after the storm")
