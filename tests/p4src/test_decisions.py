@@ -26,7 +26,7 @@ def test_read_is_forwarded_with_translation_and_generation(switch: RackSwitch) -
         Op.READ, src=C1, dst=M1, pid=5, length=64, generation=7, va=BASE + PAGE + 8, pa=0x11008, request_id=77
     )
     assert switch.verdicts() == {0: 1}
-    assert switch.counter("process_traffic", 5) == switch.counter("element_traffic", C1) == 1
+    assert switch.counter("process_traffic", 5) == switch.counter("element_traffic", C1) == (1, wire.FRAME_OVERHEAD)
 
 
 def test_a_longer_prefix_overrides(switch: RackSwitch) -> None:
