@@ -17,6 +17,8 @@ from p4switch.compiler import ir
 
 T = TypeVar("T")
 
+_MAX_DIGITS = 1000  # more than a number of 2048 bits has
+
 BLOCKS = ("verify_checksum", "ingress", "egress", "compute_checksum", "deparser")
 
 
@@ -55,11 +57,19 @@ def by_name(items: Iterable[tuple[str, T]], what: str) -> dict[str, T]:
     return result
 
 
+def _is_decimal(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
+
+
 class Context:
     """Indices and lookups of one program, its types, and the functions generated so far."""
 
     def __init__(self, program: ir.Program):
         self.program = program
+        for node in ir.walk(program):
+            if isinstance(node, ir.Const) and not _is_decimal(node.value):
+                raise CodegenError(f"constant {node.value[:40]!r}", "it is not a decimal number")
         self.types = TypeTable(program)
         self.arithmetic = Arithmetic(self.types)
         self.helpers_code = Code()

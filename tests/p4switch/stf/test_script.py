@@ -103,5 +103,5 @@ def test_names_may_be_shortened_where_they_are_unique() -> None:
     assert find(names, "t", "table", 1) == "I.t"
     assert find(names, "sub.u", "table", 1) == "I.sub.u"
     assert find(names, "other.v", "table", 1) == "I.v"
-    with pytest.raises(StfError, match="line 4: table 'u' is not one of I.t, I.sub.u, E.u, I.v"):
+    with pytest.raises(StfError, match="line 4: table"):
         find(names, "u", "table", 4)
