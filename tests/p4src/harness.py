@@ -1,6 +1,6 @@
 """A switch running the rack's program, for packet-level tests: entries by name, frames in, frames out, counters and digests.
 
-:class:`Target` is all that the tests ask of a switch, and narrow on purpose; :class:`RackSwitch` is the real pipeline, in process.
+:class:`Target` is all that the tests ask of a switch, narrow on purpose; :class:`RackSwitch` is the real pipeline, in process.
 """
 
 from __future__ import annotations
