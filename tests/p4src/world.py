@@ -56,6 +56,15 @@ def standard_rack() -> Rack:
     )
 
 
+def hostile_rack() -> Rack:
+    """The standard rack with a fenced compute and a fenced memory element, on ports 3 and 6."""
+    rack = standard_rack()
+    rack.ports |= {3: (3, COMPUTE, True), 6: (104, MEMORY, True)}
+    rack.bindings |= {(3, 0), (3, 5)}
+    rack.routes[3] = 3
+    return rack
+
+
 def frame(header: wire.Header, payload: bytes = b"", source: int = C1) -> bytes:
     """A frame as an element sends it."""
     return wire.element_mac(0) + wire.element_mac(source) + b"\x88\xb5" + header.pack() + payload
