@@ -58,7 +58,9 @@ def cache_directory() -> Path:
         raise BuildError(f"cache directory {path}: {error.strerror}; P4SWITCH_CACHE names another") from error
     trusted = {str(os.geteuid()), os.environ.get("SUDO_UID", str(os.geteuid()))}
     if str(status.st_uid) not in trusted or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BuildError(f"cache directory {path} must belong to uid {os.geteuid()} and be writable by nobody else")
+        raise BuildError(
+            f"cache directory {path}: only uid {os.geteuid()} may own and write it, because it holds native code"
+        )
     return path
 
 
