@@ -20,7 +20,6 @@ from p4switch.codegen.parser import ParserGenerator
 from p4switch.codegen.statements import Flow
 from p4switch.compiler import ir
 
-GENERATOR_VERSION = 1
 INCLUDE_DIR = Path(__file__).parent / "include"
 MAX_CONTEXT_BYTES = 4 << 20
 _RECURSION_LIMIT = 20_000
