@@ -1,6 +1,12 @@
-"""The rmem protocol as Scapy layers, for tests and tools: headers, control messages, packet-in and packet-out."""
+"""The rmem protocol as Scapy layers, for tests and tools: headers, payloads, packet-in and packet-out.
+
+``Ether(frame)`` dissects a frame as it is on the wire, ``PacketIn(frame)`` one that the switch hands to the controller.
+:func:`element_frame` and :func:`controller_frame` build frames as elements and the controller send them.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from scapy.fields import (
     BitField,
@@ -59,6 +65,20 @@ class _Payload(Packet):
     def extract_padding(self, data: bytes) -> tuple[bytes, bytes]:
         """Nothing follows a control message."""
         return b"", data
+
+
+class CompareAndSwap(_Payload):
+    """CAS: two words."""
+
+    name = "rmem CAS"
+    fields_desc = [XLongField("expected", 0), XLongField("desired", 0)]
+
+
+class Word(_Payload):
+    """FETCH_ADD's addend; the old value in its and in CAS's reply."""
+
+    name = "rmem word"
+    fields_desc = [XLongField("word", 0)]
 
 
 class Hello(_Payload):
@@ -157,6 +177,10 @@ class PacketOut(Packet):
 
 
 _PAYLOADS: dict[tuple[int, bool], type[Packet]] = {
+    (wire.Op.CAS, False): CompareAndSwap,
+    (wire.Op.CAS, True): Word,
+    (wire.Op.FETCH_ADD, False): Word,
+    (wire.Op.FETCH_ADD, True): Word,
     (wire.Op.HELLO, False): Hello,
     (wire.Op.HELLO, True): HelloReply,
     (wire.Op.PROCESS_CREATE, False): ProcessCreate,
@@ -172,9 +196,33 @@ bind_layers(Ether, RMem, type=wire.ETHERTYPE)
 bind_layers(PacketIn, Ether)
 bind_layers(PacketOut, Ether)
 
+
+def _header_fields(op: int, length: int, fields: dict[str, int]) -> dict[str, Any]:
+    return {"op": op, "length": length} | fields
+
+
+def element_frame(element: int, op: int, payload: Packet | bytes = b"", **fields: int) -> Packet:
+    """A frame as an element sends it to the switch. ``fields`` are header fields; ``length`` is that of the payload, unless
+    it is given, or the operation has a length of its own (READ has none to take it from; a word's is 8)."""
+    data = bytes(payload)
+    length = wire.WORD.size if op in (wire.Op.CAS, wire.Op.FETCH_ADD) else len(data)
+    header = RMem(**_header_fields(op, length, fields))
+    mac = wire.mac_text(wire.element_mac(element))
+    return Ether(dst=wire.mac_text(wire.element_mac(0)), src=mac) / header / data
+
+
+def controller_frame(port: int, element: int, op: int, payload: Packet | bytes = b"", **fields: int) -> Packet:
+    """A frame as the controller gives it to the switch's CPU port, for an element on ``port``."""
+    data = bytes(payload)
+    header = RMem(**_header_fields(op, len(data), {"dst": element} | fields))
+    dst, src = (wire.mac_text(wire.element_mac(e)) for e in (element, wire.CONTROLLER_ELEMENT))
+    return PacketOut(egress_port=port) / Ether(dst=dst, src=src) / header / data
+
+
 __all__ = [
     "Alloc",
     "AllocReply",
+    "CompareAndSwap",
     "Free",
     "Hello",
     "HelloReply",
@@ -184,4 +232,7 @@ __all__ = [
     "PageTableChange",
     "ProcessCreate",
     "RMem",
+    "Word",
+    "controller_frame",
+    "element_frame",
 ]

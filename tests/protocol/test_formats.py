@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from scapy.layers.l2 import Ether
+from scapy.packet import Raw
 
 from p4switch.compiler import ir
 from p4switch.compiler.driver import compile_source
@@ -66,6 +67,8 @@ def test_structs_and_scapy() -> None:
             wire.HELLO_ARGS.pack(2, 1, 0, 0, 4096, 77),
             {"kind": 2, "media": 1, "pages": 4096, "incarnation": 77},
         ),
+        (layers.CompareAndSwap, wire.CAS_ARGS.pack(1, 2), {"expected": 1, "desired": 2}),
+        (layers.Word, wire.WORD.pack(1 << 63), {"word": 1 << 63}),
         (layers.HelloReply, wire.HELLO_REPLY.pack(101, 100, 0), {"element": 101, "heartbeat_ms": 100}),
         (layers.ProcessCreate, wire.PROCESS_CREATE_ARGS.pack(b"kv"), {"process_name": b"kv" + bytes(30)}),
         (layers.Alloc, wire.ALLOC_ARGS.pack(1 << 20, 3, 0), {"size": 1 << 20, "permissions": 3}),
@@ -91,3 +94,52 @@ def test_layers_are_found_in_a_frame() -> None:
     assert layers.PageTableChange in Ether(bytes(frame))
     data = Ether(bytes(Ether() / layers.RMem(op=wire.Op.WRITE, length=4) / b"data"))
     assert bytes(data[layers.RMem].payload) == b"data"
+
+
+PAYLOAD_OF = {
+    (wire.Op.CAS, False): layers.CompareAndSwap,
+    (wire.Op.CAS, True): layers.Word,
+    (wire.Op.FETCH_ADD, False): layers.Word,
+    (wire.Op.FETCH_ADD, True): layers.Word,
+    (wire.Op.HELLO, False): layers.Hello,
+    (wire.Op.HELLO, True): layers.HelloReply,
+    (wire.Op.PROCESS_CREATE, False): layers.ProcessCreate,
+    (wire.Op.ALLOC, False): layers.Alloc,
+    (wire.Op.ALLOC, True): layers.AllocReply,
+    (wire.Op.FREE, False): layers.Free,
+    (wire.Op.PT_SET, False): layers.PageTableChange,
+    (wire.Op.PT_CLEAR, False): layers.PageTableChange,
+    (wire.Op.NOTIFY, False): layers.Notify,
+}
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in wire.Op])
+@pytest.mark.parametrize("reply", [False, True])
+def test_payload_of_every_operation(op: wire.Op, reply: bool) -> None:
+    """Each operation's payload has its layer, a shorter one is Raw; operations without payload or with bare data have none."""
+    code = op | wire.REPLY if reply else op
+    expected = PAYLOAD_OF.get((op, reply), Raw)
+    packet = layers.RMem(bytes(layers.RMem(op=code) / bytes(64)))
+    assert type(packet.payload) is expected
+    assert type(layers.RMem(bytes(layers.RMem(op=code) / b"short")).payload) is Raw
+    assert packet.sprintf("%RMem.op%") == (f"{op.name}_REPLY" if reply else op.name)
+
+
+def test_builders() -> None:
+    write = layers.element_frame(3, wire.Op.WRITE, b"abcd", pid=5, va=0x1000)
+    assert (write.src, write.dst, write.type) == ("02:00:00:00:00:03", "02:00:00:00:00:00", wire.ETHERTYPE)
+    assert wire.Header.unpack(bytes(write), 14) == wire.Header(wire.Op.WRITE, pid=5, length=4, va=0x1000)
+    cas = layers.element_frame(3, wire.Op.CAS, layers.CompareAndSwap(expected=1, desired=2))
+    assert (cas[layers.RMem].length, bytes(cas)[54:]) == (8, wire.CAS_ARGS.pack(1, 2))
+    assert layers.element_frame(3, wire.Op.READ, length=64)[layers.RMem].length == 64
+    out = layers.controller_frame(4, 101, wire.Op.PT_SET, layers.PageTableChange(pages=2), generation=9)
+    again = layers.PacketOut(bytes(out))
+    assert (again.egress_port, again[Ether].dst, again[layers.RMem].dst) == (4, "02:00:00:00:00:65", 101)
+    assert again[layers.PageTableChange].pages == 2
+
+
+def test_a_reply_answers_its_request() -> None:
+    request = layers.RMem(op=wire.Op.READ, request_id=7)
+    assert layers.RMem(op=0x81, request_id=7).answers(request)
+    assert not layers.RMem(op=0x81, request_id=8).answers(request)
+    assert not layers.RMem(op=0x82, request_id=7).answers(request)
