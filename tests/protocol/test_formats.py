@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from scapy.packet import Raw
 from p4switch.compiler import ir
 from p4switch.compiler.driver import compile_source
 from protocol import layers, wire
+from protocol.rack import Rack
 
 PROGRAM = Path(__file__).resolve().parents[2] / "p4src" / "rack_mmu.p4"
 
@@ -143,3 +145,57 @@ def test_a_reply_answers_its_request() -> None:
     assert layers.RMem(op=0x81, request_id=7).answers(request)
     assert not layers.RMem(op=0x81, request_id=8).answers(request)
     assert not layers.RMem(op=0x82, request_id=7).answers(request)
+
+
+def members(name: str) -> dict[str, int]:
+    (found,) = (e for e in compile_source(PROGRAM).program.enums if e.name == name)
+    return {member: int(value) for member, value in zip(found.members, found.values, strict=True)}
+
+
+def test_numbers_of_the_program_are_those_of_the_protocol() -> None:
+    """The enumerations of p4src/constants.p4, as far as the switch knows them, against wire.py."""
+    ops = members("Op")
+    assert ops.pop("NOTIFY_REPLY") == wire.Op.NOTIFY | wire.REPLY
+    assert ops == {name: wire.Op[name] for name in ops}
+    assert set(ops) >= {op.name for op in wire.DATA_OPS}
+    assert {op for op in wire.CONTROL_OPS if op & 0xF0 != 0x20} == set(), "control requests are the class 0x20"
+    status = members("Status")
+    assert status == {name: wire.Status[name] for name in status}
+    permission = members("Permission")
+    assert (permission["READ"], permission["WRITE"], permission["READ_WRITE"]) == tuple(
+        wire.Perm[n] for n in ("READ", "WRITE", "RW")
+    )
+    kinds = members("Kind")
+    assert kinds.pop("NONE") == 0
+    assert kinds == {k.name: int(k) for k in wire.ElementKind}
+
+
+def test_constants_of_the_program_are_those_of_the_protocol() -> None:
+    text = (PROGRAM.parent / "constants.p4").read_text()
+    found = {m[1]: int(m[2], 0) for m in re.finditer(r"const \S+ (\w+) = (\w+);", text)}
+    expected = {
+        "ETHERTYPE_RMEM": wire.ETHERTYPE,
+        "RMEM_VERSION": wire.VERSION,
+        "CPU_PORT": Rack(name="", elements=()).cpu_port,
+        "ELEMENT_MAC_BASE": int.from_bytes(wire.element_mac(0), "big"),
+        "CONTROLLER": wire.CONTROLLER_ELEMENT,
+        "REPLY_BIT": wire.REPLY,
+        "FLAG_BY_SWITCH": wire.Flag.BY_SWITCH,
+        "FLAG_RETRY": wire.Flag.RETRY,
+        "PAGE_SIZE": wire.PAGE_SIZE,
+        "WORD_SIZE": wire.WORD.size,
+        "FRAME_OVERHEAD": wire.FRAME_OVERHEAD,
+        "MAX_FRAME": wire.MAX_FRAME,
+        "ELEMENTS": wire.MAX_ELEMENT + 1,
+        "PROCESSES": wire.MAX_PID + 1,
+    }
+    assert {name: found[name] for name in expected} == expected
+    assert set(found) - set(expected) == {"VERDICTS", "CONTROL_CLASS", "CLASS_MASK"}
+
+
+def test_the_controller_names_every_verdict() -> None:
+    from controller.api import _VERDICTS
+
+    verdicts = members("Verdict")
+    assert verdicts.pop("REFUSED") == 16
+    assert {number: name.lower() for name, number in verdicts.items()} == _VERDICTS
