@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from hosts.errors import RemoteMemoryError
+from hosts.errors import RemoteMemoryError, RequestTimeout
 from hosts.link import frame
 from hosts.requester import Requester, RetryPolicy, Wire
 from protocol import wire
@@ -36,6 +36,7 @@ class LocalOs:
         self.registration_reply: Callable[[Header, bytes], None] = lambda header, payload: None
         self._processes: dict[int, socket.socket] = {}
         self._lock = threading.Lock()
+        self._closing = threading.Event()
         self._seen: dict[int, None] = {}  # request ids of notices delivered, the oldest first
         run_dir.mkdir(parents=True, exist_ok=True)
         self.path = run_dir / "local-os.sock"
@@ -51,6 +52,7 @@ class LocalOs:
 
     def close(self) -> None:
         """End all processes and stop."""
+        self._closing.set()
         self._server.close()
         self.path.unlink(missing_ok=True)
         with self._lock:
@@ -108,11 +110,18 @@ class LocalOs:
     def _exit(self, pid: int) -> None:
         with self._lock:
             self._processes.pop(pid, None)
-        try:
-            self.requester.request(Header(Op.PROCESS_EXIT, va=pid))
-            log.info("process %d has ended", pid)
-        except RemoteMemoryError as error:
-            log.warning("the end of process %d could not be reported: %s", pid, error)
+        while True:
+            try:
+                self.requester.request(Header(Op.PROCESS_EXIT, va=pid))
+                log.info("process %d has ended", pid)
+                return
+            except RequestTimeout as error:  # no controller for now: its memory must not be lost for that
+                log.warning("the end of process %d could not be reported yet: %s", pid, error)
+                if self._closing.is_set():
+                    return
+            except RemoteMemoryError as error:
+                log.warning("the end of process %d could not be reported: %s", pid, error)
+                return
 
     # ---------------------------------------------------------------------------------------------------------- notices
 
@@ -137,5 +146,6 @@ class LocalOs:
         log.info("notice %d for process %d: element %d, %d pages from %#x", code, header.pid, element, pages, va)
         if connection is not None:
             message = {"code": code, "element": element, "va": va, "pages": pages}
+            # A process that does not read (stopped, say) loses notices rather than hold up those of all others.
             with contextlib.suppress(OSError):
-                connection.sendall(json.dumps(message).encode() + b"\n")
+                connection.send(json.dumps(message).encode() + b"\n", socket.MSG_DONTWAIT)

@@ -15,7 +15,9 @@ failing page may have.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import socket
 import threading
 from collections import defaultdict
@@ -34,6 +36,7 @@ from protocol.wire import Header, NotifyCode, Op, Perm
 __all__ = ["FailureNotice", "LocalOsError", "Process", "Region", "RemoteMemoryError", "RetryPolicy"]
 
 SOCKET_NAME = "local-os.sock"
+log = logging.getLogger(__name__)
 
 
 class LocalOsError(RuntimeError):
@@ -115,7 +118,8 @@ class Process:
     def close(self) -> None:
         """End the process: its memory is freed."""
         if self._local_os is not None:
-            self._local_os.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # the local OS may have gone first
+                self._local_os.shutdown(socket.SHUT_RDWR)
             self._local_os.close()
             self._local_os = None
         self.requester.close()
@@ -172,12 +176,22 @@ class Process:
         assert self._local_os is not None
         try:
             for line in self._local_os.makefile("rb"):
-                message = json.loads(line)
-                notice = FailureNotice(NotifyCode(message["code"]), message["element"], message["va"], message["pages"])
-                for callback in self._callbacks:
-                    callback(notice)
-        except (OSError, ValueError):
+                self._deliver(line)
+        except OSError:
             return  # the local OS has gone: the data path works on without it
+
+    def _deliver(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+            notice = FailureNotice(NotifyCode(message["code"]), message["element"], message["va"], message["pages"])
+        except (ValueError, KeyError) as error:
+            log.warning("process %d: notice not understood: %r (%s)", self.pid, line, error)
+            return
+        for callback in self._callbacks:
+            try:
+                callback(notice)
+            except Exception:  # an application's fault must not cost it, or other callbacks, later notices
+                log.exception("process %d: callback for %s raised", self.pid, notice)
 
     # ------------------------------------------------------------------------------------------------------- statistics
 

@@ -14,9 +14,10 @@ from typing import Protocol
 from hosts import errors
 from hosts.link import frame
 from protocol import wire
-from protocol.wire import Flag, Header, Status
+from protocol.wire import Flag, Header, Op, Status
 
 WINDOW = 32  # requests in flight of one call
+_READ_REPLY = Op.READ | wire.REPLY
 MAX_SPREAD = 512  # no request id this far above the oldest unanswered one (docs/protocol.md, Delivery)
 
 
@@ -69,6 +70,7 @@ class Traffic:
     bytes_written: int = 0
     bytes_read: int = 0
     strangers: int = 0  # replies to requests that nobody waits for
+    truncated: int = 0  # READ replies with fewer bytes than asked for: ignored
     by_op: dict[str, int] = field(default_factory=dict)
 
 
@@ -100,7 +102,9 @@ class Requester:
 
     def close(self) -> None:
         """Stop receiving; requests in flight time out at once."""
-        self._closed = True
+        with self._changed:  # whatever was submitted before is finished by the receiver, nothing is submitted after
+            self._closed = True
+            self._changed.notify_all()
         self._thread.join()
         self.link.close()
 
@@ -135,8 +139,10 @@ class Requester:
         now = time.monotonic()
         with self._changed:
             # dicts keep their order: the first key is the oldest unanswered request.
-            while self._pending and self._next_id - next(iter(self._pending)) >= MAX_SPREAD:
+            while not self._closed and self._pending and self._next_id - next(iter(self._pending)) >= MAX_SPREAD:
                 self._changed.wait()
+            if self._closed:  # nobody would receive the reply
+                raise errors.RequestTimeout(header.op, header.va, self.pid, 0, "nobody", "the process is closed")
             header = header._replace(pid=self.pid if header.pid == 0 else header.pid, request_id=self._next_id)
             self._next_id += 1
             pause = self.policy.first
@@ -184,6 +190,11 @@ class Requester:
         with self._changed:
             pending = self._pending.get(reply.request_id)
             if pending is not None and reply.op == pending.header.op | wire.REPLY:
+                if reply.op == _READ_REPLY and reply.status == Status.OK:
+                    payload = payload[: pending.header.length]  # a link may pad short frames
+                    if len(payload) < pending.header.length:
+                        self.traffic.truncated += 1
+                        return  # the retry will ask again
                 if reply.status == Status.BUSY and time.monotonic() + pending.pause < pending.deadline:
                     pending.retry_at = time.monotonic() + pending.pause
                     return

@@ -17,6 +17,7 @@ _PT_SET, _PT_CLEAR = int(Op.PT_SET), int(Op.PT_CLEAR)
 _NEEDS = {_READ: int(Perm.READ), _WRITE: int(Perm.WRITE), _CAS: int(Perm.RW), _ADD: int(Perm.RW)}
 _WORD_MASK = (1 << 64) - 1
 _BODY = wire.FRAME_OVERHEAD
+_ZEROS = memoryview(bytes(256 * wire.PAGE_SIZE))  # zeroing a large range must not take as much memory again
 
 
 class MemoryElement:
@@ -113,7 +114,10 @@ class MemoryElement:
         if age <= 0:
             return Status.OK if age == 0 else Status.STALE_GENERATION
         if zero:
-            self.memory[pa : pa + pages * wire.PAGE_SIZE] = bytes(pages * wire.PAGE_SIZE)
+            end = pa + pages * wire.PAGE_SIZE
+            for start in range(pa, end, len(_ZEROS)):
+                size = min(len(_ZEROS), end - start)
+                self.memory[start : start + size] = _ZEROS[:size]
         if op == _PT_SET:
             self.table.set(pa, pages, va, pid, permissions, generation)
         else:
