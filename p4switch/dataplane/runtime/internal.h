@@ -153,6 +153,7 @@ typedef struct {
     dp_io *io; /* NULL: no interface */
     bool dirty; /* has frames to flush */
     bool lost; /* the interface has vanished; sends fail until it is back */
+    bool watched; /* the interface reported an error and is not known to be up again */
     p4dp_stats_view stats;
     FILE *pcap;
 } dp_port;
@@ -235,7 +236,8 @@ struct p4dp_switch {
     uint64_t packets; /* numbered for traces */
     dp_replicas **groups, **sessions;
     dp_loop loop;
-    atomic_uint n_lost; /* ports whose interface has vanished */
+    atomic_uint n_watched; /* ports to look at now and then */
+    uint64_t next_check_ns;
     FILE *trace;
     char *pcap_directory;
     uint64_t last_sweep_ns;

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define WAKE UINT32_MAX
-#define REOPEN_MS 500 /* how often vanished interfaces are looked for */
+#define CHECK_MS 500u /* how often interfaces that are down or gone are looked at */
 #define DATAPLANE_NICE (-10)
 #define BATCHES_PER_TURN 8u /* of one port before the others get their turn */
 
@@ -53,30 +53,45 @@ void dp_loop_collect_missed(p4dp_switch *sw) {
     }
 }
 
-/* An error on a socket: read it, so that epoll does not report it for ever. If the interface is gone, wait for its return. */
+/* Look at a port whose interface has reported an error: is it gone, is it back, is all well again? The kernel reports an error when an
+   interface goes down but none when it then vanishes, so this is repeated until the interface is up. */
+static void check_port(p4dp_switch *sw, dp_port *port) {
+    if (!port->lost && dp_io_gone(port->io)) {
+        dp_loop_detach(sw, port);
+        port->lost = true;
+    }
+    if (port->lost) {
+        dp_io *io = dp_io_open(port->io->name, NULL, 0);
+        if (io == NULL) return;
+        dp_io_close(port->io);
+        port->io = io;
+        port->lost = false;
+        dp_loop_attach(sw, port);
+    }
+    if (dp_io_up(port->io)) {
+        port->watched = false;
+        sw->n_watched--;
+    }
+}
+
+/* An error on a socket: read it, or epoll reports it for ever. */
 static void handle_error(p4dp_switch *sw, dp_port *port) {
     int error = 0;
     socklen_t size = sizeof error;
     getsockopt(port->io->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    if (!port->lost && dp_io_gone(port->io)) {
-        dp_loop_detach(sw, port);
-        port->lost = true;
-        sw->n_lost++;
+    if (!port->watched) {
+        port->watched = true;
+        sw->n_watched++;
     }
+    check_port(sw, port);
 }
 
-static void reopen_lost(p4dp_switch *sw) {
-    for (uint32_t i = 0; i < DP_PORTS && sw->n_lost > 0; i++) {
-        dp_port *port = sw->ports[i];
-        if (port == NULL || port->io == NULL || !port->lost) continue;
-        dp_io *io = dp_io_open(port->io->name, NULL, 0);
-        if (io == NULL) continue;
-        dp_io_close(port->io);
-        port->io = io;
-        port->lost = false;
-        sw->n_lost--;
-        dp_loop_attach(sw, port);
-    }
+static void check_watched(p4dp_switch *sw) {
+    uint64_t now = dp_monotonic_ns();
+    if (now < sw->next_check_ns) return;
+    sw->next_check_ns = now + CHECK_MS * 1000000u;
+    for (uint32_t i = 0; i < DP_PORTS; i++)
+        if (sw->ports[i] != NULL && sw->ports[i]->io != NULL && sw->ports[i]->watched) check_port(sw, sw->ports[i]);
 }
 
 static void serve_port(p4dp_switch *sw, dp_port *port) {
@@ -116,9 +131,9 @@ static void *run(void *argument) {
     /* Hosts that share the machine are not to starve the switch that they talk through. Without the right to, it is as it is. */
     setpriority(PRIO_PROCESS, (id_t)gettid(), DATAPLANE_NICE);
     while (!atomic_load_explicit(&sw->loop.stop, memory_order_relaxed)) {
-        int ready = epoll_wait(sw->loop.epoll, events, 64, atomic_load_explicit(&sw->n_lost, memory_order_relaxed) > 0 ? REOPEN_MS : -1);
+        int ready = epoll_wait(sw->loop.epoll, events, 64, atomic_load_explicit(&sw->n_watched, memory_order_relaxed) > 0 ? (int)CHECK_MS : -1);
         dp_gate_enter(&sw->gate);
-        if (sw->n_lost > 0) reopen_lost(sw);
+        if (sw->n_watched > 0) check_watched(sw);
         for (int i = 0; i < ready; i++) {
             uint32_t number = events[i].data.u32;
             if (number == WAKE) {
@@ -217,8 +232,8 @@ int p4dp_port_remove(p4dp_switch *sw, uint32_t number) {
     dp_io *io = port != NULL ? port->io : NULL;
     if (io != NULL) {
         if (!port->lost) dp_loop_detach(sw, port);
-        if (port->lost) sw->n_lost--;
-        port->lost = false;
+        if (port->watched) sw->n_watched--;
+        port->lost = port->watched = false;
         port->io = NULL;
     }
     dp_gate_leave(&sw->gate);

@@ -112,6 +112,12 @@ uint64_t dp_io_missed(dp_io *io) {
 
 bool dp_io_gone(const dp_io *io) { return if_nametoindex(io->name) != io->ifindex; }
 
+bool dp_io_up(const dp_io *io) {
+    struct ifreq request = {0};
+    memcpy(request.ifr_name, io->name, sizeof request.ifr_name);
+    return ioctl(io->fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
+}
+
 /* ------------------------------------------------------------------------------------------------- sending */
 
 void dp_io_queue(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length) {

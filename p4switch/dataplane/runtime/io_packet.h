@@ -29,5 +29,6 @@ bool dp_io_ready(const dp_io *io);
 uint32_t dp_io_receive(p4dp_switch *sw, dp_port *port);
 /* The interface no longer exists, or another one has its name. */
 bool dp_io_gone(const dp_io *io);
+bool dp_io_up(const dp_io *io);
 
 #endif
