@@ -16,9 +16,10 @@ from controller.api import create_app
 from controller.core.memory import Config
 from controller.core.placement import POLICIES
 from controller.core.step import initial
-from controller.p4rt import SwitchClient, SwitchError
+from controller.p4rt import SwitchClient
 from controller.shell import Shell
 from controller.store import Store, StoreError
+from controller.switch import SwitchError
 from protocol import rack as racks
 
 log = logging.getLogger("controller")

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 
 from controller.core import blocks, events
 from controller.core.state import Allocation
-from controller.p4rt import SwitchError
 from controller.shell import RequestRefused, Shell
+from controller.switch import SwitchError
 from protocol.wire import PAGE_SIZE, Perm, Status
 
 _HTTP_STATUS = {"not_found": 404, "bad_request": 400, "busy": 409, "out_of_memory": 507, "element_failed": 503}

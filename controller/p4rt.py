@@ -19,15 +19,12 @@ import grpc
 from finsy.proto import p4r, p4r_grpc, rpc_status
 
 from controller.core.entries import Entry, Write
+from controller.switch import SwitchError
 
 log = logging.getLogger(__name__)
 WRITE_TIMEOUT = 10.0
 BATCH = 500  # updates a Write
 _OWNED = ("element", "binding", "translation", "protection", "liveness", "reply_route")
-
-
-class SwitchError(RuntimeError):
-    """The switch cannot be reached or refused something; the message says what."""
 
 
 class SwitchClient:

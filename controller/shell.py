@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import logging
 import queue
+import secrets
 import threading
 import time
 from collections import deque
@@ -23,8 +24,8 @@ from controller.core.events import ApiRequest, Effect, Event
 from controller.core.memory import Config
 from controller.core.state import Message, Reply, State
 from controller.core.step import step
-from controller.p4rt import SwitchClient, SwitchError
 from controller.store import Store
+from controller.switch import Switch, SwitchError
 from protocol import wire
 from protocol.wire import Flag, Header, Op, Status
 
@@ -93,7 +94,7 @@ class EventLog:
 class Shell:
     """Runs the core."""
 
-    def __init__(self, state: State, store: Store, config: Config, switch: SwitchClient):
+    def __init__(self, state: State, store: Store, config: Config, switch: Switch):
         self.state = state
         self.store = store
         self.config = config
@@ -103,7 +104,8 @@ class Shell:
         self.ready = threading.Event()
         self.failed: BaseException | None = None
         self._queue: queue.SimpleQueue[tuple[Event | None, float]] = queue.SimpleQueue()
-        self._tokens = itertools.count(1)
+        # Operations outlive the controller and keep the token of whoever asked: no later controller may use it again.
+        self._tokens = itertools.count(secrets.randbits(62))
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._resend_at: dict[int, float] = {}  # pending messages
         self._notices: dict[int, _Notice] = {}
@@ -253,7 +255,7 @@ class Shell:
             case events.Notify():
                 self._send_notice(effect)
             case events.Answer(token=token, result=answer, error=error):
-                future = self._waiting.get(token)
+                future = self._waiting.pop(token, None)
                 if future is not None and error is None:
                     future.set_result(answer)
                 elif future is not None and error is not None:
