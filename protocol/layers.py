@@ -143,7 +143,7 @@ class PageTableChange(_Payload):
         XShortField("pid", 0),
         FlagsField("permissions", 0, 8, ["READ", "WRITE"]),
         ByteField("zero", 0),
-        IntField("old_generation", 0),
+        IntField("epoch", 0),
         XIntField("reserved", 0),
     ]
 

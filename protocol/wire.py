@@ -44,6 +44,7 @@ class Op(enum.IntEnum):
     PT_SET = 0x40
     PT_CLEAR = 0x41
     NOTIFY = 0x42
+    BARRIER = 0x43
 
 
 DATA_OPS = frozenset({Op.READ, Op.WRITE, Op.CAS, Op.FETCH_ADD})
@@ -152,7 +153,7 @@ PROCESS_CREATE_ARGS = struct.Struct("!32s")  # name, UTF-8, zero padded; the rep
 ALLOC_ARGS = struct.Struct("!QII")  # bytes, permissions (Perm), flags (reserved, 0)
 ALLOC_REPLY = struct.Struct("!QQII")  # va, bytes (rounded up to pages), generation, reserved
 FREE_ARGS = struct.Struct("!QQ")  # va, bytes (0: the whole allocation that starts at va)
-PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero contents (0/1), old generation, reserved
+PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero contents (0/1), epoch of the generation, reserved
 NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, reserved, va, pages
 
 

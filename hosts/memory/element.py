@@ -13,7 +13,8 @@ from protocol.wire import Flag, Op, Perm, Status
 _HEADER = wire.HEADER
 _ETHERTYPE = wire.ETHERTYPE.to_bytes(2, "big")
 _READ, _WRITE, _CAS, _ADD = int(Op.READ), int(Op.WRITE), int(Op.CAS), int(Op.FETCH_ADD)
-_PT_SET, _PT_CLEAR = int(Op.PT_SET), int(Op.PT_CLEAR)
+_PT_SET, _PT_CLEAR, _BARRIER = int(Op.PT_SET), int(Op.PT_CLEAR), int(Op.BARRIER)
+_FROM_CONTROLLER = (_PT_SET, _PT_CLEAR, _BARRIER)
 _NEEDS = {_READ: int(Perm.READ), _WRITE: int(Perm.WRITE), _CAS: int(Perm.RW), _ADD: int(Perm.RW)}
 _WORD_MASK = (1 << 64) - 1
 _BODY = wire.FRAME_OVERHEAD
@@ -37,7 +38,7 @@ class MemoryElement:
             self.counts["dropped: not an rmem frame"] += 1
             return None
         version, op, _, _, src, dst, pid, length, generation, va, pa, request_id = _HEADER.unpack_from(frame, 14)
-        if version != wire.VERSION or (dst != self.element and op < wire.REPLY and op not in (_PT_SET, _PT_CLEAR)):
+        if version != wire.VERSION or (dst != self.element and op < wire.REPLY and op not in _FROM_CONTROLLER):
             self.counts["dropped: not for this element"] += 1
             return None
         if op & wire.REPLY:
@@ -47,8 +48,13 @@ class MemoryElement:
         status, payload = Status.BAD_REQUEST, b""
         if op in _NEEDS:
             status, payload = self._access(op, pid, va, pa, length, generation, request_id, frame)
-        elif op in (_PT_SET, _PT_CLEAR):
-            status = self._page_table(op, va, pa, generation, frame)
+        elif op in _FROM_CONTROLLER:
+            if frame[6:12] != wire.element_mac(wire.CONTROLLER_ELEMENT):
+                status = Status.PERMISSION
+            elif op == _BARRIER:  # frames are dealt with in order: what came before it is done
+                status = Status.OK
+            else:
+                status = self._page_table(op, va, pa, generation, frame)
         self.counts[f"{_name(op)} {status.name}"] += 1
         flags = 0 if status is Status.OK else int(Flag.BY_ELEMENT)
         header = _HEADER.pack(
@@ -100,29 +106,30 @@ class MemoryElement:
         return Status.OK, reply
 
     def _page_table(self, op: int, va: int, pa: int, generation: int, frame: bytes) -> Status:
-        """PT_SET and PT_CLEAR from the controller. Old news is acknowledged and ignored."""
-        if frame[6:12] != wire.element_mac(wire.CONTROLLER_ELEMENT):
-            return Status.PERMISSION
+        """PT_SET and PT_CLEAR from the controller. What is old news for a page is acknowledged and ignored for that page."""
         if len(frame) < _BODY + wire.PT_ARGS.size:
             return Status.BAD_REQUEST
-        pages, pid, permissions, zero, _, _ = wire.PT_ARGS.unpack_from(frame, _BODY)
+        pages, pid, permissions, zero, epoch, _ = wire.PT_ARGS.unpack_from(frame, _BODY)
         if not self.table.in_range(pa, pages) or va & 0xFFF or permissions & ~int(Perm.RW):
             return Status.BAD_REQUEST
         if op == _PT_SET and pid == wire.LOCAL_OS_PID:
             return Status.BAD_REQUEST
-        age = self.table.age(pa, pages, generation)
-        if age <= 0:
-            return Status.OK if age == 0 else Status.STALE_GENERATION
-        if zero:
-            end = pa + pages * wire.PAGE_SIZE
-            for start in range(pa, end, len(_ZEROS)):
-                size = min(len(_ZEROS), end - start)
-                self.memory[start : start + size] = _ZEROS[:size]
-        if op == _PT_SET:
-            self.table.set(pa, pages, va, pid, permissions, generation)
-        else:
-            self.table.clear(pa, pages, generation)
+        if not self.table.adopt(epoch):
+            return Status.STALE_GENERATION
+        for part, count in list(self.table.outdated(pa, pages, generation)):
+            if zero:
+                self._zero(part, count)
+            if op == _PT_SET:
+                self.table.set(part, count, va + part - pa, pid, permissions, generation)
+            else:
+                self.table.clear(part, count, generation)
         return Status.OK
+
+    def _zero(self, pa: int, pages: int) -> None:
+        end = pa + pages * wire.PAGE_SIZE
+        for start in range(pa, end, len(_ZEROS)):
+            size = min(len(_ZEROS), end - start)
+            self.memory[start : start + size] = _ZEROS[:size]
 
 
 def _name(op: int) -> str:

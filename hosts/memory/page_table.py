@@ -6,7 +6,9 @@ This is the second enforcement (paper, section 2): it refuses alone, whatever th
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from protocol.wire import PAGE_SHIFT, Perm, Status
 
@@ -28,6 +30,7 @@ class PageTable:
 
     def __init__(self, pages: int):
         self.pages = pages
+        self.epoch = 0  # of the generations
         self.pid = array("H", bytes(2 * pages))
         self.va_page = array("Q", bytes(8 * pages))
         self.permissions = bytearray(pages)
@@ -53,13 +56,28 @@ class PageTable:
         """Whether the element has all these pages."""
         return pages > 0 and pa & 0xFFF == 0 and (pa >> PAGE_SHIFT) + pages <= self.pages
 
-    def age(self, pa: int, pages: int, generation: int) -> int:
-        """1 when a change with this generation is news for every page of the range, 0 when it is for none (a repetition),
-        -1 when it is for some only: no controller asks for that, since generations only grow."""
-        held = self.generation[pa >> PAGE_SHIFT : (pa >> PAGE_SHIFT) + pages]
+    def adopt(self, epoch: int) -> bool:
+        """Accept generations of this epoch; False when it is older than one seen before. A new epoch means that the controller
+        lost its store and counts generations anew: it knows of no owner, so there is none."""
+        if epoch > self.epoch:
+            self.clear(0, self.pages, 0)
+            self.epoch = epoch
+        return epoch == self.epoch
+
+    def outdated(self, pa: int, pages: int, generation: int) -> Iterator[tuple[int, int]]:
+        """The parts (pa, pages) of a range for which a change with this generation is news. A change may be overtaken by a newer
+        one of some of its pages: page by page the newest wins, so that order and repetitions do not matter."""
+        first = pa >> PAGE_SHIFT
+        held = self.generation[first : first + pages]
         if max(held) < generation:
-            return 1
-        return 0 if min(held) >= generation else -1
+            yield pa, pages
+            return
+        at = 0
+        for is_news, run in groupby(held, key=lambda g: g < generation):
+            count = sum(1 for _ in run)
+            if is_news:
+                yield (first + at) << PAGE_SHIFT, count
+            at += count
 
     def set(self, pa: int, pages: int, va: int, pid: int, permissions: int, generation: int) -> None:
         """Give the pages to a process, at consecutive virtual addresses."""
@@ -74,6 +92,8 @@ class PageTable:
     def clear(self, pa: int, pages: int, generation: int) -> None:
         """Take the pages from their owner."""
         self.set(pa, pages, 0, FREE, 0, generation)
+        first = pa >> PAGE_SHIFT
+        self.va_page[first : first + pages] = array("Q", bytes(8 * pages))
 
     def entry(self, pa: int) -> Page:
         """The entry of one page."""

@@ -121,8 +121,53 @@ def test_page_table_changes_are_idempotent_and_never_go_back(element: MemoryElem
     assert ask(element, set_, set_payload, 0)[0].status == Status.OK
     assert ask(element, clear, clear_payload, 0)[0].status == Status.OK  # acknowledged, and ignored
     assert element.table.entry(PAGE_SIZE).pid == 9
-    mixed, mixed_payload = change(Op.PT_CLEAR, 4, GENERATION + 1)  # newer for two pages, older for two
-    assert ask(element, mixed, mixed_payload, 0)[0].status == Status.STALE_GENERATION
+
+
+def test_a_change_takes_effect_where_it_is_news(element: MemoryElement) -> None:
+    """A change of many pages is lost; newer ones of some of them overtake it before it is repeated."""
+    newer, newer_payload = change(Op.PT_SET, 1, GENERATION + 2, pa=2 * PAGE_SIZE)
+    older, older_payload = change(Op.PT_CLEAR, 4, GENERATION + 1, zero=1)
+    assert ask(element, newer, newer_payload, 0)[0].status == Status.OK
+    element.memory[PAGE_SIZE : 5 * PAGE_SIZE] = b"x" * (4 * PAGE_SIZE)
+    assert ask(element, older, older_payload, 0)[0].status == Status.OK
+    assert [element.table.entry(n * PAGE_SIZE).pid for n in range(1, 5)] == [0, 9, 0, 0]
+    assert [element.memory[n * PAGE_SIZE] for n in range(1, 5)] == [0, ord("x"), 0, 0]
+    set_, set_payload = change(Op.PT_SET, 4, GENERATION + 1)  # as old as the clear: not news
+    assert ask(element, set_, set_payload, 0)[0].status == Status.OK
+    assert [element.table.entry(n * PAGE_SIZE).pid for n in range(1, 5)] == [0, 9, 0, 0]
+
+
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=6), st.integers(0, 1 << 20))
+def test_the_newest_change_of_a_page_wins_in_any_order(order: list[int], again: list[int], seed: int) -> None:
+    rng = random.Random(seed)
+    changes = []
+    for number in range(6):
+        first = rng.randrange(PAGES)
+        pages, op = rng.randint(1, PAGES - first), rng.choice((Op.PT_SET, Op.PT_CLEAR))
+        header, payload = change(op, pages, GENERATION + number, first * PAGE_SIZE, pid=10 + number)
+        changes.append((header._replace(va=(9 << 48) + first * PAGE_SIZE), payload))
+    tables = []
+    for numbers in (range(6), [*order, *again]):
+        element = MemoryElement(ME, memoryview(bytearray(PAGES * PAGE_SIZE)), PageTable(PAGES))
+        for number in numbers:
+            assert ask(element, *changes[number], source=0)[0].status == Status.OK
+        tables.append([element.table.entry(n * PAGE_SIZE) for n in range(PAGES)])
+    assert tables[0] == tables[1]
+
+
+def test_a_new_epoch_knows_no_owner(element: MemoryElement) -> None:
+    """The controller lost its store and counts generations from 1 again."""
+    header, _ = change(Op.PT_SET, 1, 1, pa=6 * PAGE_SIZE)
+    for epoch, status in ((3, Status.OK), (2, Status.STALE_GENERATION), (3, Status.OK)):
+        payload = wire.PT_ARGS.pack(1, 9, Perm.RW, 0, epoch, 0)
+        assert ask(element, header, payload, 0)[0].status == status
+    assert ask(element, request(Op.READ))[0].status == Status.UNMAPPED
+    assert element.table.entry(6 * PAGE_SIZE).pid == 9
+
+
+def test_barrier(element: MemoryElement) -> None:
+    assert ask(element, Header(Op.BARRIER, request_id=3), source=0)[0].status == Status.OK
+    assert ask(element, Header(Op.BARRIER, request_id=3), source=1)[0].status == Status.PERMISSION
 
 
 def test_zeroing_and_bad_ranges(element: MemoryElement) -> None:

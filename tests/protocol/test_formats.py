@@ -79,7 +79,7 @@ def test_structs_and_scapy() -> None:
         (
             layers.PageTableChange,
             wire.PT_ARGS.pack(8, 5, 3, 1, 4, 0),
-            {"pages": 8, "pid": 5, "permissions": 3, "zero": 1},
+            {"pages": 8, "pid": 5, "permissions": 3, "zero": 1, "epoch": 4},
         ),
         (layers.Notify, wire.NOTIFY_ARGS.pack(1, 0, 101, 0, 5, 6), {"code": 1, "element": 101, "va": 5, "pages": 6}),
     ],
