@@ -7,7 +7,8 @@ called from any thread. ``Switch.event`` is meant for one thread that does nothi
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +30,7 @@ from p4switch.dataplane.records import (
     Stats,
     Update,
 )
+from p4switch.dataplane.updates import Batch
 
 __all__ = [
     "DROP_PORT",
@@ -72,6 +74,7 @@ class Switch:
         self._closing = threading.Condition()
         self._waiting = 0
         self._layout: Layout | None = None
+        self._key_sizes: list[int] = []
         self._packet = self._ffi.new("uint8_t[]", _PACKET)
         self._event_buffer = threading.local()
         self.cpu_port = cpu_port
@@ -118,8 +121,19 @@ class Switch:
         with self._lock:
             code = self._lib.p4dp_load(self._switch, str(shared_object).encode(), message, _MESSAGE)
             self._check(code, "load", message)
-            self._layout = read_layout(self._lib.p4dp_program(self._switch))
-            return self._layout
+            return self._adopt_layout(read_layout(self._lib.p4dp_program(self._switch)))
+
+    def adopt(self, other: Switch) -> Layout:
+        """Take over the program of another switch with all its state, between two batches; the other is left without."""
+        with self._lock, other._lock:
+            layout, other._layout = other.layout, None
+            self._check(self._lib.p4dp_adopt(self._switch, other._switch), "adopt")
+            return self._adopt_layout(layout)
+
+    def _adopt_layout(self, layout: Layout) -> Layout:
+        self._layout = layout
+        self._key_sizes = [t.keys.size for t in layout.tables.values()]
+        return layout
 
     @property
     def layout(self) -> Layout:
@@ -191,27 +205,36 @@ class Switch:
 
         With ``all_or_none`` the first failure takes back those before it; those after it get STATE.
         """
-        count = len(updates)
-        array = self._ffi.new("p4dp_update[]", max(count, 1))
-        keep = []
-        key_sizes = [t.keys.size for t in self.layout.tables.values()]
-        for item, update in zip(array, updates, strict=False):
-            if update.op in (Op.INSERT, Op.MODIFY, Op.DELETE) and update.table < len(key_sizes):
-                expected = key_sizes[update.table]
+        sizes = self._key_sizes
+        for update in updates:
+            if update.op <= Op.DELETE and update.table < len(sizes):
+                expected = sizes[update.table]
                 if len(update.key) != expected or (update.mask is not None and len(update.mask) != expected):
                     raise ValueError(f"table {update.table}: keys have {expected} bytes, not {len(update.key)}")
             if update.kind == EntryKind.ACTION and update.op in (Op.INSERT, Op.MODIFY, Op.SET_DEFAULT):
                 self._check_data(update.action, update.data)
-            item.op, item.table, item.priority = update.op, update.table, update.priority
-            item.kind, item.action = update.kind, update.action
-            item.idle_timeout_ns, item.cookie = update.idle_timeout_ns, update.cookie
-            for name, value in (("key", update.key), ("mask", update.mask), ("data", update.data)):
-                if value is not None:
-                    keep.append(self._ffi.from_buffer("uint8_t[]", value))
-                    setattr(item, name, keep[-1])
+        batch = Batch(self._ffi, updates)
         with self._lock:
-            self._lib.p4dp_apply(self._switch, array, count, all_or_none)
-        return [Result(Code(array[i].result), array[i].handle) for i in range(count)]
+            self._lib.p4dp_apply(self._switch, batch.array, batch.count, all_or_none)
+        return [Result(Code(code), handle) for code, handle in batch.results()]
+
+    @contextmanager
+    def transaction(self) -> Iterator[Callable[[], Callable[[], None]]]:
+        """No packet is processed inside. What it gives makes marks: calling a mark takes back the changes of tables after it.
+
+        Other state is the caller's to put back, in reverse order. One thread's affair; it holds all other callers up.
+        """
+        with self._lock:
+            self._check(self._lib.p4dp_begin(self._switch), "transaction")
+
+            def mark() -> Callable[[], None]:
+                at = self._lib.p4dp_mark(self._switch)
+                return lambda: self._check(self._lib.p4dp_undo(self._switch, at), "undo")
+
+            try:
+                yield mark
+            finally:
+                self._lib.p4dp_end(self._switch)
 
     def _check_data(self, action: int, data: bytes) -> None:
         actions = self.layout.actions

@@ -23,6 +23,7 @@ from p4switch.dataplane.layout import (
     Unit,
     ValueSet,
 )
+from p4switch.dataplane.updates import check_layout
 
 # cffi's objects have no useful static types.
 CData = Any
@@ -39,6 +40,7 @@ def ffi() -> Any:
     descriptors = descriptors[: descriptors.rindex("/*")]
     made.cdef(re.sub(r"^#.*$", "", descriptors, flags=re.MULTILINE))
     made.cdef((INCLUDE / "p4dp.h").read_text())
+    check_layout(made)
     return made
 
 

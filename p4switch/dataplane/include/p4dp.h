@@ -29,6 +29,10 @@ void p4dp_destroy(p4dp_switch *sw);
    state (groups, sessions) and the ports stay. `message` receives why it failed. */
 int p4dp_load(p4dp_switch *sw, const char *shared_object, char *message, size_t message_size);
 
+/* Take over the program of another switch with all its state between two batches; `from` is left without. P4DP_ESTATE when it has
+   none. */
+int p4dp_adopt(p4dp_switch *sw, p4dp_switch *from);
+
 /* The loaded program's descriptor (a p4prog_program of p4prog.h), valid until the next p4dp_load; NULL when there is none. */
 const void *p4dp_program(p4dp_switch *sw);
 
@@ -65,11 +69,19 @@ typedef struct {
     uint64_t idle_timeout_ns; /* 0: never */
     uint64_t cookie; /* the caller's, returned in events and by p4dp_entry_get */
     int result; /* out */
-    uint64_t handle; /* out of INSERT and MODIFY */
+    uint64_t handle; /* out of INSERT, MODIFY and DELETE */
 } p4dp_update;
 /* Applies the updates in order. all_or_none: on the first failure undo those before it, results of the rest are P4DP_ESTATE.
    Returns the number that failed. */
 int p4dp_apply(p4dp_switch *sw, p4dp_update *updates, uint32_t count, int all_or_none);
+
+/* A transaction of one thread: no packet is processed between p4dp_begin and p4dp_end, and p4dp_undo takes back the changes of
+   tables (all of them p4dp_apply's) since a mark. Other state is the caller's to put back, in reverse order. P4DP_ESTATE when
+   there is no program or no transaction. */
+int p4dp_begin(p4dp_switch *sw);
+uint32_t p4dp_mark(const p4dp_switch *sw);
+int p4dp_undo(p4dp_switch *sw, uint32_t mark);
+int p4dp_end(p4dp_switch *sw);
 
 typedef struct {
     uint64_t handle, cookie;

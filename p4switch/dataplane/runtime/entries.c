@@ -130,7 +130,7 @@ int p4dp_direct_meter_set(p4dp_switch *sw, uint32_t table, uint64_t handle, cons
     return result;
 }
 
-/* Report entries that have not been hit for their timeout, once until the next hit. */
+/* Report entries that have not been hit for their timeout, and again after each further timeout. */
 void dp_entries_sweep_idle(p4dp_switch *sw) {
     p4prog_env *env = sw->env;
     uint64_t now = dp_monotonic_ns() - sw->started_ns;
@@ -140,9 +140,10 @@ void dp_entries_sweep_idle(p4dp_switch *sw) {
         if (!t->has_idle) continue;
         for (uint32_t i = 0; i < t->high_water; i++) {
             dp_cold *cold = &t->cold[i];
-            if (!dp_table_entry(t, i)->in_use || cold->idle_timeout_ns == 0 || cold->idle_reported) continue;
-            if (now < cold->last_hit_ns || now - cold->last_hit_ns < cold->idle_timeout_ns) continue;
-            cold->idle_reported = true;
+            if (!dp_table_entry(t, i)->in_use || cold->idle_timeout_ns == 0) continue;
+            uint64_t since = cold->last_hit_ns > cold->idle_notified_ns ? cold->last_hit_ns : cold->idle_notified_ns;
+            if (now < since || now - since < cold->idle_timeout_ns) continue;
+            cold->idle_notified_ns = now;
             p4dp_event event = {.kind = P4DP_EVENT_IDLE_TIMEOUT, .index = k, .cookie = cold->cookie, .handle = cold->handle,
                                 .timestamp_ns = dp_realtime_ns()};
             dp_event_push(&sw->events, &event, NULL, 0, NULL, 0);

@@ -20,12 +20,16 @@ typedef struct {
     pthread_cond_t changed;
     uint64_t next, serving;
     atomic_uint waiting;
+    atomic_ulong holder; /* the thread that keeps the gate between calls; 0: none */
 } dp_gate;
 
 void dp_gate_init(dp_gate *gate);
 void dp_gate_destroy(dp_gate *gate);
 void dp_gate_enter(dp_gate *gate);
 void dp_gate_leave(dp_gate *gate);
+/* Enter and stay: until the release, the calling thread's own enters and leaves do nothing. */
+void dp_gate_hold(dp_gate *gate);
+void dp_gate_release(dp_gate *gate);
 static inline bool dp_gate_wanted(dp_gate *gate) { return atomic_load_explicit(&gate->waiting, memory_order_relaxed) != 0; }
 
 /* ----------------------------------------------------------------------------------------------- arena.c */
@@ -187,6 +191,13 @@ typedef struct dp_output {
     uint8_t bytes[];
 } dp_output;
 
+/* What takes back the changes of tables since p4dp_begin, or of one p4dp_apply that is all or none (updates.c). */
+typedef struct {
+    struct dp_undo_record *records;
+    uint32_t count, capacity;
+    bool open; /* between p4dp_begin and p4dp_end */
+} dp_undo_log;
+
 /* A pass that is still to be made for the current packet. */
 typedef struct dp_work {
     struct dp_work *next;
@@ -235,6 +246,7 @@ struct p4dp_switch {
     p4dp_stats_view stats;
     uint64_t packets; /* numbered for traces */
     dp_replicas **groups, **sessions;
+    dp_undo_log undo;
     dp_loop loop;
     atomic_uint n_watched; /* ports to look at now and then */
     uint64_t next_check_ns;

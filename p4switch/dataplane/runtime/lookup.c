@@ -20,10 +20,7 @@ p4prog_match p4prog_lookup(p4prog_env *env, uint32_t table, const uint8_t *key, 
         e->packets++;
         e->bytes += packet_length;
         match = (p4prog_match){dp_entry_data(t, e), e->action, true};
-        if (UNLIKELY(t->has_idle)) {
-            t->cold[index].last_hit_ns = env->now_ns;
-            t->cold[index].idle_reported = false;
-        }
+        if (UNLIKELY(t->has_idle)) t->cold[index].last_hit_ns = env->now_ns;
         if (UNLIKELY(e->kind != P4DP_ACTION)) match = resolve_profile(env, t, e->kind, e->action, key, true);
         if (t->desc->meter >= 0) {
             t->hit_pass = env->pass;

@@ -31,6 +31,10 @@ const char *p4dp_error_text(int code) {
     }
 }
 
+/* One origin of time for all switches of the process, so that a program can move from one to another with its meters. */
+static uint64_t origin_ns;
+static void set_origin(void) { origin_ns = dp_monotonic_ns(); }
+
 p4dp_switch *p4dp_create(uint32_t cpu_port, uint32_t drop_port, uint64_t random_seed) {
     p4dp_switch *sw = calloc(1, sizeof *sw);
     if (sw == NULL) return NULL;
@@ -46,7 +50,9 @@ p4dp_switch *p4dp_create(uint32_t cpu_port, uint32_t drop_port, uint64_t random_
     sw->drop_port = drop_port;
     sw->seed = random_seed;
     if (random_seed == 0 && getrandom(&sw->seed, sizeof sw->seed, 0) != (ssize_t)sizeof sw->seed) sw->seed = dp_realtime_ns();
-    sw->started_ns = dp_monotonic_ns();
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, set_origin);
+    sw->started_ns = origin_ns;
     sw->loop.epoll = sw->loop.wake = -1;
     dp_gate_init(&sw->gate);
     dp_events_init(&sw->events);
@@ -74,20 +80,20 @@ void p4dp_destroy(p4dp_switch *sw) {
         free(output);
     }
     dp_program_unload(sw->env);
+    free(sw->undo.records);
     dp_arena_free(&sw->arena);
     dp_events_destroy(&sw->events);
     dp_gate_destroy(&sw->gate);
     free(sw);
 }
 
-int p4dp_load(p4dp_switch *sw, const char *shared_object, char *message, size_t message_size) {
-    p4prog_env *env = dp_program_load(sw, shared_object, message, message_size);
-    if (env == NULL) return P4DP_ELOAD;
+static void install(p4dp_switch *sw, p4prog_env *env) {
     bool has_idle = false;
     for (uint32_t i = 0; i < env->program->n_tables; i++) has_idle |= env->tables[i].has_idle;
     dp_gate_enter(&sw->gate);
     p4prog_env *old = sw->env;
     sw->env = env;
+    env->sw = sw;
     env->tracing = sw->trace != NULL;
     atomic_store(&sw->idle_tables, has_idle);
     dp_gate_leave(&sw->gate);
@@ -96,6 +102,22 @@ int p4dp_load(p4dp_switch *sw, const char *shared_object, char *message, size_t 
     pthread_cond_broadcast(&sw->events.arrived);
     pthread_mutex_unlock(&sw->events.mutex);
     dp_program_unload(old);
+}
+
+int p4dp_load(p4dp_switch *sw, const char *shared_object, char *message, size_t message_size) {
+    p4prog_env *env = dp_program_load(sw, shared_object, message, message_size);
+    if (env == NULL) return P4DP_ELOAD;
+    install(sw, env);
+    return 0;
+}
+
+int p4dp_adopt(p4dp_switch *sw, p4dp_switch *from) {
+    dp_gate_enter(&from->gate);
+    p4prog_env *env = from->env;
+    from->env = NULL;
+    dp_gate_leave(&from->gate);
+    if (env == NULL) return P4DP_ESTATE;
+    install(sw, env);
     return 0;
 }
 

@@ -39,7 +39,8 @@ typedef struct {
     uint64_t handle, cookie, sequence; /* sequence: order of insertion, breaks ties of priority */
     uint64_t idle_timeout_ns, last_hit_ns;
     uint32_t group, hash;
-    bool is_const, idle_reported;
+    uint64_t idle_notified_ns; /* when the controller was last told that the entry is idle */
+    bool is_const;
     dp_meter *meter;
 } dp_cold;
 

@@ -5,18 +5,13 @@
 
 /* What is needed to take an update back. Deleted entries keep their place until the batch is settled, so that undoing a deletion
    restores the handle, the counters and the meter as well. */
-typedef struct {
+typedef struct dp_undo_record {
     p4dp_op op;
     uint32_t table, entry, action;
     uint8_t kind;
     uint64_t cookie, idle_timeout_ns;
     uint8_t *data;
 } undo_record;
-
-typedef struct {
-    undo_record *records;
-    uint32_t count;
-} undo_log;
 
 static dp_profile *profile_of(p4prog_env *env, const dp_table *t) {
     return t->desc->implementation >= 0 ? env->externs[t->desc->implementation].profile : NULL;
@@ -65,7 +60,7 @@ static void set_entry_action(p4prog_env *env, dp_table *t, uint32_t index, const
     t->cold[index].cookie = u->cookie;
     t->cold[index].idle_timeout_ns = u->idle_timeout_ns;
     t->cold[index].last_hit_ns = dp_monotonic_ns() - env->sw->started_ns;
-    t->cold[index].idle_reported = false;
+    t->cold[index].idle_notified_ns = 0;
 }
 
 static int insert_entry(p4prog_env *env, dp_table *t, p4dp_update *u, const uint8_t *key, const uint8_t *mask, bool is_const,
@@ -125,9 +120,9 @@ static int change_default(p4prog_env *env, dp_table *t, const p4dp_update *u, un
 }
 
 static int apply_one(p4prog_env *env, p4dp_update *u, undo_record *undo) {
+    if (undo != NULL) *undo = (undo_record){.op = u->op, .table = u->table, .entry = DP_NONE};
     if (u->table >= env->program->n_tables) return P4DP_EINVAL;
     dp_table *t = &env->tables[u->table];
-    if (undo != NULL) *undo = (undo_record){.op = u->op, .table = u->table, .entry = DP_NONE};
     if (u->op == P4DP_SET_DEFAULT || u->op == P4DP_RESET_DEFAULT) return change_default(env, t, u, undo);
     if (u->op != P4DP_INSERT && u->op != P4DP_MODIFY && u->op != P4DP_DELETE) return P4DP_EINVAL;
     if (t->desc->const_entries) return P4DP_ECONST;
@@ -163,6 +158,7 @@ static int apply_one(p4prog_env *env, p4dp_update *u, undo_record *undo) {
         return 0;
     }
     refer(env, t, e->kind, e->action, -1);
+    u->handle = t->cold[index].handle;
     dp_table_unlink(t, index);
     if (undo != NULL)
         undo->entry = index;
@@ -215,56 +211,91 @@ static void undo_one(p4prog_env *env, undo_record *undo) {
     }
 }
 
-static void finish_undo(p4prog_env *env, undo_log *log, bool take_back) {
-    for (uint32_t i = log->count; i-- > 0;) {
-        undo_record *undo = &log->records[i];
-        if (take_back)
-            undo_one(env, undo);
-        else if (undo->op == P4DP_DELETE)
-            dp_table_release(&env->tables[undo->table], undo->entry);
+/* Take back everything after the first `mark` records. */
+static void undo_to(p4prog_env *env, dp_undo_log *log, uint32_t mark) {
+    while (log->count > mark) {
+        undo_record *undo = &log->records[--log->count];
+        undo_one(env, undo);
         free(undo->data);
     }
-    free(log->records);
+}
+
+/* Nothing will be taken back any more: only now do deleted entries give up their place. */
+static void forget_undo(p4prog_env *env, dp_undo_log *log) {
+    for (uint32_t i = 0; i < log->count; i++) {
+        undo_record *undo = &log->records[i];
+        if (undo->op == P4DP_DELETE) dp_table_release(&env->tables[undo->table], undo->entry);
+        free(undo->data);
+    }
+    log->count = 0;
+}
+
+static bool reserve_undo(dp_undo_log *log, uint32_t more) {
+    if (more <= log->capacity - log->count) return true;
+    uint64_t capacity = (uint64_t)log->count + more;
+    undo_record *records = capacity > UINT32_MAX / 2 ? NULL : realloc(log->records, 2 * capacity * sizeof *records);
+    if (records == NULL) return false;
+    log->records = records;
+    log->capacity = (uint32_t)(2 * capacity);
+    return true;
+}
+
+static void settle_tables(p4prog_env *env) {
+    for (uint32_t k = 0; k < env->program->n_tables; k++) dp_table_settle(&env->tables[k]);
 }
 
 int p4dp_apply(p4dp_switch *sw, p4dp_update *updates, uint32_t count, int all_or_none) {
-    undo_log log = {0};
-    uint32_t failed = 0;
-    if (all_or_none && count > 0) {
-        log.records = calloc(count, sizeof *log.records);
-        if (log.records == NULL) {
-            for (uint32_t i = 0; i < count; i++) updates[i].result = P4DP_ENOMEM;
-            return (int)count;
-        }
-    }
+    uint32_t failed = 0, i = 0;
     dp_gate_enter(&sw->gate);
     p4prog_env *env = sw->env;
-    uint32_t i = 0;
-    for (; i < count; i++) {
-        undo_record *undo = all_or_none ? &log.records[i] : NULL;
-        updates[i].result = env == NULL ? P4DP_ESTATE : apply_one(env, &updates[i], undo);
-        if (updates[i].result == 0) {
-            log.count = i + 1;
-            continue;
-        }
-        failed++;
-        if (all_or_none) {
-            free(undo->data);
-            break;
-        }
-    }
-    if (all_or_none) {
-        for (uint32_t rest = i + 1; rest < count; rest++) {
-            updates[rest].result = P4DP_ESTATE;
+    dp_undo_log *log = all_or_none || sw->undo.open ? &sw->undo : NULL;
+    uint32_t mark = sw->undo.count;
+    int refusal = env == NULL ? P4DP_ESTATE : log != NULL && !reserve_undo(log, count) ? P4DP_ENOMEM : 0;
+    for (; i < count && !(failed > 0 && all_or_none); i++) {
+        undo_record *undo = log != NULL && refusal == 0 ? &log->records[log->count] : NULL;
+        updates[i].result = refusal != 0 ? refusal : apply_one(env, &updates[i], undo);
+        if (updates[i].result != 0) {
             failed++;
+            if (undo != NULL) free(undo->data);
+        } else if (undo != NULL) {
+            log->count++;
         }
-        if (env != NULL) finish_undo(env, &log, failed > 0);
-        else free(log.records);
     }
-    if (env != NULL)
-        for (uint32_t k = 0; k < env->program->n_tables; k++) dp_table_settle(&env->tables[k]);
+    for (; i < count; i++, failed++) updates[i].result = P4DP_ESTATE;
+    if (env != NULL) {
+        if (all_or_none && failed > 0) undo_to(env, log, mark);
+        if (log != NULL && !log->open) forget_undo(env, log);
+        settle_tables(env);
+    }
     dp_gate_leave(&sw->gate);
     return (int)failed;
+}
+
+int p4dp_begin(p4dp_switch *sw) {
+    dp_gate_hold(&sw->gate);
+    int result = sw->env == NULL || sw->undo.open ? P4DP_ESTATE : 0;
+    if (result == 0)
+        sw->undo.open = true;
+    else if (!sw->undo.open)
+        dp_gate_release(&sw->gate);
+    return result;
+}
+
+uint32_t p4dp_mark(const p4dp_switch *sw) { return sw->undo.count; }
+
+int p4dp_undo(p4dp_switch *sw, uint32_t mark) {
+    if (!sw->undo.open) return P4DP_ESTATE;
+    undo_to(sw->env, &sw->undo, mark);
+    return 0;
+}
+
+int p4dp_end(p4dp_switch *sw) {
+    if (!sw->undo.open) return P4DP_ESTATE;
+    forget_undo(sw->env, &sw->undo);
+    settle_tables(sw->env);
+    sw->undo.open = false;
+    dp_gate_release(&sw->gate);
+    return 0;
 }
 
 int dp_updates_load_entries(p4prog_env *env, dp_table *t) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p4switch.dataplane.binding import Code, Entry, Op, Switch, Update
+from p4switch.dataplane.binding import Code, DataplaneError, Entry, Op, Switch, Update
 from p4switch.dataplane.layout import Field, MatchKind
 from tests.p4switch.dataplane.conftest import Bench, Looked
 
@@ -188,6 +189,79 @@ def test_all_or_none(name: str, program_file: Path) -> None:
             assert snapshot(switch, [table.index]) == before
 
         run()
+
+
+@pytest.mark.parametrize("name", ["exact", "lpm", "ternary", "range"])
+def test_transaction(name: str, program_file: Path) -> None:
+    """Changes of several calls are taken back to a mark, in whatever order they came; what is before the mark stays."""
+    with Switch(seed=5) as switch:
+        table = switch.load(program_file).tables[name]
+        fields = table.keys.fields
+        priority = st.integers(1, 3) if table.has_priority else st.just(0)
+        few = st.tuples(st.tuples(*[match(f) for f in fields]), priority)
+        operations = st.sampled_from([Op.INSERT, Op.INSERT, Op.MODIFY, Op.DELETE, Op.SET_DEFAULT, Op.RESET_DEFAULT])
+
+        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(st.lists(few, min_size=1, max_size=5), st.data())
+        def run(entries: list[tuple[tuple[tuple[int, int], ...], int]], data: st.DataObject) -> None:
+            bench = Bench(switch, switch.load(program_file))
+            steps = data.draw(st.lists(st.tuples(operations, st.sampled_from(entries)), min_size=2, max_size=12))
+            batches = [
+                [bench.update(op, name, tuple(v for v, _ in pairs), tuple(m for _, m in pairs), n, rank)]
+                for n, (op, (pairs, rank)) in enumerate(steps)
+            ]
+            kept = data.draw(st.integers(0, len(batches)))
+            with switch.transaction() as mark:
+                for batch in batches[:kept]:
+                    switch.apply(batch)
+                between = snapshot(switch, [table.index])
+                undo = mark()
+                for batch in batches[kept:]:
+                    switch.apply(batch, all_or_none=data.draw(st.booleans()))
+                undo()
+                assert snapshot(switch, [table.index]) == between
+            assert snapshot(switch, [table.index]) == between
+            assert switch.entry_count(table.index) == len(list(switch.entries(table.index)))
+
+        run()
+
+
+def test_transaction_holds_packets_up(bench: Bench) -> None:
+    """Nobody else gets in meanwhile, and everybody does afterwards."""
+    done = threading.Event()
+    other = threading.Thread(target=lambda: (bench.switch.inject(0, bytes(64)), done.set()))
+    with bench.switch.transaction():
+        other.start()
+        assert not done.wait(0.1)
+        bench.switch.inject(0, bytes(64))  # its own thread does
+    assert done.wait(5)
+    other.join()
+
+
+def test_transactions_do_not_nest(bench: Bench, program_file: Path) -> None:
+    with bench.switch.transaction(), pytest.raises(DataplaneError), bench.switch.transaction():
+        pass
+    bench.switch.load(program_file)
+    with Switch() as empty, pytest.raises(DataplaneError) as caught, empty.transaction():
+        pass
+    assert caught.value.code is Code.STATE
+
+
+def test_adopt(bench: Bench, program_file: Path) -> None:
+    """A program moves with everything it holds; the other switch is left without."""
+    bench.apply(bench.update(Op.INSERT, "exact", (1,), value=5))
+    with Switch() as other:
+        other.load(program_file)
+        before = snapshot(bench.switch, [t.index for t in bench.layout.tables.values()])
+        layout = other.adopt(bench.switch)
+        assert snapshot(other, [t.index for t in layout.tables.values()]) == before
+        moved = Bench(other, layout)
+        assert moved.lookup("exact", 1).data == 5
+        with pytest.raises(DataplaneError):
+            bench.switch.inject(0, bytes(64))
+        with pytest.raises(DataplaneError):
+            other.adopt(bench.switch)
+        assert moved.lookup("exact", 1).data == 5
 
 
 @pytest.mark.parametrize("name", ["exact", "lpm", "ternary"])
