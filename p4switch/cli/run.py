@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from p4switch.cli import queues
 from p4switch.dataplane.binding import DROP_PORT, DataplaneError, Switch
 from p4switch.server import pipeline
 from p4switch.server.device import Device
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pcap", type=Path, metavar="DIR", help="write a pcap of every port into this directory")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="say for each packet what happened to it")
+    queues.add_arguments(parser)
     parser.add_argument("--p4info-out", type=Path, metavar="FILE", help="write the P4Info of --p4")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="create this file when the switch serves")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
@@ -97,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             for port, name in arguments.interface:
                 switch.add_port(port, name)
             switch.busy_poll(arguments.busy_poll)
+            queues.configure(switch.queues, arguments)
             if arguments.pcap:
                 arguments.pcap.mkdir(parents=True, exist_ok=True)
                 switch.pcap(arguments.pcap)
@@ -117,6 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
             device.stop()
             switch.stop()
             log.info("%s", switch.stats())
+            for queue in switch.queues.used():
+                log.info("%s", queue)
     except P4RuntimeError as error:
         print(f"p4switch: {error}", file=sys.stderr)
         return REFUSED

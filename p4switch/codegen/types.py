@@ -37,6 +37,7 @@ _STANDARD_FIELDS = {
     "checksum_error": 32,
     "parser_error": 32,
     "priority": 32,
+    "qid": 32,
 }
 
 

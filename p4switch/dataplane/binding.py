@@ -14,6 +14,7 @@ from types import TracebackType
 
 from p4switch.dataplane.layout import Layout
 from p4switch.dataplane.native import CData, ffi, library, read_layout
+from p4switch.dataplane.queues import Queues, QueueStats
 from p4switch.dataplane.records import (
     DROP_PORT,
     Code,
@@ -43,6 +44,7 @@ __all__ = [
     "MeterConfig",
     "Op",
     "Output",
+    "QueueStats",
     "Replica",
     "Result",
     "Stats",
@@ -78,6 +80,7 @@ class Switch:
         self._packet = self._ffi.new("uint8_t[]", _PACKET)
         self._event_buffer = threading.local()
         self.cpu_port = cpu_port
+        self.queues = Queues(self)
 
     # ------------------------------------------------------------------------------------------------ life cycle
 
@@ -108,6 +111,15 @@ class Switch:
     def error_text(self, code: int) -> str:
         """What a code means, in a few words."""
         return str(self._ffi.string(self._lib.p4dp_error_text(code)).decode())
+
+    def check(self, code: int, what: str) -> None:
+        """Raise :class:`DataplaneError` for a negative code."""
+        self._check(code, what)
+
+    @property
+    def native(self) -> tuple[CData, CData, CData]:
+        """cffi's interface, the runtime's library and the switch, for the other modules of this package."""
+        return self._ffi, self._lib, self._switch
 
     @property
     def _switch(self) -> CData:
@@ -168,6 +180,13 @@ class Switch:
     def stop(self) -> None:
         """Stop serving the interfaces; nothing happens if it was not started."""
         self._lib.p4dp_stop(self._switch)
+
+    def set_time(self, nanoseconds: int) -> None:
+        """For tests: the switch's time is this many nanoseconds since it was made, until the next call; it never goes back.
+
+        Packets whose time comes leave their queues. Not possible while interfaces are served.
+        """
+        self._check(self._lib.p4dp_time_set(self._switch, nanoseconds), f"time {nanoseconds} ns")
 
     def inject(self, port: int, packet: bytes) -> None:
         """Run one packet through, with everything it causes, as if it had arrived on ``port``."""

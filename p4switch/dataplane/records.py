@@ -154,3 +154,4 @@ class Stats:
     rx_oversized: int
     loops_cut: int
     rx_missed: int
+    queue_drops: int

@@ -211,7 +211,7 @@ class Runner:
     # --------------------------------------------------------------------------------------------------------- numbers
 
     def numbers(self, command: script.Numbers) -> None:
-        """Replication, registers, counters, meters."""
+        """Replication, queues, registers, counters, meters."""
         values, line = command.values, command.line
         actions: dict[str, Callable[[], None]] = {
             "mc_mgrp_create": lambda: self.multicast(values[0], []),
@@ -219,6 +219,14 @@ class Runner:
             "mc_node_associate": lambda: self.associate(values[0], values[1], line),
             "mirroring_add": lambda: self.switch.set_clone_session(values[0], [Replica(values[1])]),
             "mirroring_add_mc": lambda: self.switch.set_clone_session(values[0], self.groups.get(values[1], [])),
+        }
+        queues = self.switch.queues
+        actions |= {
+            "set_priority_queues": lambda: queues.set_priorities(*values),
+            "set_queue_depth": lambda: queues.set_depth(*values),
+            "set_queue_rate": lambda: queues.set_rate(*values),
+            "set_port_rate": lambda: queues.set_port_rate(*values),
+            "set_time": lambda: self.set_time(values[0]),
         }
         if command.word in actions:
             actions[command.word]()
@@ -232,6 +240,11 @@ class Runner:
             self.check(self.switch.read_register(extern.index, values[0]), values[1], command)
         elif command.word == "check_counter":
             self.check(self.switch.read_counter(extern.index, values[0]), values[1:], command)
+
+    def set_time(self, microseconds: int) -> None:
+        """Set the switch's clock; packets whose time comes leave their queues."""
+        self.switch.set_time(microseconds * 1000)
+        self.collect()
 
     def check(self, found: object, wanted: object, command: script.Numbers) -> None:
         """Note a difference."""

@@ -232,6 +232,8 @@ _COUNTS = {
     "mirroring_add": 2,
     "mirroring_add_mc": 2,
 }
+# As in simple_switch's command line: a number, then optionally a port and a priority.
+_QUEUES = {"set_priority_queues": 1, "set_queue_depth": 3, "set_queue_rate": 3, "set_port_rate": 2, "set_time": 1}
 _NAMED = {"register_write": 2, "check_register": 2, "check_counter": 3, "meter_set_rates": 5}
 
 
@@ -250,6 +252,10 @@ def parse_line(word: str, rest: str, line: int) -> Command:
 
     if word in _COUNTS:
         return Numbers(line, word, "", numbers(parts, _COUNTS[word]))
+    if word in _QUEUES:
+        if not 1 <= len(parts) <= _QUEUES[word]:
+            raise StfError(line, f"{word} takes 1 to {_QUEUES[word]} numbers, {len(parts)} given")
+        return Numbers(line, word, "", numbers(parts, None))
     if word in _NAMED:
         need(1, "NAME NUMBER...")
         return Numbers(line, word, parts[0], numbers(parts[1:], _NAMED[word]))
@@ -294,7 +300,9 @@ def parse_line(word: str, rest: str, line: int) -> Command:
     if word == "setdefault":
         need(2, "TABLE ACTION(ARGUMENTS)")
         return SetDefault(line, parts[0], parse_action(rest.split(None, 1)[1], line))
-    valid = sorted([*_COUNTS, *_NAMED, *simple, "mc_node_create", "packet", "expect", "member", "group", "value_set"])
+    valid = sorted(
+        [*_COUNTS, *_NAMED, *_QUEUES, *simple, "mc_node_create", "packet", "expect", "member", "group", "value_set"]
+    )
     raise StfError(line, f"unknown command {word!r}; there are {', '.join(valid)}, expect_digest and setdefault")
 
 

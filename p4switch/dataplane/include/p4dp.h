@@ -54,6 +54,25 @@ int p4dp_output_next(p4dp_switch *sw, uint32_t *port, uint8_t *buffer, uint32_t 
 /* A frame from the controller: enters the pipeline on the CPU port. */
 int p4dp_packet_out(p4dp_switch *sw, const uint8_t *packet, uint32_t length);
 
+/* Queues between ingress and egress. There are none until a depth or rate is set; then a port has as many as there are priorities,
+   64 packets deep. Port and priority P4DP_ALL: all. A rate is in packets a second (at most 10^9), 0 for unlimited: a queue's is
+   bmv2's, each queue for itself; a port's is shared by its queues, the highest priority first. A packet whose priority has no
+   queue is dropped, as by bmv2. */
+#define P4DP_ALL 0xffffffff
+int p4dp_queue_priorities(p4dp_switch *sw, uint32_t count); /* 1 (the default) to 8 */
+int p4dp_queue_depth(p4dp_switch *sw, uint32_t port, uint32_t priority, uint32_t packets); /* at most 65536 */
+int p4dp_queue_rate(p4dp_switch *sw, uint32_t port, uint32_t priority, uint64_t packets_per_second);
+int p4dp_port_rate(p4dp_switch *sw, uint32_t port, uint64_t packets_per_second);
+typedef struct {
+    uint64_t rate, port_rate, enqueued, dropped;
+    uint32_t depth, length, longest; /* packets: the most it may hold, holds now, has held */
+} p4dp_queue_view;
+int p4dp_queue_get(p4dp_switch *sw, uint32_t port, uint32_t priority, p4dp_queue_view *view); /* P4DP_ENOTFOUND: no queues */
+
+/* For tests: from now on the switch's time (timestamps, rates, meters, idle timeouts) is this number of nanoseconds since it was
+   made and stands still until the next call; packets whose time comes leave their queues. Not while running; never backwards. */
+int p4dp_time_set(p4dp_switch *sw, uint64_t ns);
+
 /* Tables. One update; a batch of them is applied as one. `handle` (out of insert) names an entry until it is deleted. */
 typedef enum { P4DP_INSERT, P4DP_MODIFY, P4DP_DELETE, P4DP_SET_DEFAULT, P4DP_RESET_DEFAULT } p4dp_op;
 typedef enum { P4DP_ACTION, P4DP_MEMBER, P4DP_GROUP } p4dp_entry_kind;
@@ -149,6 +168,7 @@ typedef struct {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_drops;
     uint64_t dropped, parser_errors, events_lost, rx_oversized, loops_cut;
     uint64_t rx_missed; /* frames that arrived while the receive ring was full */
+    uint64_t queue_drops; /* packets that found their queue full, or none of their priority */
 } p4dp_stats_view;
 int p4dp_stats(p4dp_switch *sw, p4dp_stats_view *stats);
 int p4dp_port_stats(p4dp_switch *sw, uint32_t port, p4dp_stats_view *stats);

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define P4PROG_ABI_VERSION 1u
+#define P4PROG_ABI_VERSION 2u
 
 typedef struct p4prog_env p4prog_env; /* opaque: one a switch instance, owned by the runtime */
 
@@ -134,6 +134,7 @@ typedef struct {
     uint64_t ingress_global_timestamp, egress_global_timestamp; /* microseconds */
     uint32_t mcast_grp, egress_rid;
     uint32_t checksum_error, parser_error, priority;
+    uint32_t qid; /* the priority queue that the packet left; in no p4c header, but bmv2 fills it in where a program declares it */
 } p4prog_standard_metadata;
 
 enum { P4PROG_NORMAL = 0, P4PROG_I2E_CLONE = 1, P4PROG_E2E_CLONE = 2, P4PROG_RECIRC = 4, P4PROG_REPLICATION = 5, P4PROG_RESUBMIT = 6 };

@@ -32,6 +32,10 @@
 #define DP_MAX_DEPTH 256u
 #define DP_MAX_PASSES 1024u
 
+#define DP_PRIORITIES 8u /* v1model's priority has three bits */
+#define DP_QUEUE_DEPTH 64u /* of a queue that has a rate and nothing else: bmv2's */
+#define DP_MAX_QUEUE_DEPTH 65536u
+
 static inline uint64_t dp_align(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 static inline uint32_t dp_bytes(uint32_t bits) { return (bits + 7) / 8; }
 

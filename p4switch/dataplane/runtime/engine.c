@@ -14,7 +14,7 @@
 static inline uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 void dp_engine_clock(p4dp_switch *sw) {
-    sw->env->now_ns = dp_monotonic_ns() - sw->started_ns;
+    sw->env->now_ns = dp_now_ns(sw);
     sw->env->now_us = sw->env->now_ns / 1000;
 }
 
@@ -79,6 +79,10 @@ void dp_engine_flush(p4dp_switch *sw) {
         sw->dirty[i]->dirty = false;
     }
     sw->n_dirty = 0;
+    if (UNLIKELY(sw->traffic.in_use)) {
+        dp_queues_free_spent(sw);
+        dp_loop_arm(sw);
+    }
     dp_arena_reset(&sw->arena);
 }
 
@@ -211,6 +215,20 @@ static void egress_pass(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm
     emit(sw, port, header, header_length, payload, payload_length, limit);
 }
 
+/* From ingress to egress, through a queue where the port has any. */
+static inline void enqueue(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm, uint32_t port, const uint8_t *payload,
+                           uint32_t payload_length, uint32_t limit, uint32_t depth) {
+    if (UNLIKELY(sm->priority >= sw->traffic.priorities)) {
+        dp_queue_refuse(sw, port, sm->priority);
+        return;
+    }
+    sm->enq_timestamp = (uint32_t)sw->env->now_us;
+    sm->enq_qdepth = sm->deq_timedelta = sm->deq_qdepth = 0;
+    sm->qid = sm->priority;
+    if (UNLIKELY(sw->traffic.in_use) && dp_queue_take(sw, ctx, sm, port, payload, payload_length, limit, depth)) return;
+    egress_pass(sw, ctx, sm, port, payload, payload_length, limit, depth);
+}
+
 /* Egress of each replica; `ctx` and `sm` stay as they are. */
 static void replicate(p4dp_switch *sw, const dp_replicas *replicas, const void *ctx, const p4prog_standard_metadata *sm,
                       const uint8_t *payload, uint32_t payload_length, uint32_t limit, uint32_t depth) {
@@ -218,7 +236,7 @@ static void replicate(p4dp_switch *sw, const dp_replicas *replicas, const void *
         p4prog_standard_metadata copy = *sm;
         copy.egress_rid = replicas->replicas[i].instance;
         memcpy(sw->env->replica_ctx, ctx, sw->env->program->ctx_size);
-        egress_pass(sw, sw->env->replica_ctx, &copy, replicas->replicas[i].port, payload, payload_length, limit, depth);
+        enqueue(sw, sw->env->replica_ctx, &copy, replicas->replicas[i].port, payload, payload_length, limit, depth);
     }
 }
 
@@ -282,7 +300,7 @@ static void ingress_pass(p4dp_switch *sw, p4prog_standard_metadata *sm, const ui
         return;
     }
     sm->instance_type = P4PROG_NORMAL;
-    egress_pass(sw, env->ctx, sm, sm->egress_spec, packet + consumed, length - consumed, limit, depth);
+    enqueue(sw, env->ctx, sm, sm->egress_spec, packet + consumed, length - consumed, limit, depth);
 }
 
 static NOINLINE void run_later_passes(p4dp_switch *sw) {
@@ -291,7 +309,7 @@ static NOINLINE void run_later_passes(p4dp_switch *sw) {
         sw->work_head = work->next;
         if (sw->work_head == NULL) sw->work_tail = NULL;
         if (work->egress) {
-            egress_pass(sw, work->ctx, &work->sm, work->port, work->packet, work->length, work->limit, work->depth);
+            enqueue(sw, work->ctx, &work->sm, work->port, work->packet, work->length, work->limit, work->depth);
         } else {
             memcpy(sw->env->ctx, work->ctx, sw->env->program->ctx_size);
             ingress_pass(sw, &work->sm, work->packet, work->length, work->depth);
@@ -302,7 +320,7 @@ static NOINLINE void run_later_passes(p4dp_switch *sw) {
 void dp_engine_packet(p4dp_switch *sw, uint32_t number, const uint8_t *packet, uint32_t length) {
     p4prog_env *env = sw->env;
     dp_port *port = number < DP_PORTS ? sw->ports[number] : NULL;
-    sw->packets++;
+    sw->packet = ++sw->packets;
     sw->stats.rx_packets++;
     sw->stats.rx_bytes += length;
     if (LIKELY(port != NULL)) {
@@ -316,4 +334,20 @@ void dp_engine_packet(p4dp_switch *sw, uint32_t number, const uint8_t *packet, u
     sw->passes = 0;
     ingress_pass(sw, &sm, packet, length, 0);
     if (UNLIKELY(sw->work_head != NULL)) run_later_passes(sw);
+    if (UNLIKELY(sw->traffic.waiting != 0)) dp_queues_serve(sw, UINT32_MAX);
+}
+
+void dp_engine_egress(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm, uint32_t port, const uint8_t *payload,
+                      uint32_t payload_length, uint32_t limit, uint32_t depth) {
+    egress_pass(sw, ctx, sm, port, payload, payload_length, limit, depth);
+    if (UNLIKELY(sw->work_head != NULL)) run_later_passes(sw);
+}
+
+void dp_engine_departures(p4dp_switch *sw) {
+    if (sw->env == NULL || sw->traffic.waiting == 0) return;
+    dp_engine_clock(sw);
+    sw->collect = !sw->loop.running;
+    dp_queues_serve(sw, UINT32_MAX);
+    dp_engine_flush(sw);
+    sw->collect = false;
 }

@@ -10,7 +10,7 @@ static dp_table *table_of(p4dp_switch *sw, uint32_t table) {
 static void view_entry(p4prog_env *env, const dp_table *t, uint32_t index, p4dp_entry_view *view) {
     dp_entry *e = dp_table_entry(t, index);
     const dp_cold *cold = &t->cold[index];
-    uint64_t now = dp_monotonic_ns() - env->sw->started_ns;
+    uint64_t now = dp_now_ns(env->sw);
     *view = (p4dp_entry_view){
         .handle = cold->handle,
         .cookie = cold->cookie,
@@ -123,7 +123,7 @@ int p4dp_direct_meter_set(p4dp_switch *sw, uint32_t table, uint64_t handle, cons
         if (cold->meter == NULL) cold->meter = calloc(1, sizeof *cold->meter);
         if (cold->meter == NULL)
             result = P4DP_ENOMEM;
-        else if (!dp_meter_configure(cold->meter, config, (dp_monotonic_ns() - sw->started_ns) / 1000))
+        else if (!dp_meter_configure(cold->meter, config, dp_now_ns(sw) / 1000))
             result = P4DP_EINVAL;
     }
     dp_gate_leave(&sw->gate);
@@ -133,7 +133,7 @@ int p4dp_direct_meter_set(p4dp_switch *sw, uint32_t table, uint64_t handle, cons
 /* Report entries that have not been hit for their timeout, and again after each further timeout. */
 void dp_entries_sweep_idle(p4dp_switch *sw) {
     p4prog_env *env = sw->env;
-    uint64_t now = dp_monotonic_ns() - sw->started_ns;
+    uint64_t now = dp_now_ns(sw);
     if (env == NULL) return;
     for (uint32_t k = 0; k < env->program->n_tables; k++) {
         dp_table *t = &env->tables[k];

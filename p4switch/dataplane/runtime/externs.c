@@ -130,7 +130,7 @@ int p4dp_meter_get(p4dp_switch *sw, uint32_t index, uint64_t cell, p4dp_meter_co
 int p4dp_meter_set(p4dp_switch *sw, uint32_t index, uint64_t cell, const p4dp_meter_config *config) {
     int result;
     dp_extern *e = enter_extern(sw, index, P4PROG_METER, cell, &result);
-    if (e != NULL && !dp_meter_configure(&e->meters[cell], config, (dp_monotonic_ns() - sw->started_ns) / 1000)) result = P4DP_EINVAL;
+    if (e != NULL && !dp_meter_configure(&e->meters[cell], config, dp_now_ns(sw) / 1000)) result = P4DP_EINVAL;
     dp_gate_leave(&sw->gate);
     return result;
 }

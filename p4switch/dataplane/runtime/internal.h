@@ -149,6 +149,33 @@ void dp_events_destroy(dp_events *events);
 void dp_event_push(dp_events *events, const p4dp_event *event, const uint8_t *a, uint32_t a_length, const uint8_t *b,
                    uint32_t b_length);
 
+/* ------------------------------------------------------------------------------------------------ queues.c */
+
+typedef struct dp_waiting dp_waiting;
+typedef struct dp_port_queues dp_port_queues;
+typedef struct {
+    bool in_use; /* some port has queues */
+    bool defaults; /* every port has, with these: */
+    uint32_t depth;
+    uint64_t rate, port_rate;
+    uint32_t priorities;
+    dp_port_queues *ports[DP_PORTS];
+    uint16_t active[DP_PORTS]; /* ports with packets that wait */
+    uint32_t n_active, waiting;
+    dp_waiting *spent; /* have left, and are still referred to by what is to be sent */
+} dp_traffic;
+
+/* Queue a packet or drop it; false when the port has no queues. The priority is in range. */
+bool dp_queue_take(p4dp_switch *sw, const void *ctx, const p4prog_standard_metadata *sm, uint32_t port, const uint8_t *payload,
+                   uint32_t length, uint32_t limit, uint32_t depth);
+void dp_queue_refuse(p4dp_switch *sw, uint32_t port, uint32_t priority);
+/* Egress of up to `limit` packets whose time has come by env->now_ns; true when it stopped at the limit. */
+bool dp_queues_serve(p4dp_switch *sw, uint32_t limit);
+uint64_t dp_queues_next(const p4dp_switch *sw); /* when the next leaves, UINT64_MAX: none waits */
+void dp_queues_free_spent(p4dp_switch *sw);
+void dp_queues_empty(p4dp_switch *sw); /* drop all */
+void dp_queues_free(p4dp_switch *sw);
+
 /* ------------------------------------------------------------------------------------------- ports and I/O */
 
 typedef struct dp_io dp_io; /* io_packet.c: the socket of a port */
@@ -174,11 +201,13 @@ typedef struct {
     pthread_t thread;
     bool running;
     atomic_bool stop;
-    int epoll, wake;
+    int epoll, wake, timer;
+    uint64_t timer_ns; /* what the timer is set to, UINT64_MAX: off */
     uint64_t busy_poll_ns;
     uint32_t active[DP_PORTS], n_active; /* ports to look at while polling */
 } dp_loop;
 
+void dp_loop_arm(p4dp_switch *sw); /* wake the thread when the next packet leaves its queue */
 void dp_loop_collect_missed(p4dp_switch *sw);
 int dp_loop_attach(p4dp_switch *sw, dp_port *port);
 void dp_loop_detach(p4dp_switch *sw, dp_port *port);
@@ -244,7 +273,10 @@ struct p4dp_switch {
     dp_work *work_head, *work_tail;
     uint32_t passes; /* caused by the current packet */
     p4dp_stats_view stats;
-    uint64_t packets; /* numbered for traces */
+    uint64_t packets, packet; /* numbered for traces: how many, and the current one */
+    dp_traffic traffic;
+    bool manual_time; /* for tests: time is manual_ns and stands still */
+    uint64_t manual_ns;
     dp_replicas **groups, **sessions;
     dp_undo_log undo;
     dp_loop loop;
@@ -259,11 +291,17 @@ struct p4dp_switch {
 };
 
 /* switch.c */
+uint64_t dp_now_ns(const p4dp_switch *sw); /* since the switch was made */
 dp_port *dp_port_get(p4dp_switch *sw, uint32_t number); /* makes it; NULL: out of range or memory */
 /* engine.c: one packet with all it causes; the bytes must stay valid until dp_engine_flush. */
 void dp_engine_clock(p4dp_switch *sw);
 void dp_engine_packet(p4dp_switch *sw, uint32_t port, const uint8_t *packet, uint32_t length);
 void dp_engine_flush(p4dp_switch *sw);
+/* Egress of a packet that left its queue, with all it causes. */
+void dp_engine_egress(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm, uint32_t port, const uint8_t *payload,
+                      uint32_t payload_length, uint32_t limit, uint32_t depth);
+/* Whatever is due leaves its queue, outside a batch; outputs without an interface are collected. */
+void dp_engine_departures(p4dp_switch *sw);
 /* program.c */
 p4prog_env *dp_program_load(p4dp_switch *sw, const char *path, char *message, size_t message_size);
 void dp_program_unload(p4prog_env *env);

@@ -9,9 +9,11 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define WAKE UINT32_MAX
+#define TIMER (UINT32_MAX - 1)
 #define CHECK_MS 500u /* how often interfaces that are down or gone are looked at */
 #define DATAPLANE_NICE (-10)
 #define BATCHES_PER_TURN 8u /* of one port before the others get their turn */
@@ -24,6 +26,17 @@ static bool watch(p4dp_switch *sw, int fd, uint32_t what) {
 static void wake(p4dp_switch *sw) {
     uint64_t one = 1;
     if (sw->loop.wake >= 0 && write(sw->loop.wake, &one, sizeof one) < 0) return; /* full: it is awake anyway */
+}
+
+void dp_loop_arm(p4dp_switch *sw) {
+    if (sw->loop.timer < 0) return;
+    uint64_t next = dp_queues_next(sw);
+    if (next == sw->loop.timer_ns) return;
+    sw->loop.timer_ns = next;
+    uint64_t at = sw->started_ns + next; /* a time in the past fires at once; all zero switches the timer off */
+    struct itimerspec time = {0};
+    if (next != UINT64_MAX) time.it_value = (struct timespec){.tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u)};
+    timerfd_settime(sw->loop.timer, TFD_TIMER_ABSTIME, &time, NULL);
 }
 
 int dp_loop_attach(p4dp_switch *sw, dp_port *port) {
@@ -106,6 +119,14 @@ static void serve_port(p4dp_switch *sw, dp_port *port) {
     }
 }
 
+/* Packets whose time has come leave their queues; the rest of many soon, for the timer is then set to the past. */
+static void serve_queues(p4dp_switch *sw) {
+    if (sw->env == NULL || sw->traffic.waiting == 0) return;
+    dp_engine_clock(sw);
+    dp_queues_serve(sw, DP_RX_BATCH);
+    dp_engine_flush(sw);
+}
+
 /* Serve what arrives until nothing has for a while, somebody wants the gate, or it is time to stop. */
 static void busy_poll(p4dp_switch *sw) {
     uint64_t idle_since = dp_monotonic_ns();
@@ -119,6 +140,7 @@ static void busy_poll(p4dp_switch *sw) {
             break; /* the list may have changed */
         }
         uint64_t now = dp_monotonic_ns();
+        if (UNLIKELY(sw->traffic.waiting != 0 && now - sw->started_ns >= sw->loop.timer_ns)) serve_queues(sw);
         if (served) idle_since = now;
         if (now - idle_since >= sw->loop.busy_poll_ns) return;
     }
@@ -136,9 +158,14 @@ static void *run(void *argument) {
         if (sw->n_watched > 0) check_watched(sw);
         for (int i = 0; i < ready; i++) {
             uint32_t number = events[i].data.u32;
-            if (number == WAKE) {
+            if (number == WAKE || number == TIMER) {
                 uint64_t count;
-                if (read(sw->loop.wake, &count, sizeof count) < 0) continue;
+                if (read(number == WAKE ? sw->loop.wake : sw->loop.timer, &count, sizeof count) < 0) continue;
+                if (number == TIMER) {
+                    sw->loop.timer_ns = UINT64_MAX;
+                    serve_queues(sw);
+                    dp_loop_arm(sw);
+                }
                 continue;
             }
             dp_port *port = sw->ports[number];
@@ -156,18 +183,22 @@ static void *run(void *argument) {
 static void close_loop(p4dp_switch *sw) {
     if (sw->loop.epoll >= 0) close(sw->loop.epoll);
     if (sw->loop.wake >= 0) close(sw->loop.wake);
-    sw->loop.epoll = sw->loop.wake = -1;
+    if (sw->loop.timer >= 0) close(sw->loop.timer);
+    sw->loop.epoll = sw->loop.wake = sw->loop.timer = -1;
     sw->loop.running = false;
 }
 
 int p4dp_start(p4dp_switch *sw) {
     dp_gate_enter(&sw->gate);
-    int result = sw->loop.running ? P4DP_ESTATE : 0;
+    int result = sw->loop.running || sw->manual_time ? P4DP_ESTATE : 0;
     if (result == 0) {
         sw->loop.epoll = epoll_create1(EPOLL_CLOEXEC);
         sw->loop.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        sw->loop.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        sw->loop.timer_ns = UINT64_MAX;
         atomic_store(&sw->loop.stop, false);
-        bool ok = sw->loop.epoll >= 0 && sw->loop.wake >= 0 && watch(sw, sw->loop.wake, WAKE);
+        bool ok = sw->loop.epoll >= 0 && sw->loop.wake >= 0 && sw->loop.timer >= 0 && watch(sw, sw->loop.wake, WAKE) &&
+                  watch(sw, sw->loop.timer, TIMER);
         sw->loop.running = true; /* the thread cannot do anything before the gate opens */
         sw->loop.n_active = 0;
         for (uint32_t i = 0; i < DP_PORTS && ok; i++)
@@ -175,6 +206,8 @@ int p4dp_start(p4dp_switch *sw) {
         if (!ok || pthread_create(&sw->loop.thread, NULL, run, sw) != 0) {
             close_loop(sw);
             result = P4DP_EIO;
+        } else {
+            dp_loop_arm(sw);
         }
     }
     dp_gate_leave(&sw->gate);

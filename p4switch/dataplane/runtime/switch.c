@@ -15,6 +15,8 @@ static uint64_t clock_ns(clockid_t clock) {
 uint64_t dp_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 uint64_t dp_realtime_ns(void) { return clock_ns(CLOCK_REALTIME); }
 
+uint64_t dp_now_ns(const p4dp_switch *sw) { return sw->manual_time ? sw->manual_ns : dp_monotonic_ns() - sw->started_ns; }
+
 const char *p4dp_error_text(int code) {
     switch (code) {
     case P4DP_ENOMEM: return "out of memory";
@@ -53,7 +55,9 @@ p4dp_switch *p4dp_create(uint32_t cpu_port, uint32_t drop_port, uint64_t random_
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, set_origin);
     sw->started_ns = origin_ns;
-    sw->loop.epoll = sw->loop.wake = -1;
+    sw->loop.epoll = sw->loop.wake = sw->loop.timer = -1;
+    sw->traffic.priorities = 1;
+    sw->traffic.depth = DP_QUEUE_DEPTH;
     dp_gate_init(&sw->gate);
     dp_events_init(&sw->events);
     return sw;
@@ -79,6 +83,7 @@ void p4dp_destroy(p4dp_switch *sw) {
         sw->out_head = output->next;
         free(output);
     }
+    dp_queues_free(sw);
     dp_program_unload(sw->env);
     free(sw->undo.records);
     dp_arena_free(&sw->arena);
@@ -92,6 +97,7 @@ static void install(p4dp_switch *sw, p4prog_env *env) {
     for (uint32_t i = 0; i < env->program->n_tables; i++) has_idle |= env->tables[i].has_idle;
     dp_gate_enter(&sw->gate);
     p4prog_env *old = sw->env;
+    dp_queues_empty(sw); /* what waits is in the old program's terms */
     sw->env = env;
     env->sw = sw;
     env->tracing = sw->trace != NULL;
@@ -115,6 +121,7 @@ int p4dp_adopt(p4dp_switch *sw, p4dp_switch *from) {
     dp_gate_enter(&from->gate);
     p4prog_env *env = from->env;
     from->env = NULL;
+    dp_queues_empty(from);
     dp_gate_leave(&from->gate);
     if (env == NULL) return P4DP_ESTATE;
     install(sw, env);
@@ -177,6 +184,7 @@ int p4dp_packet_out(p4dp_switch *sw, const uint8_t *packet, uint32_t length) {
 int p4dp_output_next(p4dp_switch *sw, uint32_t *port, uint8_t *buffer, uint32_t capacity) {
     int result = P4DP_ENOTFOUND;
     dp_gate_enter(&sw->gate);
+    dp_engine_departures(sw);
     dp_output *output = sw->out_head;
     if (output != NULL && output->length > capacity) {
         result = P4DP_EINVAL;

@@ -10,7 +10,7 @@
 static void print_prefix(p4prog_env *env) {
     p4dp_switch *sw = env->sw;
     fprintf(sw->trace, "%llu.%06llu #%llu ", (unsigned long long)(env->now_us / 1000000), (unsigned long long)(env->now_us % 1000000),
-            (unsigned long long)sw->packets);
+            (unsigned long long)sw->packet);
 }
 
 void dp_trace_line(p4prog_env *env, const char *format, ...) {
@@ -72,7 +72,7 @@ void p4prog_log(p4prog_env *env, const char *format, ...) {
     if (file != NULL)
         print_prefix(env);
     else
-        fprintf(file = stderr, "p4switch: packet %llu: ", (unsigned long long)env->sw->packets);
+        fprintf(file = stderr, "p4switch: packet %llu: ", (unsigned long long)env->sw->packet);
     fputs("log: ", file);
     vfprintf(file, format, arguments);
     fputc('\n', file);

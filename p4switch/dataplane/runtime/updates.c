@@ -59,7 +59,7 @@ static void set_entry_action(p4prog_env *env, dp_table *t, uint32_t index, const
     if (size > 0) memcpy(dp_entry_data(t, e), u->data, size);
     t->cold[index].cookie = u->cookie;
     t->cold[index].idle_timeout_ns = u->idle_timeout_ns;
-    t->cold[index].last_hit_ns = dp_monotonic_ns() - env->sw->started_ns;
+    t->cold[index].last_hit_ns = dp_now_ns(env->sw);
     t->cold[index].idle_notified_ns = 0;
 }
 

@@ -55,7 +55,7 @@ def random_update(rng: random.Random, table: Table) -> Update:
 
 
 def random_packet(rng: random.Random) -> bytes:
-    op = rng.choice([rng.randrange(256), rng.randrange(12), rng.randrange(0x20, 0x30), 0x20, 0x20, 0x20])
+    op = rng.choice([rng.randrange(256), rng.randrange(12), rng.randrange(0x20, 0x31), 0x20, 0x20, 0x20])
     head = bytes([op, rng.choice([rng.randrange(16), rng.randrange(16), 0])]) + rng.randrange(64).to_bytes(2, "big")
     if op == 0x20:
         head = bytes([op, rng.randrange(16), 0, 0])  # lookups name a table, which no generated program gets wrong
@@ -99,6 +99,11 @@ def control_call(rng: random.Random, switch: Switch, layout: Layout) -> None:
         lambda: switch.event(timeout=0),
         lambda: switch.find_entry(random_update(rng, rng.choice(tables))),
         lambda: switch.stats(),
+        lambda: switch.queues.set_priorities(rng.randint(1, 8)),
+        lambda: switch.queues.set_depth(rng.randrange(5), rng.choice([None, 1]), rng.choice([None, number])),
+        lambda: switch.queues.set_rate(rng.choice([0, 0, 10_000]), rng.choice([None, 1]), rng.choice([None, number])),
+        lambda: switch.queues.set_port_rate(rng.choice([0, 0, 5_000]), rng.choice([None, 1])),
+        lambda: switch.queues.used(),
     ]
     with suppress(DataplaneError):
         rng.choice(calls)()

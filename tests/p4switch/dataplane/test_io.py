@@ -309,3 +309,21 @@ def test_busy_poll(running: Bench) -> None:
     started = sum(os.times()[:2])
     time.sleep(0.3)
     assert sum(os.times()[:2]) - started < 0.15, "polling must end when nothing arrives"
+
+
+def test_queues_empty_by_themselves(running: Bench) -> None:
+    """With a rate, frames wait and leave without anything else happening; the order holds and a full queue drops."""
+    running.switch.queues.set_rate(500, port=1)
+    running.switch.queues.set_depth(10, port=1)
+    with host(0) as sender, host(1) as receiver:
+        for number in range(30):
+            sender.send(TO_PORT_1 + bytes([number] * 46))
+        eventually(lambda: running.switch.stats().rx_packets == 30)
+        eventually(lambda: (queue := running.switch.queues.get(1)) is not None and queue.length == 0)
+        queue = running.switch.queues.get(1)
+        assert queue is not None
+        assert queue.enqueued + queue.dropped == 30
+        assert queue.dropped >= 1
+        got = [receiver.recv(65536)[-1] for _ in range(queue.enqueued)]
+        assert got == sorted(got)
+        assert silent(receiver)

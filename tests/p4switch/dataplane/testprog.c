@@ -179,6 +179,10 @@ static void services(p4prog_env *env, context *c, p4prog_standard_metadata *sm, 
         }
         break;
     }
+    case 0x30: /* a priority, and a port */
+        sm->priority = c->arg & 7u;
+        sm->egress_spec = c->word & 511u;
+        break;
     default: break;
     }
 }
@@ -244,10 +248,17 @@ static void egress(p4prog_env *env, void *ctx, p4prog_standard_metadata *sm, p4p
     if (!c->valid) return;
     if (c->op == 0x27) {
         put_number(c, sm->egress_global_timestamp, 6);
-        put_number(c, sm->enq_timestamp | sm->enq_qdepth | sm->deq_timedelta | sm->deq_qdepth, 4);
+        put_number(c, sm->enq_qdepth | sm->deq_timedelta | sm->deq_qdepth, 4);
         put_number(c, sm->egress_spec, 2);
         put_number(c, sm->egress_port, 2);
         put_number(c, sm->packet_length, 2);
+    }
+    if (c->op == 0x30) {
+        put_number(c, sm->enq_timestamp, 4);
+        put_number(c, sm->enq_qdepth, 4);
+        put_number(c, sm->deq_timedelta, 4);
+        put_number(c, sm->deq_qdepth, 4);
+        put_number(c, sm->qid, 1);
     }
     if (c->op == 0x2c) { /* recirculate arg times */
         if (c->arg != 0) {
