@@ -152,6 +152,7 @@ class ControlGenerator:
 
     def dispatch(self, action: ir.Action, ref: ir.ActionRef, generator: ExternGenerator) -> None:
         """The call of an action that a lookup chose: bound arguments, then data from the entry."""
+        generator.body(ref.setup)
         directed = [p for p in action.params if p.direction != "data"]
         bound, back = generator.pass_arguments(f"action {action.name!r} of a table", directed, ref.args)
         data = [p for p in action.params if p.direction == "data"]
@@ -162,7 +163,7 @@ class ControlGenerator:
             loaded.append(generator.from_bits(code, p.type).code)
         order = iter(bound), iter(loaded)
         args = [next(order[p.direction == "data"]) for p in action.params]
-        generator.invoke(generator.action_call(action, args), self.context.may_exit(action), back)
+        generator.invoke(generator.action_call(action, args), self.context.may_exit(action), back, ref.back)
 
     # ------------------------------------------------------------------------------------------------------------- body
 

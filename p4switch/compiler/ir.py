@@ -664,10 +664,13 @@ class KeyField(Node, kw_only=True, tag="key_field"):
 
 
 class ActionRef(Node, kw_only=True, tag="action_ref"):
-    """An action of a table. ``args`` are the bound arguments of directional parameters, in order."""
+    """An action of a table. ``args`` are the bound arguments of directional parameters, in order; ``setup`` is executed before
+    the action, ``back`` are the copies out of its arguments after it."""
 
     name: str
     args: list[Expression] = []
+    setup: list[Statement] = []
+    back: list[Assign] = []
     default_only: bool = False
     table_only: bool = False
     annotations: list[Annotation] = []

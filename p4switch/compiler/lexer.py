@@ -29,7 +29,7 @@ _TOKEN = re.compile(
   | (?P<comment>//[^\n]*|/\*.*?\*/)
   | (?P<number>(?:[0-9][0-9_]*[ws])?(?:0[xX][0-9a-fA-F_]+|0[dD][0-9_]+|0[oO][0-7_]+|0[bB][01_]+|[0-9][0-9_]*)(?![A-Za-z0-9_]))
   | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
-  | (?P<string>"(?:[^"\\\n]|\\.)*")
+  | (?P<string>"(?:[^"\\]|\\.)*")
   | (?P<op>\|\+\|=|\|-\|=|<<=|>>=|&&&|\.\.\.|\|\+\||\|-\||\+\+|&&|\|\||==|!=|<=|>=|<<|\.\.|\+=|-=|\*=|/=|%=|&=|\|=|\^=|\+:
         |[-+*/%&|^~!<>=?:;,.(){}\[\]@\#])
     """,
@@ -61,6 +61,8 @@ def _tokens(text: str, file: str) -> Iterator[Token]:
         match = _TOKEN.match(text, position)
         column = position - line_start + 1
         if match is None:
+            if text[position] == '"':
+                _fail(Loc(file, line, column), "this string has no closing quote")
             _fail(Loc(file, line, column), f"unexpected character {text[position]!r}")
         kind, value = match.lastgroup or "", match.group()
         at, position = position, match.end()
@@ -79,7 +81,10 @@ def _tokens(text: str, file: str) -> Iterator[Token]:
         elif kind != "space":
             if kind == "name" and value in KEYWORDS:
                 kind = "keyword"
-            yield Token(kind, value, Loc(file, line, column, len(value)))
+            newlines = value.count("\n") if kind == "string" else 0
+            yield Token(kind, value, Loc(file, line, column, value.find("\n") if newlines else len(value)))
+            if newlines:  # a string may span lines, as P4Constraints' annotations do
+                line, line_start = line + newlines, at + value.rfind("\n") + 1
     yield Token("end", "end of file", Loc(file, line, max(position - line_start, 1)))
 
 

@@ -60,6 +60,7 @@ class Lowering(ParserLowering):
         self.tables = {}
         self.actions = {}
         self.table_actions = {}
+        self.key_effects = {}
         self.direct_instances = {}
         self.direct_paths = set()
         self.block_params = {}
@@ -265,13 +266,18 @@ class Lowering(ParserLowering):
 
     def anonymous_field_list(self, data: Typed, loc: Loc) -> int:
         """A field list for the deprecated functions that give the fields themselves."""
-        items = data.items if data.items is not None else [data]
-        paths = [self.metadata_path(i, loc) for i in items]
+        paths = self.metadata_paths(data, loc)
         if not paths:
             return 0
         index = _FIRST_ANONYMOUS_FIELD_LIST + sum(i >= _FIRST_ANONYMOUS_FIELD_LIST for i in self.field_lists)
         self.field_lists[index] = paths
         return index
+
+    def metadata_paths(self, value: Typed, loc: Loc) -> list[list[str]]:
+        """The metadata fields of a field list: nested lists are flattened, constants have nothing to be kept."""
+        if value.items is not None:
+            return [path for item in value.items for path in self.metadata_paths(item, loc)]
+        return [] if value.const is not None else [self.metadata_path(value, loc)]
 
     def metadata_path(self, value: Typed, loc: Loc) -> list[str]:
         """A metadata field as a path of names."""

@@ -18,7 +18,9 @@ from p4switch.compiler.scope import GenericSymbol, Scope, TypeSymbol, ValueSymbo
 class Typed:
     """A value: its type and either a constant, an IR expression, or (lists, struct expressions) items not yet converted.
 
-    ``const`` is an int (numbers, bools as bool, enum and error indices) or str.
+    ``const`` is an int (numbers, bools as bool, enum and error indices) or str. For an argument that is copied out, ``place`` is
+    the direction of its parameter, ``expr`` the l-value, and ``kept`` its value as it was when a later argument's evaluation
+    might change it.
     """
 
     type: t.Type
@@ -27,6 +29,8 @@ class Typed:
     items: list[Typed] | None = None
     rest: bool = False
     loc: Loc | None = None
+    place: str | None = None
+    kept: ir.Expression | None = None
 
 
 @dataclass(slots=True)
@@ -172,6 +176,10 @@ class LoweringBase:
                 if not 0 < size <= 1024:
                     self.fail(size_expr.loc, f"a header stack of {size} elements; 1 to 1024 are possible")
                 return t.StackT(inner, size)
+            case ast.TupleType(args=args, list_of=True):
+                if len(args) != 1:
+                    self.fail(ref.loc, f"list takes 1 type argument, {len(args)} given")
+                return t.ListT(self.resolve(args[0]))
             case ast.TupleType(args=args):
                 return t.TupleT(tuple(self.resolve(a) for a in args))
             case ast.NamedType():
@@ -264,9 +272,9 @@ class LoweringBase:
         if value.type == target or target == t.DONT_CARE:
             return value
         base = t.strip(target)
-        if value.type == t.INT and isinstance(target, t.BitsT):
+        if value.type == t.INT and isinstance(base, t.BitsT) and isinstance(target, t.BitsT | t.NewT):
             assert isinstance(value.const, int)
-            self.check_fits(value.const, target, loc)
+            self.check_fits(value.const, base, loc)
             return self.constant(target, value.const)
         if isinstance(value.type, t.EnumT) and value.type.base == target:
             return Typed(target, value.expr, value.const)
@@ -283,7 +291,7 @@ class LoweringBase:
         base = t.strip(target)
         items = value.items or []
         if isinstance(base, t.StackT):
-            self.fail(loc, "a list expression for a header stack is not supported; assign its elements one by one")
+            return self.stack_of(items, value.rest, base, target, loc)
         if isinstance(base, t.StructT) and base.kind == "header_union":
             self.fail(loc, "a list expression for a header union is not supported; assign to its member")
         if isinstance(base, t.StructT):
@@ -311,6 +319,20 @@ class LoweringBase:
             converted = self.default_value(type_, loc) if item is None else self.coerce(item, type_, item.loc or loc)
             fields.append(self.rvalue(converted))
         return Typed(target, ir.StructExpr(type=self.ir_type(target), fields=fields))
+
+    def stack_of(self, items: list[Typed], rest: bool, stack: t.StackT, target: t.Type, loc: Loc) -> Typed:
+        """A list expression as a header stack: its elements are assigned one by one to a variable."""
+        if len(items) > stack.size or (len(items) < stack.size and not rest):
+            self.fail(loc, f"{target} has {stack.size} elements, {len(items)} values given")
+        missing = [self.default_value(stack.element, loc) for _ in range(stack.size - len(items))]
+        values = [self.coerce(item, stack.element, item.loc or loc) for item in items]
+        variable = self.new_variable("stack", target)
+        element = self.ir_type(stack.element)
+        for position, value in enumerate([*values, *missing]):
+            index = ir.Const(type=ir.Bits(width=32), value=str(position))
+            left = ir.Index(type=element, base=variable, index=index)
+            self.emit(ir.Assign(left=left, right=self.rvalue(value), loc=self.location(loc)))
+        return Typed(target, variable)
 
     def default_value(self, type_: t.Type, loc: Loc) -> Typed:
         """The default of a type, which ``...`` stands for (specification, section 7.3)."""

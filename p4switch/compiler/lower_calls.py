@@ -195,7 +195,9 @@ class CallLowering(ExpressionLowering):
             if argument.value is None:
                 return Typed(t.DONT_CARE)
             if parameter.direction in ("out", "inout"):
-                return self.lvalue(argument.value)
+                target = self.lvalue(argument.value)
+                target.place = parameter.direction
+                return target
             return self.expression(argument.value)
 
         return evaluate
@@ -224,6 +226,10 @@ class CallLowering(ExpressionLowering):
                 args.append(self.new_variable("ignored", type_))
                 continue
             assert value.expr is not None
+            if value.kept is not None:
+                args.append(value.kept)
+                back.append(ir.Assign(left=value.expr, right=value.kept))
+                continue
             alone = sum(self.overlaps(value.expr, x) for x in lvalues) == 1 and not isinstance(value.expr, ir.Slice)
             if alone and not by_temporary and isinstance(value.expr, ir.Var | ir.Member):
                 args.append(value.expr)
@@ -467,7 +473,9 @@ class CallLowering(ExpressionLowering):
             self.emit(ir.Advance(bits=self.rvalue(bits), loc=where))
             return Typed(t.VOID)
         if method == "length":
-            self.fail(expr.loc, "packet_in.length() is not supported: v1model has standard_metadata.packet_length")
+            self.fail(
+                expr.loc, "packet_in.length() is not supported, as in bmv2: v1model has standard_metadata.packet_length"
+            )
         self.fail(expr.loc, f"packet_in has no method '{method}' with {len(values)} arguments")
 
     def extract(self, expr: ast.Call, values: Sequence[ast.Expr | None]) -> Typed:

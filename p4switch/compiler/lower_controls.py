@@ -327,7 +327,7 @@ class ControlLowering(TableLowering):
             if isinstance(value, Typed) and value.expr is not None and symbol.path not in self.by_copy:
                 others = sum(self.overlaps(value.expr, x) for x in lvalues)
                 fixed = isinstance(value.expr, ir.Var | ir.Member) and "*" not in self._path(value.expr)
-                if parameter.direction == "inout" and others == 1 and fixed:
+                if parameter.direction in ("out", "inout") and others == 1 and fixed and value.kept is None:
                     alias = value.expr
             shared.append(alias)
         if symbol.elaborated is None:
@@ -335,6 +335,7 @@ class ControlLowering(TableLowering):
         elaborated = symbol.elaborated
         assert isinstance(elaborated, Elaborated)
         back: list[ir.Assign] = []
+        reset: list[tuple[ir.Expression, t.Type]] = []
         for (parameter, type_, value), (_, _, target), alias in zip(args, elaborated.params, shared, strict=True):
             if isinstance(value, Symbol):
                 continue
@@ -342,16 +343,21 @@ class ControlLowering(TableLowering):
             if alias is not None or not own:
                 if target != alias:
                     raise ShareConflict(symbol.path)
+                if parameter.direction == "out" and alias is not None:
+                    reset.append((alias, type_))
                 continue
             assert target is not None
             if parameter.direction in ("", "in", "inout"):
                 assert value is not None
-                self.emit(ir.Assign(left=target, right=self.rvalue(value)))
-            elif isinstance(t.strip(type_), t.StructT | t.StackT):
-                self.reset(target, type_, loc)
+                self.emit(ir.Assign(left=target, right=value.kept or self.rvalue(value)))
+            else:
+                reset.append((target, type_))
             if parameter.direction in ("out", "inout") and value is not None:
                 assert value.expr is not None
                 back.append(ir.Assign(left=value.expr, right=target))
+        for variable, type_ in reset:  # after all arguments have been evaluated
+            if isinstance(t.strip(type_), t.StructT | t.StackT):
+                self.reset(variable, type_, loc)
         return elaborated, back
 
     def reset(self, target: ir.Expression, type_: t.Type, loc: Loc) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from p4switch.compiler import ast, fold, ir
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
+from p4switch.compiler.lexer import MAX_WIDTH
 from p4switch.compiler.lower_base import LoweringBase, Typed
 from p4switch.compiler.scope import Symbol, ValueSymbol
 
@@ -93,7 +94,11 @@ class ExpressionLowering(LoweringBase):
         return values
 
     def keep(self, value: Typed) -> Typed:
-        """A value as it is now."""
+        """A value as it is now; what is copied out stays the place it is."""
+        if value.place is not None:
+            if value.place == "inout" and value.kept is None:
+                value.kept = self.temporary(Typed(value.type, value.expr)).expr
+            return value
         if value.items is not None:
             return Typed(value.type, items=[self.keep(v) for v in value.items], rest=value.rest, loc=value.loc)
         if self.is_stable(value) or value.expr is None:
@@ -220,13 +225,13 @@ class ExpressionLowering(LoweringBase):
 
     def slice(self, expr: ast.SliceExpr) -> Typed:
         """``value[hi:lo]``."""
-        base = self.expression(expr.base)
+        base = self.as_number(self.expression(expr.base))
         hi, lo = self.constant_int(expr.hi, "a slice bound"), self.constant_int(expr.lo, "a slice bound")
-        type_ = t.strip(base.type)
+        type_ = base.type
         if type_ == t.INT:
             self.fail(expr.loc, "a slice of an integer without width")
         if not isinstance(type_, t.BitsT):
-            self.fail(expr.loc, f"{base.type} has no bits to slice")
+            self.fail(expr.loc, f"{base.type} has no bits to slice", self.cast_note(base.type))
         if not 0 <= lo <= hi < type_.width:
             self.fail(expr.loc, f"slice [{hi}:{lo}] is outside of {type_}; it needs {type_.width} > {hi} >= {lo} >= 0")
         result = t.BitsT(hi - lo + 1)
@@ -252,14 +257,13 @@ class ExpressionLowering(LoweringBase):
             if arg.const is not None:
                 return Typed(t.BOOL, const=not arg.const)
             return Typed(t.BOOL, ir.Unary(type=ir.Bool(), op="!", arg=self.rvalue(arg)))
-        arg = self.expression(expr.arg)
-        type_ = t.strip(arg.type)
+        arg = self.as_number(self.expression(expr.arg))
         if arg.type == t.INT and isinstance(arg.const, int):
             if expr.op == "~":
                 self.fail(expr.loc, "'~' needs an operand with a width")
             return Typed(t.INT, const=-arg.const if expr.op == "-" else arg.const)
-        if not isinstance(type_, t.BitsT):
-            self.fail(expr.loc, f"'{expr.op}' is not defined for {arg.type}")
+        if not isinstance(arg.type, t.BitsT):
+            self.fail(expr.loc, f"'{expr.op}' is not defined for {arg.type}", self.cast_note(arg.type))
         if expr.op == "+":
             return arg
         if isinstance(arg.const, int):
@@ -284,10 +288,9 @@ class ExpressionLowering(LoweringBase):
         if op in ("==", "!="):
             return self.equality(op, left, right, loc)
         left, right = self.unify_operands(op, left, right, loc)
-        type_ = t.strip(left.type)
-        bits = type_ if isinstance(type_, t.BitsT) else None
+        bits = left.type if isinstance(left.type, t.BitsT) else None
         if bits is None and left.type != t.INT:
-            self.fail(loc, f"'{op}' is not defined for {left.type}")
+            self.fail(loc, f"'{op}' is not defined for {left.type}", self.cast_note(left.type))
         if op in ("/", "%") and bits is not None and bits.signed:
             self.fail(loc, f"'{op}' is not defined for signed operands")
         if isinstance(left.const, int) and isinstance(right.const, int):
@@ -306,15 +309,9 @@ class ExpressionLowering(LoweringBase):
         return ir.Binary(type=self.ir_type(result), op=op, left=self.rvalue(left), right=self.rvalue(right))  # type: ignore[arg-type]
 
     def unify_operands(self, op: str, left: Typed, right: Typed, loc: Loc) -> tuple[Typed, Typed]:
-        """Both sides as one type: an integer without width takes the other's."""
-        if left.type == right.type:
-            return left, right
-        left_base = left.type.base if isinstance(left.type, t.EnumT) else None
-        right_base = right.type.base if isinstance(right.type, t.EnumT) else None
-        if left_base is not None and not isinstance(right.type, t.EnumT):
-            left = Typed(left_base, left.expr, left.const)
-        if right_base is not None and not isinstance(left.type, t.EnumT):
-            right = Typed(right_base, right.expr, right.const)
+        """Both sides as one type: a serialisable enum is its number, an integer without width takes the other's type."""
+        if op != "?:" or left.type != right.type:
+            left, right = self.as_number(left), self.as_number(right)
         if left.type == t.INT and isinstance(right.type, t.BitsT):
             left = self.coerce(left, right.type, loc)
         elif right.type == t.INT and isinstance(left.type, t.BitsT):
@@ -325,15 +322,14 @@ class ExpressionLowering(LoweringBase):
 
     def shift(self, op: str, left: Typed, right: Typed, loc: Loc) -> Typed:
         """``<<`` and ``>>``: the result has the type of the left side."""
-        amount = t.strip(right.type)
-        if isinstance(amount, t.BitsT) and amount.signed:
+        left, right = self.as_number(left), self.as_number(right)
+        if isinstance(right.type, t.BitsT) and right.type.signed and not isinstance(right.const, int):
             self.fail(loc, f"the shift amount must be unsigned, found {right.type}")
-        if not isinstance(amount, t.BitsT) and right.type != t.INT:
-            self.fail(loc, f"the shift amount must be a number, found {right.type}")
-        type_ = t.strip(left.type)
-        bits = type_ if isinstance(type_, t.BitsT) else None
+        if not isinstance(right.type, t.BitsT) and right.type != t.INT:
+            self.fail(loc, f"the shift amount must be a number, found {right.type}", self.cast_note(right.type))
+        bits = left.type if isinstance(left.type, t.BitsT) else None
         if bits is None and left.type != t.INT:
-            self.fail(loc, f"'{op}' is not defined for {left.type}")
+            self.fail(loc, f"'{op}' is not defined for {left.type}", self.cast_note(left.type))
         if isinstance(right.const, int):
             try:
                 if isinstance(left.const, int):
@@ -348,11 +344,16 @@ class ExpressionLowering(LoweringBase):
 
     def concat(self, left: Typed, right: Typed, loc: Loc) -> Typed:
         """``++``: the result has the sign of the left side."""
-        a, b = t.strip(left.type), t.strip(right.type)
+        left, right = self.as_number(left), self.as_number(right)
+        a, b = left.type, right.type
         if left.type == t.STRING and right.type == t.STRING:
             return Typed(t.STRING, const=str(left.const) + str(right.const))
         if not isinstance(a, t.BitsT) or not isinstance(b, t.BitsT):
-            self.fail(loc, f"'++' needs operands with a width, found {left.type} and {right.type}")
+            self.fail(
+                loc, f"'++' needs operands with a width, found {a} and {b}", self.cast_note(a) or self.cast_note(b)
+            )
+        if a.width + b.width > MAX_WIDTH:
+            self.fail(loc, f"a result of {a.width + b.width} bits; at most {MAX_WIDTH} are supported")
         result = t.BitsT(a.width + b.width, a.signed)
         if isinstance(left.const, int) and isinstance(right.const, int):
             return self.constant(result, (left.const << b.width) | (right.const & ((1 << b.width) - 1)))
@@ -430,11 +431,15 @@ class ExpressionLowering(LoweringBase):
 
     def cast(self, value: Typed, target: t.Type, loc: Loc) -> Typed:
         """An explicit cast (specification, section 8.11.1)."""
+        if isinstance(target, t.ListT):
+            return self.list_of(value, target, loc)
         if value.items is not None or isinstance(value.type, t.InvalidT):
             return self.coerce(value, target, loc)
         source, base = t.strip(value.type), t.strip(target)
         if value.type == target:
             return value
+        if not self.castable(value, target):
+            self.fail(loc, f"{value.type} cannot be cast to {target}", self.two_casts_note(value.type, target))
         if (
             isinstance(base, t.BitsT)
             and isinstance(value.const, int)
@@ -451,23 +456,56 @@ class ExpressionLowering(LoweringBase):
             return Typed(target, value.expr, value.const)
         if base == t.BitsT(1) and source == t.BOOL and value.const is not None:
             return self.constant(target, int(value.const))
-        possible = (
-            (isinstance(source, t.BitsT) and isinstance(base, t.BitsT))
-            or (source == t.BOOL and base == t.BitsT(1))
-            or (source == t.BitsT(1) and base == t.BOOL)
-        )
-        if not possible:
-            self.fail(loc, f"{value.type} cannot be cast to {target}")
-        if (
-            isinstance(source, t.BitsT)
-            and isinstance(base, t.BitsT)
-            and source.signed != base.signed
-            and source.width != base.width
-        ):
-            # Sign and width may not change in one step in P4; p4c accepts it and converts the sign first.
-            middle = t.BitsT(source.width, base.signed)
-            value = Typed(middle, ir.Cast(type=self.ir_type(middle), arg=self.rvalue(value)))
         return Typed(target, ir.Cast(type=self.ir_type(target), arg=self.rvalue(value)))
+
+    @staticmethod
+    def castable(value: Typed, target: t.Type) -> bool:
+        """Whether the cast is among those of section 8.11.1; one step through a ``type`` or enum at a time."""
+        source = value.type
+        if (isinstance(target, t.NewT) and target.base == source) or (
+            isinstance(source, t.NewT) and source.base == target
+        ):
+            return True
+        if isinstance(value.const, int) and source == t.INT:
+            return isinstance(t.strip(target), t.BitsT) or target in (t.INT, t.BOOL)
+        if isinstance(source, t.EnumT) and source.base is not None:
+            return target == source.base or (isinstance(target, t.EnumT) and target.base == source.base)
+        if isinstance(target, t.EnumT):
+            return target.base is not None and target.base == source
+        if isinstance(source, t.BitsT) and isinstance(target, t.BitsT):
+            return source.width == target.width or source.signed == target.signed
+        if target == t.INT:
+            return isinstance(source, t.BitsT) and isinstance(value.const, int)
+        return {source, target} == {t.BOOL, t.BitsT(1)}
+
+    @staticmethod
+    def two_casts_note(source: t.Type, target: t.Type) -> str | None:
+        """How to do in two casts what one cannot."""
+        if isinstance(source, t.NewT | t.EnumT) and source.base is not None and t.strip(target) != source.base:
+            return f"cast to {source.base} first"
+        if isinstance(source, t.BitsT) and isinstance(target, t.BitsT):
+            return f"a cast changes the sign or the width: cast to {t.BitsT(target.width, source.signed)} first"
+        return "compare with 0" if target == t.BOOL else None
+
+    @staticmethod
+    def cast_note(type_: t.Type) -> str | None:
+        """What to do with a value of a ``type``, on which no operators but == and != are defined."""
+        return f"cast it to {t.strip(type_)}" if isinstance(type_, t.NewT) else None
+
+    @staticmethod
+    def as_number(value: Typed) -> Typed:
+        """A value as operators see it: serialisable enums as their numbers."""
+        type_ = t.number(value.type)
+        return value if type_ is value.type else Typed(type_, value.expr, value.const, loc=value.loc)
+
+    def list_of(self, value: Typed, target: t.ListT, loc: Loc) -> Typed:
+        """``(list<T>) { ... }``."""
+        if value.type == target:
+            return value
+        if value.items is None or isinstance(value.type, t.RecordT) or value.rest:
+            self.fail(loc, f"{value.type} cannot be cast to {target}; {{ values }} can")
+        items = [self.coerce(item, target.element, item.loc or loc) for item in value.items]
+        return Typed(target, items=items)
 
     # ------------------------------------------------------------------------------------------------------- l-values
 

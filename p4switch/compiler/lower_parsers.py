@@ -116,7 +116,7 @@ class ParserLowering(ControlLowering):
             super().apply_instance(symbol, expr)
             return
         if self.out is not self.state_body:
-            self.fail(expr.loc, "applying a parser inside a conditional statement is not supported")
+            self.fail(expr.loc, "a parser cannot be applied in a loop or switch")
         if symbol.path in self.active:
             self.fail(expr.loc, f"'{declaration.name}' applies itself")
         args = self.block_arguments(symbol, expr)
@@ -133,6 +133,51 @@ class ParserLowering(ControlLowering):
         calling.transition = go_to(start)
         self.state = self.open_state(after, source_name, expr.loc)
         self.out = self.state_body = [*back]
+
+    def statement(self, statement: ast.Stmt) -> None:
+        """A conditional or block that applies a parser divides the state; everything else is as in controls."""
+        whole = self.unit.kind == "parser" and self.out is self.state_body
+        if whole and isinstance(statement, ast.BlockStmt | ast.IfStmt) and self.applies_parser(statement):
+            if isinstance(statement, ast.BlockStmt):
+                self.block(statement)
+            else:
+                self.divide(statement)
+            return
+        super().statement(statement)
+
+    def applies_parser(self, statement: ast.Stmt | ast.Declaration | None) -> bool:
+        """Whether the statement applies a parser."""
+        match statement:
+            case ast.BlockStmt(body=body):
+                return any(self.applies_parser(item) for item in body)
+            case ast.IfStmt(then=then, otherwise=otherwise):
+                return self.applies_parser(then) or self.applies_parser(otherwise)
+            case ast.CallStmt(call=ast.Call(function=ast.Dot(base=base, member="apply"))):
+                if isinstance(base, ast.Name):
+                    return isinstance(self.scope.lookup(base.name), InstanceSymbol)
+                return isinstance(base, ast.TypeExpr)
+        return False
+
+    def divide(self, statement: ast.IfStmt) -> None:
+        """``if`` as states: one for each side, and one that goes on after them."""
+        cond = self.condition(statement.cond)
+        source = self.state.source_name or ""
+        name = self.state.name
+        sides = [self.unique_state(f"{name}_{side}") for side in ("then", "else")]
+        after = self.unique_state(f"{name}_endif")
+        yes = ir.ValueKey(value=ir.Const(type=ir.Bool(), value="1"))
+        cases = [ir.SelectCase(keys=[yes], state=sides[0]), ir.SelectCase(keys=[ir.AnyKey()], state=sides[1])]
+        self.state.body = self.out
+        self.state.transition = ir.Select(exprs=[self.rvalue(cond)], cases=cases, loc=self.location(statement.loc))
+        for side, body in zip(sides, (statement.then, statement.otherwise), strict=True):
+            self.state = self.open_state(side, source, statement.loc)
+            self.out = self.state_body = []
+            if body is not None:
+                with self.in_scope(self.scope.child()):
+                    self.statement(body)
+            self.state.body, self.state.transition = self.out, go_to(after)
+        self.state = self.open_state(after, source, statement.loc)
+        self.out = self.state_body = []
 
     # ------------------------------------------------------------------------------------------------------ transitions
 

@@ -7,6 +7,7 @@ from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.lower_base import Typed
 from p4switch.compiler.lower_calls import CallLowering
+from p4switch.compiler.lower_expressions import BIT32
 from p4switch.compiler.scope import TableSymbol, ValueSymbol
 
 
@@ -82,8 +83,9 @@ class StatementLowering(CallLowering):
             case ast.ReturnStmt():
                 self.return_statement(statement)
             case ast.ExitStmt():
-                if self.unit.block == "parser":
-                    self.fail(statement.loc, "'exit' is not possible in a parser")
+                if self.unit.kind == "function" or self.unit.block == "parser":
+                    where_not = "function" if self.unit.kind == "function" else "parser"
+                    self.fail(statement.loc, f"'exit' is not possible in a {where_not}")
                 self.emit(ir.Exit(loc=where))
             case ast.BreakStmt() | ast.ContinueStmt():
                 if not self.unit.loops:
@@ -269,17 +271,16 @@ class StatementLowering(CallLowering):
         self.emit(ir.Loop(cond=always, body=[*effects, stop, *lowered], step=step, loc=where))
 
     def for_in_statement(self, statement: ast.ForInStmt) -> None:
-        """``for (x in lo .. hi)``, and over lists and stacks, which are unrolled into a loop over an index."""
+        """``for (x in lo .. hi)``, and over lists and stacks."""
         with self.in_scope(self.scope.child()):
             if not isinstance(statement.collection, ast.Range):
-                self.fail(
-                    statement.collection.loc, "for-in over a list or stack is not supported; use a range and an index"
-                )
+                self.for_each(statement, statement.collection)
+                return
             lo, hi = self.in_order([self._thunk(statement.collection.lo), self._thunk(statement.collection.hi)])
             type_ = self.resolve(statement.type) if statement.type is not None else lo.type
             if statement.type is None:
                 symbol = self.scope.lookup(statement.name)
-                if not isinstance(symbol, ValueSymbol) or symbol.expr is None:
+                if not isinstance(symbol, ValueSymbol) or symbol.expr is None or not symbol.writable:
                     self.fail(statement.loc, f"unknown loop variable '{statement.name}'")
                 type_ = symbol.type
             if not isinstance(t.strip(type_), t.BitsT):
@@ -303,3 +304,56 @@ class StatementLowering(CallLowering):
             step = ir.Assign(left=variable, right=ir.Binary(type=ir_type, op="+", left=variable, right=one))
             cond = ir.Binary(type=ir.Bool(), op="<=", left=variable, right=self.rvalue(hi))
             self.emit(ir.Loop(cond=cond, body=body, step=[stop, step], loc=self.location(statement.loc)))
+
+    def for_each(self, statement: ast.ForInStmt, source: ast.Expr) -> None:
+        """``for`` over a list or a stack: what it holds before the first turn, by a loop over an index."""
+        where = self.location(statement.loc)
+        collection = self.expression(source)
+        stack = t.strip(collection.type)
+        if isinstance(collection.type, t.ListT):
+            element, values = collection.type.element, [self.keep(v) for v in collection.items or []]
+        elif isinstance(stack, t.StackT):
+            element, values = stack.element, []
+            collection = self.keep(collection)
+        else:
+            self.fail(source.loc, f"for goes over ranges, lists and header stacks, not over {collection.type}")
+        variable = self.loop_variable(statement, element)
+        index = self.new_variable("index", BIT32, self.constant(BIT32, 0))
+        ir_type = self.ir_type(element)
+        if isinstance(stack, t.StackT):
+            count = stack.size
+            current = ir.Index(type=ir_type, base=self.rvalue(collection), index=index)
+            head: list[ir.Statement] = [ir.Assign(left=variable, right=current, loc=where)]
+        else:
+            count = len(values)
+            cases = [
+                ir.Case(
+                    values=[ir.Const(type=index.type, value=str(i))],
+                    body=[ir.Assign(left=variable, right=self.rvalue(value), loc=where)],
+                )
+                for i, value in enumerate(values)
+            ]
+            head = [ir.Switch(subject=index, cases=cases, loc=where)]
+        self.unit.loops += 1
+        body = self.nested_block(statement.body)
+        self.unit.loops -= 1
+        end = ir.Const(type=index.type, value=str(count))
+        one = ir.Const(type=index.type, value="1")
+        step = ir.Assign(left=index, right=ir.Binary(type=index.type, op="+", left=index, right=one))
+        cond = ir.Binary(type=ir.Bool(), op="<", left=index, right=end)
+        self.emit(ir.Loop(cond=cond, body=[*head, *body], step=[step], loc=where))
+
+    def loop_variable(self, statement: ast.ForInStmt, element: t.Type) -> ir.Expression:
+        """The variable of a for-in loop, declared by it or before."""
+        if statement.type is not None:
+            type_ = self.resolve(statement.type)
+            variable: ir.Expression = self.new_variable(statement.name, type_, None, statement.loc)
+            self.value_symbol(statement.name, type_, variable)
+        else:
+            symbol = self.scope.lookup(statement.name)
+            if not isinstance(symbol, ValueSymbol) or symbol.expr is None or not symbol.writable:
+                self.fail(statement.loc, f"unknown loop variable '{statement.name}'")
+            type_, variable = symbol.type, symbol.expr
+        if type_ != element:
+            self.fail(statement.loc, f"the loop variable '{statement.name}' is {type_}, the elements are {element}")
+        return variable

@@ -39,6 +39,7 @@ class TableLowering(StatementLowering):
     tables: dict[str, ir.Table]
     actions: dict[tuple[str, str], ir.Action]
     table_actions: dict[str, dict[str, str]]
+    key_effects: dict[str, list[ir.Statement]]
     direct_instances: dict[int, InstanceSymbol]
     direct_paths: set[str]
     block_params: dict[str, list[str]]
@@ -108,22 +109,8 @@ class TableLowering(StatementLowering):
         """A direct call: all parameters are given by the caller."""
         if self.unit.kind not in ("control", "action"):
             self.fail(expr.loc, "an action can be called only in a control")
-        declaration = symbol.declaration
         action = self.use_action(symbol)
-        pairs = self.bind(declaration.params, expr.args, expr.loc, declaration.name)
-        values = self.in_order([self._argument_thunk(p, a, symbol.scope) for p, a in pairs])
-        bound: list[tuple[ast.ParamDecl, t.Type, Typed | None]] = []
-        for (parameter, argument), value in zip(pairs, values, strict=True):
-            with self.in_scope(symbol.scope):
-                type_ = self.resolve(parameter.type)
-            if value.type == t.DONT_CARE:
-                bound.append((parameter, type_, None))
-            elif parameter.direction in ("out", "inout"):
-                if value.type != type_:
-                    self.fail(expr.loc, f"parameter '{parameter.name}' is {type_}, found {value.type}")
-                bound.append((parameter, type_, value))
-            else:
-                bound.append((parameter, type_, self.coerce(value, type_, argument.loc if argument else expr.loc)))
+        bound = self.action_arguments(symbol, symbol.declaration.params, expr.args, expr.loc)
         # The body may reach the same variables by their own names: out arguments always go through a copy.
         args, back = self.pass_arguments(bound, by_temporary=True)
         self.emit(ir.CallAction(action=action.name, args=args, back=back, loc=self.location(expr.loc)))
@@ -148,6 +135,7 @@ class TableLowering(StatementLowering):
         if table.name not in self.tables:
             with self.in_scope(table.scope):
                 self.lower_table(table)
+        self.out.extend(self.key_effects.get(table.name, []))
         return table.name
 
     def table_action_names(self, table: TableSymbol) -> dict[str, str]:
@@ -173,21 +161,26 @@ class TableLowering(StatementLowering):
         )
         self.tables[table.name] = result
         if "key" in properties:
-            result.keys = [self.lower_key(k) for k in properties["key"].keys]
+            self.lower_keys(properties["key"].keys, result)
         refs = self.lower_action_refs(table, properties, result)
         self.lower_default(table, properties, result, refs)
         self.lower_other_properties(properties, result)
         if "entries" in properties:
             self.lower_entries(properties, result, refs)
 
-    def lower_key(self, key: ast.KeyElement) -> ir.KeyField:
+    def lower_keys(self, keys: Sequence[ast.KeyElement], result: ir.Table) -> None:
+        """The keys; if evaluating them has side effects, they are evaluated before each application of the table."""
+        with self.capture() as effects:
+            values = self.in_order([self._thunk(key.expr) for key in keys])
+            if self.out:
+                values = [self.keep(value) for value in values]
+        self.key_effects[result.name] = effects
+        result.keys = [self.lower_key(key, value) for key, value in zip(keys, values, strict=True)]
+
+    def lower_key(self, key: ast.KeyElement, value: Typed) -> ir.KeyField:
         """One key."""
         if key.match_kind not in self.match_kinds or key.match_kind not in _MATCH_KINDS:
             self.fail(key.loc, f"unknown match kind '{key.match_kind}'; there are {', '.join(_MATCH_KINDS)}")
-        with self.capture() as effects:
-            value = self.expression(key.expr)
-        if effects:
-            self.fail(key.loc, "a key with side effects is not supported; assign it to a variable first")
         if isinstance(value.const, int) and value.type == t.INT:
             self.fail(key.loc, "a key needs a width")
         base = t.strip(value.type)
@@ -219,11 +212,16 @@ class TableLowering(StatementLowering):
             action = self.use_action(symbol)
             names[element.action.name] = action.name
             notes = element.annotations
-            directed = [p for p in symbol.declaration.params if p.direction]
+            with self.capture() as setup:
+                args, back = self.bound_arguments(symbol, element)
+            if any(isinstance(node, ir.ApplyTable) for node in ir.walk(setup)):
+                self.fail(element.loc, "a table cannot be applied in an argument of a table's action")
             result.actions.append(
                 ir.ActionRef(
                     name=action.name,
-                    args=self.bound_arguments(symbol, element, directed),
+                    args=args,
+                    setup=setup,
+                    back=back,
                     default_only=note_text.find(notes, "defaultonly") is not None,
                     table_only=note_text.find(notes, "tableonly") is not None,
                     annotations=note_text.to_ir(notes),
@@ -240,27 +238,38 @@ class TableLowering(StatementLowering):
         return refs
 
     def bound_arguments(
-        self, symbol: ActionSymbol, element: ast.ActionElement, directed: Sequence[ast.ParamDecl]
-    ) -> list[ir.Expression]:
-        """Arguments of the parameters with a direction, which the table binds."""
+        self, symbol: ActionSymbol, element: ast.ActionElement
+    ) -> tuple[list[ir.Expression], list[ir.Assign]]:
+        """Arguments of the parameters with a direction, which the table binds, and the copies back."""
+        directed = [p for p in symbol.declaration.params if p.direction]
         args = element.args or []
         if len(args) != len(directed):
             self.fail(element.loc, f"'{element.action.name}' needs {len(directed)} bound arguments, {len(args)} given")
-        result: list[ir.Expression] = []
-        for parameter, argument in zip(directed, args, strict=True):
-            if argument.value is None:
-                self.fail(argument.loc, "'_' is not possible in a list of actions")
+        return self.pass_arguments(self.action_arguments(symbol, directed, args, element.loc), by_temporary=True)
+
+    def action_arguments(
+        self, symbol: ActionSymbol, params: Sequence[ast.ParamDecl], args: Sequence[ast.Argument], loc: Loc
+    ) -> list[tuple[ast.ParamDecl, t.Type, Typed | None]]:
+        """Parameters of an action with their types and arguments; None for an ignored ``out``."""
+        name = symbol.declaration.name
+        pairs = self.bind(params, args, loc, name)
+        values = self.in_order([self._argument_thunk(p, a, symbol.scope) for p, a in pairs])
+        bound: list[tuple[ast.ParamDecl, t.Type, Typed | None]] = []
+        for (parameter, argument), value in zip(pairs, values, strict=True):
             with self.in_scope(symbol.scope):
                 type_ = self.resolve(parameter.type)
-            with self.capture() as effects:
-                if parameter.direction in ("out", "inout"):
-                    value = self.lvalue(argument.value)
-                else:
-                    value = self.coerce(self.expression(argument.value), type_, argument.loc)
-            if effects:
-                self.fail(argument.loc, "a bound argument with side effects or a variable index is not supported")
-            result.append(self.rvalue(value))
-        return result
+            where = argument.loc if argument else loc
+            if value.type == t.DONT_CARE:
+                if parameter.direction != "out":
+                    self.fail(where, f"'_' is possible only for out parameters; '{parameter.name}' of {name} is not")
+                bound.append((parameter, type_, None))
+            elif parameter.direction in ("out", "inout"):
+                if value.type != type_:
+                    self.fail(where, f"parameter '{parameter.name}' of {name} is {type_}, found {value.type}")
+                bound.append((parameter, type_, value))
+            else:
+                bound.append((parameter, type_, self.coerce(value, type_, where)))
+        return bound
 
     def action_call(
         self,

@@ -118,6 +118,16 @@ class TupleT(Type):
 
 
 @dataclass(frozen=True, slots=True)
+class ListT(Type):
+    """``list<T>``: any number of values of one type, known where it is written; ``for`` goes over it."""
+
+    element: Type
+
+    def __str__(self) -> str:
+        return f"list<{self.element}>"
+
+
+@dataclass(frozen=True, slots=True)
 class RecordT(Type):
     """The type of ``{ name = value }`` before it is known which struct it is."""
 
@@ -171,6 +181,13 @@ def strip(type_: Type) -> Type:
     """The type behind ``type`` declarations and serialisable enums."""
     base = type_.base if isinstance(type_, NewT | EnumT) else None
     return type_ if base is None else strip(base)
+
+
+def number(type_: Type) -> Type:
+    """The type that operators see: a serialisable enum counts as its number, a ``type`` does not (section 7.2.8)."""
+    if isinstance(type_, EnumT) and type_.base is not None:
+        return type_.base
+    return type_
 
 
 def is_header(type_: Type) -> bool:

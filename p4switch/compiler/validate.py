@@ -580,7 +580,9 @@ class _Validator:
             action = self.actions.get((table.control, ref.name))
             if action is None:
                 self.fail(f"unknown action {ref.name!r}")
+            self.body(ref.setup)
             self.arguments([p for p in action.params if p.direction != "data"], ref.args)
+            self.body(ref.back)
         self._constant_call(table, table.default_action)
         for entry in table.entries:
             self.need(len(entry.keys) == len(table.keys), "an entry with another number of keys")
