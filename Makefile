@@ -52,6 +52,10 @@ lint: setup ## style, types and import rules
 bench: setup ## the switch against a bare forwarder and the Linux bridge, in one run
 	@$(ROOT) $(PYTHON) -m bench $(ARGS)
 
+.PHONY: graph
+graph: setup ## draw the P4 program into docs/rack_mmu_graph.svg
+	@$(PYTHON) -m p4switch graph p4src/rack_mmu.p4 -o docs/rack_mmu_graph.svg
+
 .PHONY: clean
 clean: ## end a running or crashed rack and remove everything that was made
 	@if [ -x $(PYTHON) ]; then $(ROOT) $(PYTHON) -m topologies clean; fi

@@ -10,6 +10,7 @@ _COMMANDS = {
     "compile": "compile a program: IR, P4Info",
     "run": "run a switch: packets on interfaces, P4Runtime on gRPC",
     "stf": "run a program against an .stf test",
+    "graph": "draw a program: parser states and control flow",
     "bench": "measure a program's pipeline without packet I/O",
 }
 

@@ -392,10 +392,11 @@ class ApplyTable(Stmt, kw_only=True, tag="apply"):
 
 class Block(Stmt, kw_only=True, tag="block"):
     """A scope. With a ``label`` a LeaveBlock may jump to its end. ``back`` are the copies out of an inlined control: they are
-    executed when the block is left, also by Exit (P4_16 section 13.5)."""
+    executed when the block is left, also by Exit (P4_16 section 13.5). ``instance`` is the inlined control's path, for people."""
 
     body: list[Statement]
     label: str | None = None
+    instance: str | None = None
     back: list[Assign] = []
 
 
@@ -580,12 +581,14 @@ class Select(Node, kw_only=True, tag="select"):
 
 
 class State(Node, kw_only=True, tag="state"):
-    """A parser state. ``source_name`` is what the program wrote (inlined sub-parsers get unique names)."""
+    """A parser state. ``source_name`` is what the program wrote (inlined sub-parsers get unique names); ``inside`` are the paths
+    of the inlined sub-parsers around it, outermost first. Both are for people."""
 
     name: str
     body: list[Statement]
     transition: Select
     source_name: str | None = None
+    inside: list[str] = []
     loc: Location | None = None
 
 

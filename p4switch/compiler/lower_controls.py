@@ -261,7 +261,7 @@ class ControlLowering(TableLowering):
             self.block(declaration.body)
         self.unit.return_label, self.current_path = saved_label, saved_path
         self.active.pop()
-        self.emit(ir.Block(body=body, label=label, back=back, loc=self.location(expr.loc)))
+        self.emit(ir.Block(body=body, label=label, instance=symbol.path, back=back, loc=self.location(expr.loc)))
 
     def block_arguments(
         self, symbol: InstanceSymbol, expr: ast.Call

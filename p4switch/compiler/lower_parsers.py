@@ -74,7 +74,9 @@ class ParserLowering(ControlLowering):
         start = names["start"]
         if prologue:
             entry = self.unique_state("init" if keep_names else f"{declaration.name}_init")
-            self.states.append(ir.State(name=entry, body=list(prologue), transition=go_to(start)))
+            self.states.append(
+                ir.State(name=entry, body=list(prologue), transition=go_to(start), inside=self.active[1:])
+            )
             start = entry
         for state in declaration.states:
             self.lower_state(state, names)
@@ -104,7 +106,12 @@ class ParserLowering(ControlLowering):
     def open_state(self, name: str, source_name: str, loc: Loc) -> ir.State:
         """A state to be filled."""
         state = ir.State(
-            name=name, body=[], transition=go_to("reject"), source_name=source_name, loc=self.location(loc)
+            name=name,
+            body=[],
+            transition=go_to("reject"),
+            source_name=source_name,
+            inside=self.active[1:],
+            loc=self.location(loc),
         )
         self.states.append(state)
         return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,14 +10,28 @@ from finsy.proto import p4i
 
 from p4switch.compiler import p4info
 from p4switch.compiler.driver import compile_source
+from p4switch.graph import build as build_graph
+from p4switch.graph.svg import titles as graph_titles
 from tests.p4src.harness import PROGRAM, program
 
+DRAWING = PROGRAM.parents[1] / "docs" / "rack_mmu_graph.svg"
+SVG = "{http://www.w3.org/2000/svg}"
 GOLDEN = PROGRAM.with_suffix(".p4info.txtpb")
 
 
 def test_committed_p4info_is_current() -> None:
     assert GOLDEN.read_text() == p4info.to_text(p4info.build(program())), (
         "run: python -m p4switch compile p4src/rack_mmu.p4 --p4info p4src/rack_mmu.p4info.txtpb"
+    )
+
+
+def test_committed_drawing_is_current() -> None:
+    """What it shows when hovered over holds all of the graph, and does not depend on fonts and versions."""
+    root = ET.parse(DRAWING).getroot()
+    shown = {g.get("id"): g.findtext(f"{SVG}title") for g in root.iter(f"{SVG}g")}
+    wanted = graph_titles(build_graph(program()))
+    assert {key: text for key, text in shown.items() if text} == {key: text for key, text in wanted.items() if text}, (
+        "run: make graph"
     )
 
 
