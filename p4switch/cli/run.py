@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pcap", type=Path, metavar="DIR", help="write a pcap of every port into this directory")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="say for each packet what happened to it")
+    parser.add_argument("--trace-format", default="text", choices=("text", "json"), help="json: one object a line")
     queues.add_arguments(parser)
     parser.add_argument("--p4info-out", type=Path, metavar="FILE", help="write the P4Info of --p4")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="create this file when the switch serves")
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.pcap.mkdir(parents=True, exist_ok=True)
                 switch.pcap(arguments.pcap)
             if arguments.trace:
-                switch.trace(arguments.trace)
+                switch.trace(arguments.trace, json=arguments.trace_format == "json")
             device = Device(arguments.device_id, switch)
             if prepared:
                 device.load(prepared)

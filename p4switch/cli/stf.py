@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("test", type=Path, nargs="?", metavar="TEST.stf", help="default: PROG.stf beside the program")
     parser.add_argument("--cpu-port", type=int, metavar="PORT", help="frames sent there go to the controller")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write what happens to every packet")
+    parser.add_argument("--trace-format", default="text", choices=("text", "json"), help="json: one object a line")
     parser.add_argument("--seed", type=int, default=1, help="of random numbers (default 1)")
 
 
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         shared_object = native.build(result.program, optimise=False)
         with Switch(cpu_port=arguments.cpu_port, seed=arguments.seed) as switch:
             switch.load(shared_object)
-            switch.trace(arguments.trace)
+            switch.trace(arguments.trace, json=arguments.trace_format == "json")
             failures = run_script(switch, test.read_text(encoding="utf-8"))
     except (CodegenError, native.BuildError, StfError, OSError) as error:
         print(f"{test}: {error}", file=sys.stderr)

@@ -155,6 +155,8 @@ class ControlGenerator:
         generator.body(ref.setup)
         directed = [p for p in action.params if p.direction != "data"]
         bound, back = generator.pass_arguments(f"action {action.name!r} of a table", directed, ref.args)
+        if directed:
+            generator.trace_action(action, directed, bound)
         data = [p for p in action.params if p.direction == "data"]
         slots, _, size = packing.byte_slots([self.context.types.scalar_width(p.type) for p in data])
         loaded = []

@@ -83,12 +83,11 @@ class ExternGenerator(StatementGenerator):
             self.refuse("mark_to_drop", f"it takes standard metadata, found {show(args[0].type)}")
         self.code(f"{target}.egress_spec = P4_DROP_PORT;", f"{target}.mcast_grp = 0;")
         where = f"{self.loc.file}:{self.loc.line}" if self.loc is not None else self.block
-        self.trace(f"mark_to_drop at {where}")
+        self.trace("mark_to_drop", where)
 
-    def trace(self, text: str) -> None:
+    def trace(self, event: str, detail: str) -> None:
         """A line of the trace of packets."""
-        text = c_string(format_text(text))
-        self.code(f"if (P4_UNLIKELY(p4prog_tracing(env))) p4prog_trace(env, {text});")
+        self.code(f'if (P4_UNLIKELY(p4prog_tracing(env))) p4prog_trace(env, "{event}", {c_string(detail)});')
 
     def field_list(self, index: ir.Expression | None) -> int:
         """The number that this program gives a field list; 0 keeps nothing."""

@@ -16,7 +16,7 @@ from p4switch.codegen.context import Context, Scope
 from p4switch.codegen.errors import CodegenError
 from p4switch.codegen.externs import ExternGenerator
 from p4switch.codegen.headers import extract_function, layout
-from p4switch.codegen.names import c_string, format_text, identifier
+from p4switch.codegen.names import identifier
 from p4switch.codegen.statements import Flow
 from p4switch.codegen.types import show
 from p4switch.compiler import ir
@@ -53,8 +53,7 @@ class ParserGenerator(ExternGenerator):
                     self.code(
                         f"if (P4_UNLIKELY(turns++ > length + P4_MAX_IDLE_STATES)) {self.parser_error('ParserTimeout')}"
                     )
-                text = c_string(format_text(f"parser state {state.source_name or state.name}"))
-                self.code(f"if (P4_UNLIKELY(tracing)) p4prog_trace(env, {text});")
+                self.trace("parser_state", state.source_name or state.name)
                 inner = Scope(self.scope)
                 saved, self.scope = self.scope, inner
                 for statement in state.body:

@@ -126,7 +126,7 @@ class ProgramGenerator:
         errors = self.context.error_index("NoError")
         with code.block(f"static uint32_t parse({_STAGE_HEAD}, const uint8_t *packet, uint32_t length)"):
             code("p4_ctx *const c = ctx;", "p4prog_requests *const rq = NULL;", "const p4_rest *rest = NULL;")
-            code("const bool tracing = p4prog_tracing(env);", "uint32_t pos = 0;")
+            code("uint32_t pos = 0;")
             code("memset(&c->h, 0, sizeof c->h);")
             code("if (sm->instance_type != P4PROG_RESUBMIT && sm->instance_type != P4PROG_RECIRC)")
             code("    memset(&c->m, 0, sizeof c->m);")
@@ -136,9 +136,6 @@ class ProgramGenerator:
             bind_parameters(self.context, scope, "parser", self.program.parser.params)
             ParserGenerator(self.context, code, Scope(scope)).generate()
             code.label("rejected")
-            with code.block("if (P4_UNLIKELY(tracing))"):
-                known = f"sm->parser_error < {len(self.program.errors)}u"
-                code(f'p4prog_trace(env, "parser error %s", {known} ? error_names[sm->parser_error] : "?");')
             code.label("accepted")
             code("const p4_rest payload = {packet + pos, length - pos};", "rest = &payload;")
             code("verify_checksum(env, c, sm, rest);", "return pos;")

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from p4switch.codegen import packing
 from p4switch.codegen.arithmetic import Value
 from p4switch.codegen.code import Code
 from p4switch.codegen.context import Context, Place, Scope
 from p4switch.codegen.expressions import BIT32, BOOL
 from p4switch.codegen.lvalues import LvalueGenerator
-from p4switch.codegen.names import c_comment, identifier
+from p4switch.codegen.names import c_comment, c_string, identifier
 from p4switch.codegen.types import is_wide, show
 from p4switch.compiler import ir
 
@@ -344,7 +345,31 @@ class StatementGenerator(LvalueGenerator):
         """A direct call of an action."""
         action = self.context.action(self.block, statement.action, statement.loc)
         args, back = self.pass_arguments(f"action {action.name!r}", action.params, statement.args)
+        self.trace_action(action, action.params, args)
         self.invoke(self.action_call(action, args), self.context.may_exit(action), back, statement.back)
+
+    def trace_action(self, action: ir.Action, params: Sequence[ir.Param], args: Sequence[str]) -> None:
+        """A trace of a call whose arguments do not come from a table: those that go in and are scalars, by name."""
+        traced = [
+            (p.name, Value(arg, p.type))
+            for p, arg in zip(params, args, strict=True)
+            if p.direction in ("in", "data") and isinstance(p.type, ir.Bits | ir.Bool | ir.Enum | ir.Error)
+        ]
+        with self.code.block("if (P4_UNLIKELY(p4prog_tracing(env)))"):
+            scalars = self.pack_scalars([value for _, value in traced])
+            slots, offsets, size = packing.byte_slots([width for width, _ in scalars])
+            self.code(f"uint8_t traced[{size or 1}] __attribute__((aligned(8)));")
+            self.code.extend(
+                packing.write(self.types, "traced", list(zip(slots, [c for _, c in scalars], strict=True)))
+            )
+            rows = [
+                f"{{{c_string(name)}, {width}, {offset}}}"
+                for (name, _), (width, _), offset in zip(traced, scalars, offsets, strict=True)
+            ]
+            if rows:
+                self.code(f"static const p4prog_param params[] = {{{', '.join(rows)}}};")
+            arguments = f"{'params' if rows else 'NULL'}, {len(rows)}u, traced"
+            self.code(f"p4prog_trace_action(env, {c_string(action.name)}, {arguments});")
 
     def action_call(self, action: ir.Action, args: Sequence[str]) -> str:
         """The C call of an action."""

@@ -513,10 +513,10 @@ class Switch:
         self._check(self._lib.p4dp_port_stats(self._switch, port, view), f"port {port}")
         return self._stats(view)
 
-    def trace(self, file: Path | None) -> None:
-        """Write a readable trace of every packet to a file, None to stop."""
+    def trace(self, file: Path | None, *, json: bool = False) -> None:
+        """Write a trace of every packet to a file, for people or as one JSON object a line; None to stop."""
         name = self._ffi.NULL if file is None else str(file).encode()
-        self._check(self._lib.p4dp_trace(self._switch, name), f"trace to {file}")
+        self._check(self._lib.p4dp_trace(self._switch, name, json), f"trace to {file}")
 
     def pcap(self, directory: Path | None) -> None:
         """Capture every port to ``port<N>.pcap`` in an existing directory, None to stop."""

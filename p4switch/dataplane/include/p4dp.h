@@ -173,8 +173,9 @@ typedef struct {
 int p4dp_stats(p4dp_switch *sw, p4dp_stats_view *stats);
 int p4dp_port_stats(p4dp_switch *sw, uint32_t port, p4dp_stats_view *stats);
 
-/* Human-readable trace of every packet to a file, NULL to stop; pcaps of every port into a directory, NULL to stop. */
-int p4dp_trace(p4dp_switch *sw, const char *file);
+/* Trace of every packet to a file, for people or (json) one object a line; NULL to stop. Pcaps of every port into a directory, NULL to
+   stop. */
+int p4dp_trace(p4dp_switch *sw, const char *file, int json);
 int p4dp_pcap(p4dp_switch *sw, const char *directory);
 
 /* Names to indices: -1 when absent. kind: 0 table, 1 action, 2 extern, 3 digest, 4 value set. */

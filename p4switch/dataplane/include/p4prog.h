@@ -211,10 +211,12 @@ uint64_t p4prog_random(p4prog_env *env); /* 64 random bits */
 /* Sent at the end of ingress (or egress); as in bmv2, the last call of a packet wins. */
 void p4prog_digest_send(p4prog_env *env, uint32_t digest, const uint8_t *message);
 
-/* Tracing: `tracing` is false on the fast path and the program then builds no text. The runtime itself traces table lookups
-   (key, hit or miss, action and data), replication and drops; programs add what only they know (parser states, assignments). */
-bool p4prog_tracing(const p4prog_env *env);
-void p4prog_trace(p4prog_env *env, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Tracing. An env begins with a bool that says whether traces are wanted, so that asking costs no call. The runtime itself traces
+   table lookups (key, hit or miss, action and data), replication, drops and outputs; programs add what only they know: events
+   `parser_state`, `mark_to_drop` (where), and actions that are called directly, with their arguments as in action data. */
+static inline bool p4prog_tracing(const p4prog_env *env) { return *(const bool *)(const void *)env; }
+void p4prog_trace(p4prog_env *env, const char *event, const char *detail); /* both live as long as the program */
+void p4prog_trace_action(p4prog_env *env, const char *name, const p4prog_param *params, uint32_t count, const uint8_t *data);
 void p4prog_log(p4prog_env *env, const char *format, ...) __attribute__((format(printf, 2, 3))); /* log_msg, assert */
 
 #endif

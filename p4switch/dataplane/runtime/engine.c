@@ -43,7 +43,7 @@ static void emit(p4dp_switch *sw, uint32_t number, const uint8_t *header, uint32
     header_length = smaller(header_length, limit);
     payload_length = smaller(payload_length, limit - header_length);
     uint32_t length = header_length + payload_length;
-    if (UNLIKELY(sw->env->tracing)) dp_trace_line(sw->env, "output to port %u, %u bytes", number, length);
+    if (UNLIKELY(sw->env->tracing)) dp_trace_output(sw->env, number, length);
 
     dp_port *port = LIKELY(number < DP_PORTS) ? sw->ports[number] : NULL;
     if (number == sw->cpu_port) {
@@ -62,7 +62,10 @@ static void emit(p4dp_switch *sw, uint32_t number, const uint8_t *header, uint32
         port = dp_port_get(sw, number);
     } else {
         sw->stats.tx_drops++;
-        if (sw->env->tracing) dp_trace_line(sw->env, "drop: port %u has no interface", number);
+        if (sw->env->tracing) {
+            sw->verdict.n_outputs--;
+            dp_trace_drop(sw->env, "port %u has no interface", number);
+        }
         return;
     }
     sw->stats.tx_packets++;
@@ -92,7 +95,7 @@ void dp_engine_flush(p4dp_switch *sw) {
 static dp_work *later(p4dp_switch *sw, uint32_t depth, const char *what) {
     if (depth > DP_MAX_DEPTH || sw->passes >= DP_MAX_PASSES) {
         sw->stats.loops_cut++;
-        if (sw->env->tracing) dp_trace_line(sw->env, "drop: %s cut after %u passes in a row, %u in all", what, depth - 1, sw->passes);
+        if (sw->env->tracing) dp_trace_drop(sw->env, "%s cut after %u passes in a row, %u in all", what, depth - 1, sw->passes);
         return NULL;
     }
     dp_work *work = dp_arena_alloc(&sw->arena, sizeof *work);
@@ -136,9 +139,9 @@ static const dp_replicas *session_of(p4dp_switch *sw, uint32_t session) {
     const dp_replicas *replicas = session < DP_GROUPS ? sw->sessions[session] : NULL;
     if (UNLIKELY(sw->env->tracing)) {
         if (replicas == NULL)
-            dp_trace_line(sw->env, "clone session %u is not configured: no clone", session);
+            dp_trace_event(sw->env, "clone", "session %u{session} is not configured: no clone", session);
         else
-            dp_trace_line(sw->env, "clone to session %u, %u replicas", session, replicas->count);
+            dp_trace_event(sw->env, "clone", "to session %u{session}, %u{replicas} replicas", session, replicas->count);
     }
     return replicas;
 }
@@ -150,10 +153,15 @@ static inline void send_digest(p4prog_env *env) {
     env->digest_pending = false;
     p4dp_event event = {.kind = P4DP_EVENT_DIGEST, .index = env->digest, .timestamp_ns = dp_realtime_ns()};
     dp_event_push(&env->sw->events, &event, env->digest_data, env->program->digests[env->digest].size, NULL, 0);
-    if (env->tracing) dp_trace_line(env, "digest %s", env->program->digests[env->digest].name);
+    if (env->tracing) dp_trace_digest(env, &env->program->digests[env->digest], env->digest_data);
 }
 
 /* --------------------------------------------------------------------------------------------------- stages */
+
+static NOINLINE void trace_drop_at(p4prog_env *env, const char *stage) {
+    const char *where = env->marked != NULL ? ", mark_to_drop at " : ", no mark_to_drop";
+    dp_trace_drop(env, "egress_spec is %u at the end of %s%s%s", env->sw->drop_port, stage, where, env->marked != NULL ? env->marked : "");
+}
 
 static void egress_pass(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm, uint32_t port, const uint8_t *payload,
                         uint32_t payload_length, uint32_t limit, uint32_t depth) {
@@ -166,7 +174,10 @@ static void egress_pass(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm
     sm->egress_port = port;
     sm->egress_spec = (sw->drop_port + 1) & (DP_PORTS - 1); /* anything but the drop port; bmv2's choice */
     sm->egress_global_timestamp = env->now_us;
-    if (UNLIKELY(env->tracing)) dp_trace_line(env, "egress for port %u, instance type %u", port, sm->instance_type);
+    if (UNLIKELY(env->tracing)) {
+        env->marked = NULL;
+        dp_trace_event(env, "egress", "for port %u{port}, instance type %u{instance_type}", port, sm->instance_type);
+    }
     program->egress(env, ctx, sm, &requests);
     send_digest(env);
     if (UNLIKELY(requests.has_truncate)) limit = smaller(limit, requests.truncate_length);
@@ -188,7 +199,7 @@ static void egress_pass(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm
     }
     if (sm->egress_spec == sw->drop_port) {
         sw->stats.dropped++;
-        if (UNLIKELY(env->tracing)) dp_trace_line(env, "drop at the end of egress");
+        if (UNLIKELY(env->tracing)) trace_drop_at(env, "egress");
         return;
     }
     uint8_t *header = dp_arena_alloc(&sw->arena, program->max_header_bytes + 1u);
@@ -208,10 +219,11 @@ static void egress_pass(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm
         }
         memcpy(packet, header, kept);
         if (rest > 0) memcpy(packet + kept, payload, rest);
-        if (UNLIKELY(env->tracing)) dp_trace_line(env, "recirculate, %u bytes", kept + rest);
+        if (UNLIKELY(env->tracing)) dp_trace_event(env, "recirculate", "%u{bytes} bytes", kept + rest);
         start_over(sw, P4PROG_RECIRC, requests.recirculate_field_list, ctx, sm, packet, kept + rest, depth);
         return;
     }
+    if (UNLIKELY(env->tracing && header_length + payload_length > limit)) dp_trace_event(env, "truncate", "to %u{bytes} bytes", limit);
     emit(sw, port, header, header_length, payload, payload_length, limit);
 }
 
@@ -251,6 +263,7 @@ static NOINLINE void clone_ingress(p4dp_switch *sw, const p4prog_requests *reque
     if (session == NULL) return;
     p4prog_env *env = sw->env;
     /* The original packet is parsed again; then everything but its headers is forgotten. */
+    if (UNLIKELY(env->tracing)) dp_trace_event(env, "clone", "of the original packet: it is parsed again");
     p4prog_standard_metadata clone = {.ingress_port = ingress_port, .packet_length = length};
     uint32_t consumed = parse(env, env->clone_ctx, &clone, packet, length);
     restart_metadata(sw, P4PROG_I2E_CLONE, requests->clone_field_list, env->ctx, sm, length, env->clone_ctx, &clone);
@@ -265,19 +278,21 @@ static void ingress_pass(p4dp_switch *sw, p4prog_standard_metadata *sm, const ui
 
     env->pass++;
     env->packet_length = length;
+    env->marked = NULL;
     uint32_t consumed = parse(env, env->ctx, sm, packet, length);
     if (UNLIKELY(sm->parser_error != 0)) {
         sw->stats.parser_errors++;
         if (env->tracing)
-            dp_trace_line(env, "parser error %s",
-                          sm->parser_error < program->n_errors ? program->errors[sm->parser_error] : "(unknown)");
+            dp_trace_event(env, "parser_error", "%s{error}",
+                           sm->parser_error < program->n_errors ? program->errors[sm->parser_error] : "(unknown)");
     }
     program->ingress(env, env->ctx, sm, &requests);
 
-    if (UNLIKELY(requests.clone)) clone_ingress(sw, &requests, sm, ingress_port, packet, length, depth);
+    /* bmv2 only queues the clone before it sends the digest; here its egress runs at once and may send a digest of its own. */
     send_digest(env);
+    if (UNLIKELY(requests.clone)) clone_ingress(sw, &requests, sm, ingress_port, packet, length, depth);
     if (UNLIKELY(requests.resubmit)) {
-        if (env->tracing) dp_trace_line(env, "resubmit");
+        if (env->tracing) dp_trace_event(env, "resubmit", "%u{bytes} bytes", length);
         start_over(sw, P4PROG_RESUBMIT, requests.resubmit_field_list, env->ctx, sm, packet, length, depth);
         return;
     }
@@ -286,17 +301,17 @@ static void ingress_pass(p4dp_switch *sw, p4prog_standard_metadata *sm, const ui
         const dp_replicas *group = sm->mcast_grp < DP_GROUPS ? sw->groups[sm->mcast_grp] : NULL;
         if (group == NULL || group->count == 0) {
             sw->stats.dropped++;
-            if (env->tracing) dp_trace_line(env, "drop: multicast group %u has no members", sm->mcast_grp);
+            if (env->tracing) dp_trace_drop(env, "multicast group %u has no members", sm->mcast_grp);
             return;
         }
-        if (env->tracing) dp_trace_line(env, "multicast group %u, %u replicas", sm->mcast_grp, group->count);
+        if (env->tracing) dp_trace_event(env, "multicast", "group %u{group}, %u{replicas} replicas", sm->mcast_grp, group->count);
         sm->instance_type = P4PROG_REPLICATION;
         replicate(sw, group, env->ctx, sm, packet + consumed, length - consumed, limit, depth);
         return;
     }
     if (UNLIKELY(sm->egress_spec == sw->drop_port)) {
         sw->stats.dropped++;
-        if (env->tracing) dp_trace_line(env, "drop at the end of ingress");
+        if (env->tracing) trace_drop_at(env, "ingress");
         return;
     }
     sm->instance_type = P4PROG_NORMAL;
@@ -328,12 +343,13 @@ void dp_engine_packet(p4dp_switch *sw, uint32_t number, const uint8_t *packet, u
         port->stats.rx_bytes += length;
         if (UNLIKELY(port->pcap != NULL)) dp_pcap_write(sw, port, packet, length, NULL, 0);
     }
-    if (UNLIKELY(env->tracing)) dp_trace_line(env, "received on port %u, %u bytes", number, length);
+    if (UNLIKELY(env->tracing)) dp_trace_event(env, "received", "on port %u{port}, %u{bytes} bytes", number, length);
 
     p4prog_standard_metadata sm = {.ingress_port = number, .packet_length = length, .ingress_global_timestamp = env->now_us};
     sw->passes = 0;
     ingress_pass(sw, &sm, packet, length, 0);
     if (UNLIKELY(sw->work_head != NULL)) run_later_passes(sw);
+    if (UNLIKELY(env->tracing)) dp_trace_verdict(env);
     if (UNLIKELY(sw->traffic.waiting != 0)) dp_queues_serve(sw, UINT32_MAX);
 }
 
@@ -341,6 +357,7 @@ void dp_engine_egress(p4dp_switch *sw, void *ctx, p4prog_standard_metadata *sm, 
                       uint32_t payload_length, uint32_t limit, uint32_t depth) {
     egress_pass(sw, ctx, sm, port, payload, payload_length, limit, depth);
     if (UNLIKELY(sw->work_head != NULL)) run_later_passes(sw);
+    if (UNLIKELY(sw->env->tracing)) dp_trace_verdict(sw->env);
 }
 
 void dp_engine_departures(p4dp_switch *sw) {

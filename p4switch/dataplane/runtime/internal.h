@@ -239,10 +239,12 @@ typedef struct dp_work {
 } dp_work;
 
 struct p4prog_env {
+    bool tracing; /* first: p4prog_tracing looks at it */
     p4dp_switch *sw;
     const p4prog_program *program;
     dp_table *tables;
-    bool tracing;
+    uint32_t chosen; /* traces: the member that the last group gave */
+    const char *marked; /* traces: where this pass last called mark_to_drop */
     uint64_t pass; /* number of the current pass through ingress or egress */
     uint32_t packet_length; /* of the current packet as it arrived, for meters */
     uint64_t now_ns, now_us; /* since the switch was made; taken once a batch */
@@ -256,6 +258,14 @@ struct p4prog_env {
     void *library;
     int library_fd;
 };
+
+/* What a trace says in the end of a packet. */
+#define DP_VERDICT_PORTS 64u
+typedef struct {
+    uint32_t outputs[DP_VERDICT_PORTS], queued[DP_VERDICT_PORTS]; /* ports, the first of them */
+    uint32_t n_outputs, n_queued, n_drops;
+    char reason[256]; /* of the last drop */
+} dp_verdict;
 
 struct p4dp_switch {
     dp_gate gate;
@@ -283,6 +293,8 @@ struct p4dp_switch {
     atomic_uint n_watched; /* ports to look at now and then */
     uint64_t next_check_ns;
     FILE *trace;
+    bool trace_json;
+    dp_verdict verdict;
     char *pcap_directory;
     uint64_t last_sweep_ns;
     atomic_bool idle_tables; /* the program has tables with idle timeouts */
@@ -312,11 +324,17 @@ int dp_updates_load_entries(p4prog_env *env, dp_table *t);
 void dp_entries_sweep_idle(p4dp_switch *sw);
 /* hashes.c */
 uint64_t dp_hash(p4prog_env *env, p4prog_hash_algorithm algorithm, const uint8_t *data, uint32_t length);
-/* trace.c; all but the first are called only when tracing */
-void dp_trace_line(p4prog_env *env, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* trace.c and pcap.c; called only when asked for. A trace's format holds %u and %s, followed by the field's name in braces. */
+void dp_trace_event(p4prog_env *env, const char *event, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void dp_trace_output(p4prog_env *env, uint32_t port, uint32_t bytes);
+void dp_trace_queued(p4prog_env *env, uint32_t port, uint32_t priority, uint32_t before);
+void dp_trace_drop(p4prog_env *env, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void dp_trace_verdict(p4prog_env *env); /* and begin a new one */
+void dp_trace_digest(p4prog_env *env, const p4prog_digest *digest, const uint8_t *message);
 void dp_trace_lookup(p4prog_env *env, const dp_table *t, const uint8_t *key, uint32_t entry, const p4prog_match *match);
 void dp_pcap_write(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length);
 bool dp_pcap_open(p4dp_switch *sw, dp_port *port);
+void dp_pcap_close(p4dp_switch *sw);
 void dp_trace_close(p4dp_switch *sw);
 void dp_trace_flush(p4dp_switch *sw);
 

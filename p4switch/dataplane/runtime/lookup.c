@@ -5,7 +5,11 @@ static NOINLINE p4prog_match resolve_profile(p4prog_env *env, const dp_table *t,
                                              bool hit) {
     const dp_extern *profile = &env->externs[t->desc->implementation];
     const dp_member *member = kind == P4DP_GROUP ? dp_profile_select(env, t, profile, id, key) : dp_profile_member(profile->profile, id);
-    if (member != NULL) return (p4prog_match){member->data, member->action, hit};
+    if (member != NULL) {
+        env->chosen = member->id;
+        return (p4prog_match){member->data, member->action, hit};
+    }
+    env->chosen = DP_NONE;
     /* An empty group: what the program would do without an entry. */
     if (t->default_kind == P4DP_ACTION) return (p4prog_match){t->default_data, t->default_action, false};
     return (p4prog_match){env->program->tables[t->index].default_data, t->desc->default_action, false};

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+_Static_assert(offsetof(p4prog_env, tracing) == 0, "p4prog_tracing looks at the first byte");
+
 static void explain(char *message, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 static void explain(char *message, size_t size, const char *format, ...) {
     va_list arguments;

@@ -69,7 +69,8 @@ static void count_drop(p4dp_switch *sw, uint32_t number) {
 void dp_queue_refuse(p4dp_switch *sw, uint32_t port, uint32_t priority) {
     count_drop(sw, port);
     if (sw->env->tracing)
-        dp_trace_line(sw->env, "drop: priority %u has no queue, there are %u (option priority-queues)", priority, sw->traffic.priorities);
+        dp_trace_drop(sw->env, "priority %u has no queue, there %s %u (option priority-queues)", priority, sw->traffic.priorities == 1 ? "is" : "are",
+                      sw->traffic.priorities);
 }
 
 bool dp_queue_take(p4dp_switch *sw, const void *ctx, const p4prog_standard_metadata *sm, uint32_t number, const uint8_t *payload,
@@ -84,7 +85,7 @@ bool dp_queue_take(p4dp_switch *sw, const void *ctx, const p4prog_standard_metad
     if (item == NULL) {
         queue->dropped++;
         count_drop(sw, number);
-        if (env->tracing) dp_trace_line(env, "drop: queue %u of port %u is full, depth %u", sm->priority, number, queue->depth);
+        if (env->tracing) dp_trace_drop(env, "queue %u of port %u is full, depth %u", sm->priority, number, queue->depth);
         return true;
     }
     *item = (dp_waiting){.number = sw->packet, .length = length, .limit = limit, .depth = depth, .passes = sw->passes, .sm = *sm};
@@ -104,8 +105,7 @@ bool dp_queue_take(p4dp_switch *sw, const void *ctx, const p4prog_standard_metad
     sw->traffic.waiting++;
     if (port->next_ns == NEVER) sw->traffic.active[sw->traffic.n_active++] = (uint16_t)number;
     port->next_ns = next_departure(port);
-    if (env->tracing)
-        dp_trace_line(env, "queued for port %u, priority %u, %u packets before it", number, sm->priority, item->sm.enq_qdepth);
+    if (env->tracing) dp_trace_queued(env, number, sm->priority, item->sm.enq_qdepth);
     return true;
 }
 

@@ -368,10 +368,10 @@ def test_trace_and_pcap(bench: Bench, tmp_path: Path) -> None:
     text = (tmp_path / "trace.txt").read_text()
     for line in (
         "#1 received on port 0, 12 bytes",
-        "#1 table exact: hit, key k=0x1234, action set_value(value=0x5)",
+        "#1 table exact: hit, key k=0x1234, entry 0x100000001, action set_value(value=0x5)",
         "#1 output to port 1, 18 bytes",
         "#2 received on port 3, 4 bytes",
-        "#2 drop at the end of ingress",
+        "#2 verdict: dropped: egress_spec is 511 at the end of ingress, no mark_to_drop",
         "#3 log: log 9",
     ):
         assert line in text

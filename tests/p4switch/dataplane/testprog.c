@@ -191,7 +191,7 @@ static void ingress(p4prog_env *env, void *ctx, p4prog_standard_metadata *sm, p4
     context *c = ctx;
     sm->egress_spec = 1;
     if (!c->valid) return;
-    if (p4prog_tracing(env)) p4prog_trace(env, "op %u", c->op);
+    if (p4prog_tracing(env)) p4prog_trace(env, "op", "small");
     if (c->op >= 0x20) {
         services(env, c, sm, requests);
         return;
