@@ -55,6 +55,10 @@ bench: setup ## the switch against a bare forwarder and the Linux bridge, in one
 .PHONY: graph
 graph: setup ## draw the P4 program into docs/rack_mmu_graph.svg
 	@$(PYTHON) -m p4switch graph p4src/rack_mmu.p4 -o docs/rack_mmu_graph.svg
+.PHONY: conformance
+conformance: setup ## p4c's v1model programs, from a copy of p4c (P4C=DIR)
+	@[ -n "$(P4C)" ] || { echo "make conformance: say where a copy of p4c is: make conformance P4C=DIR" >&2; exit 2; }
+	@$(PYTHON) -m p4switch conformance "$(P4C)" $(ARGS)
 
 .PHONY: clean
 clean: ## end a running or crashed rack and remove everything that was made

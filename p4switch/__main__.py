@@ -12,6 +12,7 @@ _COMMANDS = {
     "stf": "run a program against an .stf test",
     "graph": "draw a program: parser states and control flow",
     "bench": "measure a program's pipeline without packet I/O",
+    "conformance": "run p4c's v1model tests from a copy of p4c",
 }
 
 

@@ -31,6 +31,10 @@ class ExternGenerator(StatementGenerator):
 
     def call_extern(self, statement: ir.CallExtern) -> None:
         """A call of an extern function or method."""
+        if statement.foreign:
+            self.refuse(
+                f"extern {statement.name!r}", "it is none of v1model's, and the switch has no implementation of it"
+            )
         if statement.result is not None:
             self.refuse(statement.name, "v1model's externs return nothing")
         if statement.instance is not None:

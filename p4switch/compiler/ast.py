@@ -85,11 +85,12 @@ class Expr(Node):
 
 @dataclass(slots=True, kw_only=True)
 class Number(Expr):
-    """An integer literal; ``width`` None for arbitrary precision."""
+    """An integer literal; ``width`` None for arbitrary precision, ``base`` as written."""
 
     value: int
     width: int | None = None
     signed: bool = False
+    base: int = 10
 
 
 @dataclass(slots=True, kw_only=True)

@@ -101,10 +101,12 @@ Type = Bits | Bool | Varbit | Error | Enum | Struct | Header | Union | Stack | S
 
 
 class Annotation(Node, kw_only=True, tag="annotation"):
-    """An annotation as written; ``body`` is its text between the parentheses, None where there are none."""
+    """An annotation. ``body`` is its text between the parentheses, None where there are none; a structured one has
+    ``values``, a list of constants or a table of them (specification, section 20.2)."""
 
     name: str
     body: str | None = None
+    values: list[str | bool | int] | dict[str, str | bool | int] | None = None
 
 
 class Field(Node, kw_only=True, tag="field"):
@@ -469,13 +471,15 @@ class CallExtern(Stmt, kw_only=True, tag="call_extern"):
 
     ``name`` is the function's (``mark_to_drop``, ``hash``, ``digest``) or the method's (``count``, ``read``). Output
     arguments are l-values. ``hash`` and the checksums receive their data as a StructExpr or a struct-typed expression;
-    enum arguments are Const of type Enum. ``field_list`` indices and clone types are Const.
+    enum arguments are Const of type Enum. ``field_list`` indices and clone types are Const. ``foreign`` marks an extern that
+    the program declares and v1model lacks: such a program has P4Info, but no target that runs it.
     """
 
     name: str
     instance: str | None = None
     args: list[Expression] = []
     result: Var | None = None
+    foreign: bool = False
 
 
 class Extract(Stmt, kw_only=True, tag="extract"):

@@ -32,6 +32,7 @@ _TOKEN = re.compile(
   | (?P<string>"(?:[^"\\]|\\.)*")
   | (?P<op>\|\+\|=|\|-\|=|<<=|>>=|&&&|\.\.\.|\|\+\||\|-\||\+\+|&&|\|\||==|!=|<=|>=|<<|\.\.|\+=|-=|\*=|/=|%=|&=|\|=|\^=|\+:
         |[-+*/%&|^~!<>=?:;,.(){}\[\]@\#])
+  | (?P<other>['`$\\])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -43,7 +44,8 @@ MAX_WIDTH = 2048
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """``kind`` is name, keyword, number, string, op or end. ``text`` is as written; strings keep their quotes."""
+    """``kind`` is name, keyword, number, string, op, end, or other: a character that only free-form annotations may hold.
+    ``text`` is as written; strings keep their quotes."""
 
     kind: str
     text: str
@@ -74,11 +76,7 @@ def _tokens(text: str, file: str) -> Iterator[Token]:
             marker = _MARKER.match(value)
             if marker:
                 line, file = int(marker[1]) - 1, re.sub(r"\\(.)", r"\1", marker[2])
-        elif kind == "comment":
-            newlines = value.count("\n")
-            if newlines:
-                line, line_start = line + newlines, at + value.rfind("\n") + 1
-        elif kind != "space":
+        elif kind not in ("space", "comment"):
             if kind == "name" and value in KEYWORDS:
                 kind = "keyword"
             newlines = value.count("\n") if kind == "string" else 0
@@ -101,6 +99,13 @@ def number(token: Token) -> tuple[int, int | None, bool]:
     if width > MAX_WIDTH or (signed and width < 1):
         _fail(token.loc, f"width {width} is out of range; at most {MAX_WIDTH} bits are supported")
     return value, width, signed
+
+
+def base_of(token: Token) -> int:
+    """2, 8, 10 or 16: the base that a number token is written in."""
+    match = _NUMBER.match(token.text)
+    assert match is not None
+    return _BASES.get(match["digits"][:2].lower(), 10)
 
 
 def _fail(loc: Loc, message: str) -> NoReturn:

@@ -84,7 +84,8 @@ class Lowering(ParserLowering):
         blocks = self.package(self.main)
         parser, headers, metadata = self.top_parser(blocks["parser"])
         for type_, what in ((headers, "headers"), (metadata, "metadata")):
-            if not isinstance(type_, t.StructT) or type_.kind != "struct":
+            kinds = ("struct", "header") if what == "headers" else ("struct",)
+            if not isinstance(type_, t.StructT) or type_.kind not in kinds:
                 self.fail(blocks["parser"].declaration.loc, f"the {what} of V1Switch must be a struct, not {type_}")
         controls = {}
         for block, directions in _DIRECTIONS.items():
@@ -94,7 +95,7 @@ class Lowering(ParserLowering):
         assert isinstance(headers, t.StructT) and isinstance(metadata, t.StructT)
         return ir.Program(
             name=name,
-            annotations=note_text.to_ir(self.main.annotations),
+            annotations=self.notes(self.main.annotations),
             headers=self.composites("header"),
             structs=[*self.composites("struct"), *self.tuples.composites()],
             unions=self.composites("header_union"),
@@ -259,7 +260,7 @@ class Lowering(ParserLowering):
         name = type_.name if isinstance(type_, t.StructT) else f"digest_{len(self.digests)}"
         notes: list[ir.Annotation] = []
         if isinstance(type_, t.StructT) and type_.declaration is not None:
-            notes = note_text.to_ir(type_.declaration.annotations)
+            notes = self.notes(type_.declaration.annotations)
         if any(d.type == ir_type for d in self.digests.values()):
             return
         self.digests[name] = ir.Digest(name=name, type=ir_type, annotations=notes)
@@ -345,7 +346,7 @@ class Lowering(ParserLowering):
                         name=name,
                         type=self.ir_type(type_),
                         type_name=t.type_name(type_),
-                        annotations=note_text.to_ir(notes[name]),
+                        annotations=self.notes(notes[name]),
                     )
                 )
             else:
@@ -355,7 +356,7 @@ class Lowering(ParserLowering):
                         name=struct.name,
                         fields=fields,
                         source_name=source,
-                        annotations=note_text.to_ir(struct.declaration.annotations),
+                        annotations=self.notes(struct.declaration.annotations),
                     )
                 )
         return result
@@ -369,7 +370,7 @@ class Lowering(ParserLowering):
             members=list(enum.members),
             underlying=underlying,
             values=[str(v) for v in enum.values],
-            annotations=note_text.to_ir(self.enums[enum.name].annotations),
+            annotations=self.notes(self.enums[enum.name].annotations),
         )
 
     def new_type_to_ir(self, declaration: ast.TypedefDecl, new: t.NewT) -> ir.NewType:
@@ -385,7 +386,7 @@ class Lowering(ParserLowering):
             name=new.name,
             base=self.ir_type(new.base),
             translation=translation,
-            annotations=note_text.to_ir(declaration.annotations),
+            annotations=self.notes(declaration.annotations),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -248,6 +248,25 @@ class LoweringBase:
         if owner.kind == "struct" and base == t.INT:
             self.fail(f.loc, f"field '{f.name}' needs a width: {type_} has none")
         return type_
+
+    def notes(self, annotations: Iterable[ast.Annotation]) -> list[ir.Annotation]:
+        """Annotations as the IR keeps them: structured ones with the values of their expressions."""
+        result = []
+        for a in annotations:
+            note = ir.Annotation(name=a.name, body=a.body)
+            if a.pairs:
+                note.values = {key: self.annotation_value(expr) for key, expr in a.pairs}
+            elif a.structured:
+                note.values = [self.annotation_value(expr) for expr in a.expressions]
+            result.append(note)
+        return result
+
+    def annotation_value(self, expr: ast.Expr) -> str | bool | int:
+        """An expression of a structured annotation: a compile-time string, bool or integer."""
+        value = self.expression(expr)
+        if value.const is None:
+            self.fail(expr.loc, "a structured annotation holds compile-time strings, bools and integers")
+        return bool(value.const) if value.type == t.BOOL else value.const
 
     # ---------------------------------------------------------------------------------------------------- conversion
 

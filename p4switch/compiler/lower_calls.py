@@ -38,6 +38,10 @@ _BLOCKS: dict[str, tuple[str, ...]] = {
 }
 _CONTROL_ONLY = ("digest", "truncate", "mark_to_drop", "random", "hash")
 _SUPPORTED = frozenset(_BLOCKS) | frozenset(_CONTROL_ONLY) | {"assert", "assume", "log_msg"}
+CHECKSUM16 = "Checksum16"
+EXTERN_KINDS = frozenset(
+    ("counter", "direct_counter", "meter", "direct_meter", "register", "action_profile", "action_selector")
+)
 _WITH_DATA = {"clone3": 2, "resubmit": 0, "recirculate": 0}  # position of the deprecated functions' field list
 
 
@@ -86,7 +90,7 @@ class CallLowering(ExpressionLowering):
         pairs: list[tuple[ast.ParamDecl, ast.Argument | None]] = []
         for parameter in params:
             bound = given.get(parameter.name)
-            optional = parameter.default is not None or any(a.name == "optional" for a in parameter.annotations)
+            optional = parameter.default is not None or is_optional(parameter)
             if bound is None and not optional:
                 self.fail(loc, f"no argument for parameter '{parameter.name}' of {what}")
             pairs.append((parameter, bound))
@@ -97,7 +101,7 @@ class CallLowering(ExpressionLowering):
         fitting = []
         for candidate in overloads:
             names = {p.name for p in candidate.params}
-            required = {p.name for p in candidate.params if p.default is None}
+            required = {p.name for p in candidate.params if p.default is None and not is_optional(p)}
             if any(a.name for a in args):
                 given = {a.name for a in args}
                 fits = given <= names and required <= given
@@ -172,7 +176,7 @@ class CallLowering(ExpressionLowering):
                 type_ = self.resolve(parameter.type)
             loc = argument.loc if argument else expr.loc
             if value.type == t.DONT_CARE:
-                if parameter.direction != "out":
+                if parameter.direction != "out" and not (argument is None and is_optional(parameter)):
                     self.fail(loc, f"'_' is possible only for out parameters; '{parameter.name}' of {what} is not")
                 result.append((parameter, type_, None))
             elif parameter.direction in ("out", "inout"):
@@ -313,7 +317,7 @@ class CallLowering(ExpressionLowering):
             self.emit(ir.Verify(cond=cond, error=error, loc=self.location(expr.loc)))
             return Typed(t.VOID)
         if name not in _SUPPORTED:
-            self.fail(expr.loc, f"extern function '{name}' is not supported: it is none of v1model's")
+            return self.call_foreign(name, None, declaration, outer, expr)
         allowed = _BLOCKS.get(name, ("ingress", "egress") if name in _CONTROL_ONLY else ())
         if allowed and block not in allowed and self.unit.kind != "function":
             self.fail(expr.loc, f"'{name}' can be called only in {' and '.join(allowed)}, not in {block}")
@@ -331,6 +335,34 @@ class CallLowering(ExpressionLowering):
         self.emit(ir.CallExtern(name=name, args=args, loc=self.location(expr.loc)))
         self.out.extend(back)
         return Typed(t.VOID)
+
+    def call_foreign(
+        self, name: str, instance: str | None, declaration: ast.FunctionDecl, outer: Scope, expr: ast.Call
+    ) -> Typed:
+        """An extern of the program's own. It compiles, so that its P4Info can be had; the code generator refuses it."""
+        bound, scope = self.evaluate_arguments(declaration, expr, outer, name)
+        with self.in_scope(scope):
+            type_ = self.resolve(declaration.result)
+        given = [b for b in bound if b[2] is not None or b[0].direction == "out"]  # without optional ones left out
+        args, back = self.pass_arguments(given, by_temporary=False)
+        result = None if type_ == t.VOID else self.new_variable("result", type_)
+        where = self.location(expr.loc)
+        self.emit(ir.CallExtern(name=name, instance=instance, args=args, result=result, foreign=True, loc=where))
+        self.out.extend(back)
+        return Typed(t.VOID) if result is None else Typed(type_, result)
+
+    def checksum16(self, bound: Sequence[tuple[ast.ParamDecl, t.Type, Typed | None]], expr: ast.Call) -> Typed:
+        """``Checksum16.get(data)`` of v1model's first version: the 16-bit ones' complement sum."""
+        data = bound[0][2]
+        assert data is not None
+        result = self.new_variable("checksum", t.BitsT(16))
+        enum = self.resolve(ast.NamedType(loc=expr.loc, name="HashAlgorithm"))
+        assert isinstance(enum, t.EnumT)
+        algorithm = Typed(enum, const=enum.members.index("csum16"))
+        base, limit = self.constant(t.BitsT(16), 0), self.constant(BIT32, 1 << 16)
+        args = [result, *(self.rvalue(v) for v in (algorithm, base, data, limit))]
+        self.emit(ir.CallExtern(name="hash", args=args, loc=self.location(expr.loc)))
+        return Typed(t.BitsT(16), result)
 
     def note_digest(self, type_: t.Type) -> None:
         """Remember a digest message for the control plane."""
@@ -520,16 +552,25 @@ class CallLowering(ExpressionLowering):
             names = ", ".join(sorted({m.name for m in symbol.declaration.methods} - {symbol.declaration.name}))
             self.fail(expr.loc, f"{symbol.type.name} has no method '{method}'; it has {names or 'none'}")
         declaration = self.choose(overloads, expr.args, expr.loc)
-        if self.unit.block not in ("ingress", "egress"):
-            self.fail(expr.loc, f"{symbol.type.name}.{method} can be called only in ingress and egress")
         scope = self.root.child()
         for name, type_ in zip(symbol.declaration.type_params, symbol.type.args, strict=False):
             scope.names[name] = TypeSymbol(type_)
+        if symbol.type.name == CHECKSUM16:
+            return self.checksum16(self.evaluate_arguments(declaration, expr, scope, "Checksum16.get")[0], expr)
+        if symbol.type.name not in EXTERN_KINDS:
+            return self.call_foreign(f"{symbol.type.name}.{method}", symbol.name, declaration, scope, expr)
+        if self.unit.block not in ("ingress", "egress"):
+            self.fail(expr.loc, f"{symbol.type.name}.{method} can be called only in ingress and egress")
         bound, _ = self.evaluate_arguments(declaration, expr, scope, f"{symbol.type.name}.{method}")
         args, back = self.pass_arguments(bound, by_temporary=False)
         self.emit(ir.CallExtern(name=method, instance=symbol.name, args=args, loc=self.location(expr.loc)))
         self.out.extend(back)
         return Typed(t.VOID)
+
+
+def is_optional(parameter: ast.ParamDecl) -> bool:
+    """Whether it carries ``@optional``: calls may leave it out."""
+    return any(a.name == "optional" for a in parameter.annotations)
 
 
 def symbol_type(symbol: Symbol) -> t.Type:

@@ -11,6 +11,7 @@ from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.lower_base import Typed, Unit
+from p4switch.compiler.lower_calls import CHECKSUM16, EXTERN_KINDS
 from p4switch.compiler.lower_tables import TableLowering
 from p4switch.compiler.scope import (
     ActionSymbol,
@@ -25,16 +26,6 @@ from p4switch.compiler.scope import (
     ValueSetSymbol,
     ValueSymbol,
 )
-
-_EXTERN_KINDS = {
-    "counter",
-    "direct_counter",
-    "meter",
-    "direct_meter",
-    "register",
-    "action_profile",
-    "action_selector",
-}
 
 
 @dataclass(slots=True)
@@ -82,11 +73,22 @@ class ControlLowering(TableLowering):
         if not isinstance(ref, ast.NamedType):
             self.fail(loc, "only externs, controls, parsers and packages have instances")
         symbol = (self.root if ref.absolute else self.scope).lookup(ref.name)
+        type_args: tuple[t.Type, ...] | None = None
+        if isinstance(symbol, TypeSymbol) and isinstance(symbol.type, t.ExternT):  # typedef register<bit<8>> R;
+            type_args = symbol.type.args
+            symbol = self.root.lookup(symbol.type.name)
         if not isinstance(symbol, GenericSymbol):
             self.fail(ref.loc, f"'{ref.name}' has no instances")
         declaration = symbol.declaration
         if isinstance(declaration, ast.ExternDecl):
-            return self.extern_instance(declaration, ref, args, path, loc, notes)
+            by_typedef = type_args is not None
+            if type_args is None:
+                type_args = tuple(self.resolve(a) for a in ref.args)
+            made = self.extern_instance(declaration, type_args, args, path, loc, notes)
+            if by_typedef and made.name in self.externs:
+                # p4c's P4Info lacks instances whose type goes by a typedef; a P4Info from there must fit this program.
+                self.externs[made.name].annotations.append(ir.Annotation(name="hidden"))
+            return made
         if isinstance(declaration, ast.ControlDecl | ast.ParserDecl):
             return self.block_instance(symbol, declaration, ref, args, path, loc)
         self.fail(ref.loc, f"'{ref.name}' cannot be instantiated here")
@@ -135,25 +137,26 @@ class ControlLowering(TableLowering):
     def extern_instance(
         self,
         declaration: ast.ExternDecl,
-        ref: ast.NamedType,
+        type_args: tuple[t.Type, ...],
         args: Sequence[ast.Argument],
         path: str,
         loc: Loc,
         notes: Sequence[ast.Annotation],
     ) -> ExternSymbol:
-        """An instance of a v1model extern."""
+        """An instance of a v1model extern, or of one of the program's own (see :meth:`call_foreign`)."""
         kind = declaration.name
-        if kind not in _EXTERN_KINDS:
-            self.fail(
-                loc, f"extern '{kind}' is not supported: v1model's externs are {', '.join(sorted(_EXTERN_KINDS))}"
-            )
+        if kind not in EXTERN_KINDS:
+            if kind != CHECKSUM16:
+                self.diagnostics.warn(
+                    loc, f"extern '{kind}' is none of v1model's: the program compiles, no switch runs it"
+                )
+            return ExternSymbol(path, t.ExternT(kind, type_args), declaration)
         constructors = [m for m in declaration.methods if m.name == declaration.name]
         constructor = self.choose(constructors, args, loc)
         values = {p.name: self._constructor_value(p, a, loc) for p, a in self.bind(constructor.params, args, loc, kind)}
-        type_args = tuple(self.resolve(a) for a in ref.args)
         if len(type_args) > len(declaration.type_params):
-            self.fail(ref.loc, f"{kind} takes {len(declaration.type_params)} type arguments, {len(type_args)} given")
-        extern = ir.Extern(name=path, kind=kind, annotations=note_text.to_ir(notes))  # type: ignore[arg-type]
+            self.fail(loc, f"{kind} takes {len(declaration.type_params)} type arguments, {len(type_args)} given")
+        extern = ir.Extern(name=path, kind=kind, annotations=self.notes(notes))  # type: ignore[arg-type]
         size = values.get("size")
         if size is not None:
             extern.size = int(size.const or 0)
@@ -161,9 +164,9 @@ class ControlLowering(TableLowering):
             extern.unit = _unit(values["type"])
         if kind == "register":
             if not type_args:
-                self.fail(ref.loc, "a register needs the type of its cells: register<bit<32>>(...)")
+                self.fail(loc, "a register needs the type of its cells: register<bit<32>>(...)")
             if t.bit_width(type_args[0]) is None:
-                self.fail(ref.loc, f"a register of {type_args[0]}: its size is not fixed")
+                self.fail(loc, f"a register of {type_args[0]}: its size is not fixed")
             extern.type, extern.type_name = self.ir_type(type_args[0]), t.type_name(type_args[0])
         index_position = 1 if kind == "register" else 0
         if kind in ("register", "counter", "meter") and len(type_args) > index_position:
@@ -299,7 +302,11 @@ class ControlLowering(TableLowering):
             with self.in_scope(symbol.scope):
                 type_ = self.resolve(parameter.type)
             given = values[parameter.name]
-            if given.type == t.DONT_CARE:
+            if type_ == t.INT:  # a compile-time argument: the block is elaborated with its value
+                if given.const is None:
+                    self.fail(expr.loc, f"parameter '{parameter.name}' is an int: its argument must be a constant")
+                result.append((parameter, t.VOID, ValueSymbol(t.INT, None, const=given, writable=False)))
+            elif given.type == t.DONT_CARE:
                 result.append((parameter, type_, None))
             elif parameter.direction in ("out", "inout"):
                 if given.type != type_:
@@ -338,6 +345,9 @@ class ControlLowering(TableLowering):
         reset: list[tuple[ir.Expression, t.Type]] = []
         for (parameter, type_, value), (_, _, target), alias in zip(args, elaborated.params, shared, strict=True):
             if isinstance(value, Symbol):
+                bound = elaborated.scope.lookup(parameter.name)
+                if isinstance(value, ValueSymbol) and value != bound:
+                    self.fail(loc, f"'{parameter.name}' had another value where this instance was applied before")
                 continue
             own = isinstance(target, ir.Var) and target.name in elaborated.own
             if alias is not None or not own:

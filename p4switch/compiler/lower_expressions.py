@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from p4switch.compiler import ast, fold, ir
 from p4switch.compiler import types as t
@@ -396,12 +397,17 @@ class ExpressionLowering(LoweringBase):
         self.emit(ir.If(cond=wanted, then=effects))
         return result
 
+    @contextmanager
+    def unless(self, dead: bool) -> Iterator[None]:
+        """Code inside is checked; if it is ``dead``, the tables that only it applies are not part of the program."""
+        yield
+
     def ternary(self, expr: ast.Ternary) -> Typed:
         """``cond ? then : otherwise``; only the chosen side is evaluated."""
         cond = self.condition(expr.cond)
-        with self.capture() as then_effects:
+        with self.capture() as then_effects, self.unless(cond.const is not None and not cond.const):
             then = self.expression(expr.then)
-        with self.capture() as else_effects:
+        with self.capture() as else_effects, self.unless(bool(cond.const)):
             otherwise = self.expression(expr.otherwise)
         if then.items is not None or otherwise.items is not None:
             other = otherwise.type if then.items is not None else then.type

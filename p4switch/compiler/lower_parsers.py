@@ -272,7 +272,7 @@ class ParserLowering(ControlLowering):
                         type=self.ir_type(type_),
                         kind=(kind.body or "exact").strip() if kind else "exact",  # type: ignore[arg-type]
                         type_name=t.type_name(type_),
-                        annotations=note_text.to_ir(notes[name]),
+                        annotations=self.notes(notes[name]),
                     )
                 )
         elif isinstance(base, t.TupleT):
@@ -294,7 +294,7 @@ class ParserLowering(ControlLowering):
             name=symbol.name,
             fields=fields,
             size=self.constant_int(symbol.declaration.size, "the size of a value set"),
-            annotations=note_text.to_ir(symbol.declaration.annotations),
+            annotations=self.notes(symbol.declaration.annotations),
         )
         return symbol.name
 

@@ -73,7 +73,10 @@ class StatementLowering(CallLowering):
                 self.call(call)
             case ast.IfStmt():
                 cond = self.condition(statement.cond)
-                then, otherwise = self.nested_block(statement.then), self.nested_block(statement.otherwise)
+                with self.unless(cond.const is not None and not cond.const):
+                    then = self.nested_block(statement.then)
+                with self.unless(bool(cond.const)):
+                    otherwise = self.nested_block(statement.otherwise)
                 if cond.const is not None:
                     self.emit(ir.Block(body=then if cond.const else otherwise, loc=where))
                 else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from p4switch.compiler import ast, ir
 from p4switch.compiler import notes as note_text
@@ -18,7 +19,7 @@ from p4switch.compiler.scope import (
     TableSymbol,
     ValueSymbol,
 )
-from p4switch.compiler.source_text import text_of
+from p4switch.compiler.source_text import key_name
 
 _MATCH_KINDS = ("exact", "lpm", "ternary", "range", "optional", "selector")
 _PRIORITY_KINDS = ("ternary", "range", "optional")
@@ -61,7 +62,7 @@ class TableLowering(StatementLowering):
             control=block,
             params=[],
             body=[],
-            annotations=note_text.to_ir(declaration.annotations),
+            annotations=self.notes(declaration.annotations),
             loc=self.location(declaration.loc),
         )
         self.actions[key] = action
@@ -87,7 +88,7 @@ class TableLowering(StatementLowering):
                         type=self.ir_type(type_, p.loc),
                         direction=direction,
                         type_name=t.type_name(type_),
-                        annotations=note_text.to_ir(p.annotations),
+                        annotations=self.notes(p.annotations),
                     )
                 )
                 if unique != p.name:
@@ -126,8 +127,16 @@ class TableLowering(StatementLowering):
             self.fail(expr.loc, "apply of a table takes no arguments")
         self.emit(ir.ApplyTable(table=self.use_table(symbol, expr.loc), loc=self.location(expr.loc)))
 
+    @contextmanager
+    def unless(self, dead: bool) -> Iterator[None]:
+        """Code inside is checked; if it is ``dead``, the tables that only it applies are not part of the program."""
+        before = dict(self.tables), dict(self.actions)
+        yield
+        if dead:
+            self.tables, self.actions = before
+
     def use_table(self, table: TableSymbol, loc: Loc) -> str:
-        """The IR name of a table, lowered on first use."""
+        """The IR name of a table about to be applied, lowered on first use. The effects of its keys are emitted."""
         if self.unit.kind != "control":
             self.fail(loc, "a table can be applied only in the body of a control")
         if self.unit.block not in ("ingress", "egress"):
@@ -156,7 +165,7 @@ class TableLowering(StatementLowering):
             keys=[],
             actions=[],
             default_action=ir.ActionCallConst(action=NO_ACTION),
-            annotations=note_text.to_ir(declaration.annotations),
+            annotations=self.notes(declaration.annotations),
             loc=self.location(declaration.loc),
         )
         self.tables[table.name] = result
@@ -167,6 +176,17 @@ class TableLowering(StatementLowering):
         self.lower_other_properties(properties, result)
         if "entries" in properties:
             self.lower_entries(properties, result, refs)
+
+    def field_name(self, expr: ast.Dot) -> str:
+        """The member's name for the control plane: that of ``@name`` on the field, if it has one."""
+        if isinstance(expr.base, ast.Name | ast.Dot | ast.IndexExpr):
+            with self.capture():
+                owner = t.strip(self.expression(expr.base).type)
+            if isinstance(owner, t.StructT) and owner.declaration is not None:
+                for field in owner.declaration.fields:
+                    if field.name == expr.member:
+                        return note_text.name_of(field.annotations) or field.name
+        return expr.member
 
     def lower_keys(self, keys: Sequence[ast.KeyElement], result: ir.Table) -> None:
         """The keys; if evaluating them has side effects, they are evaluated before each application of the table."""
@@ -187,12 +207,12 @@ class TableLowering(StatementLowering):
         if not isinstance(base, t.BitsT | t.EnumT) and base not in (t.BOOL, t.ERROR):
             self.fail(key.loc, f"a key of type {value.type} is not possible; bits, bools, enums and errors are")
         return ir.KeyField(
-            name=note_text.name_of(key.annotations) or text_of(key.expr),
+            name=note_text.name_of(key.annotations) or key_name(key.expr, self.field_name),
             type=self.ir_type(value.type),
             kind=key.match_kind,  # type: ignore[arg-type]
             expr=self.rvalue(value),
             type_name=t.type_name(value.type),
-            annotations=note_text.to_ir(key.annotations),
+            annotations=self.notes(key.annotations),
         )
 
     def lower_action_refs(
@@ -224,7 +244,7 @@ class TableLowering(StatementLowering):
                     back=back,
                     default_only=note_text.find(notes, "defaultonly") is not None,
                     table_only=note_text.find(notes, "tableonly") is not None,
-                    annotations=note_text.to_ir(notes),
+                    annotations=self.notes(notes),
                 )
             )
         if NO_ACTION not in refs and "default_action" not in properties:
@@ -413,16 +433,19 @@ class TableLowering(StatementLowering):
         rows: list[tuple[ir.Entry, int | None]] = []
         annotated: list[int | None] = []
         for element in p.entries:
-            if len(element.keys) != len(keys):
-                self.fail(element.loc, f"the table has {len(keys)} keys, the entry {len(element.keys)}")
+            given_keys = element.keys
+            if len(given_keys) == 1 and isinstance(given_keys[0], ast.ListExpr):  # { a, b } stands for (a, b)
+                given_keys = given_keys[0].items
+            if len(given_keys) != len(keys):
+                self.fail(element.loc, f"the table has {len(keys)} keys, the entry {len(given_keys)}")
             entry = ir.Entry(
                 keys=[],
                 action=self.action_call(element.action, refs, "the entry's action"),
                 is_const=p.is_const or element.is_const,
-                annotations=note_text.to_ir(element.annotations),
+                annotations=self.notes(element.annotations),
                 loc=self.location(element.loc),
             )
-            for expr, key in zip(element.keys, keys, strict=True):
+            for expr, key in zip(given_keys, keys, strict=True):
                 keyset, prefix = self.entry_key(expr, key)
                 entry.keys.append(keyset)
                 entry.prefix_lens.append(prefix)

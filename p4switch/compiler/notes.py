@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from p4switch.compiler import ast, ir
+from p4switch.compiler import ast
 
 _STRING = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*$', re.DOTALL)
 
@@ -25,8 +25,3 @@ def name_of(annotations: Iterable[ast.Annotation]) -> str | None:
     """The string of ``@name("...")``."""
     annotation = find(annotations, "name")
     return string_body(annotation) if annotation is not None else None
-
-
-def to_ir(annotations: Iterable[ast.Annotation]) -> list[ir.Annotation]:
-    """Annotations as the IR keeps them, structured ones as text as well."""
-    return [ir.Annotation(name=a.name, body=a.body) for a in annotations]

@@ -5,7 +5,7 @@ An id is a type prefix and 24 bits of a hash of the name, so that it stays the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from finsy.proto import p4i
@@ -36,7 +36,13 @@ _MATCH = {
 }
 _HEADER = "# proto-file: p4/config/v1/p4info.proto\n# proto-message: p4.config.v1.P4Info\n\n"
 # Annotations that P4Info carries in other ways, or that only steer the compiler.
-_HIDDEN = frozenset(("name", "id", "hidden", "brief", "description", "defaultonly", "tableonly", "match", "pkginfo"))
+_HIDDEN = frozenset(("name", "id", "brief", "description", "defaultonly", "tableonly", "match"))
+_PACKAGE = ("name", "version", "organization", "contact", "url")
+_PLATFORM = (
+    "multicast_group_table_size",
+    "multicast_group_table_total_replicas",
+    "multicast_group_table_max_replicas_per_entry",
+)
 
 
 def jenkins_one_at_a_time(name: str) -> int:
@@ -67,6 +73,32 @@ def _note(notes: Iterable[ir.Annotation], name: str) -> ir.Annotation | None:
 
 def _string(note: ir.Annotation) -> str:
     return (note.body or "").strip().strip('"')
+
+
+def _pairs(note: ir.Annotation | None) -> list[tuple[str, str]]:
+    """``key = value, ...`` in the body of an annotation."""
+    parts = (part.partition("=") for part in ((note.body if note else None) or "").split(","))
+    return [(key.strip(), value.strip()) for key, _, value in parts if value.strip()]
+
+
+def _structured(target: Any, note: ir.Annotation) -> None:
+    """A structured annotation (P4Runtime specification, section 6.1.3)."""
+
+    def fill(expression: Any, value: str | bool | int) -> None:
+        if isinstance(value, str):
+            expression.string_value = value
+        elif isinstance(value, bool):
+            expression.bool_value = value
+        else:
+            expression.int64_value = value
+
+    target.name = note.name
+    if isinstance(note.values, dict):
+        for key, value in note.values.items():
+            pair = target.kv_pair_list.kv_pairs.add(key=key)
+            fill(pair.value, value)
+    for value in note.values or [] if isinstance(note.values, list) else []:
+        fill(target.expression_list.expressions.add(), value)
 
 
 _SELECTOR_NOTES = frozenset({"max_group_size", "selector_size_semantics", "max_member_weight"})  # they have fields
@@ -179,7 +211,11 @@ class _Builder:
         for note in notes:
             if note.name in ("brief", "description") and hasattr(target, "doc"):
                 setattr(target.doc, note.name, _string(note))
-            elif note.name not in _HIDDEN and note.name != "source_name":
+            elif note.name in _HIDDEN or note.name == "source_name":
+                continue
+            elif note.values is not None:
+                _structured(target.structured_annotations.add(), note)
+            else:
                 target.annotations.append(f"@{note.name}" + (f"({note.body})" if note.body is not None else ""))
 
     # ----------------------------------------------------------------------------------------------------------- tables
@@ -188,9 +224,7 @@ class _Builder:
         """All parts."""
         info = self.info
         info.pkg_info.arch = self.program.arch
-        note = _note(self.program.annotations, "pkginfo")
-        if note is not None:
-            self._package_info(note)
+        self._package_info()
         for table in self.tables:
             self._table(info.tables.add(), table)
         for action in self.actions.values():
@@ -208,11 +242,16 @@ class _Builder:
         info.type_info.SetInParent()
         return info
 
-    def _package_info(self, note: ir.Annotation) -> None:
-        for part in (note.body or "").split(","):
-            key, _, value = part.partition("=")
-            if key.strip() in ("name", "version", "organization", "contact", "url"):
-                setattr(self.info.pkg_info, key.strip(), value.strip().strip('"'))
+    def _package_info(self) -> None:
+        """``@pkginfo`` and ``@platform_property`` of the package, and its other annotations."""
+        info, notes = self.info.pkg_info, self.program.annotations
+        for key, value in _pairs(_note(notes, "pkginfo")):
+            if key in _PACKAGE:
+                setattr(info, key, value.strip('"'))
+        for key, value in _pairs(_note(notes, "platform_property")):
+            if key in _PLATFORM:
+                setattr(info.platform_properties, key, int(value, 0))
+        self._annotate(info, [note for note in notes if note.name not in ("pkginfo", "platform_property")])
 
     def _table(self, message: Any, table: ir.Table) -> None:
         self._preamble(message, "table", table.name, table.annotations)
@@ -254,7 +293,7 @@ class _Builder:
     def _default_action(self, message: Any, table: ir.Table) -> None:
         default = table.default_action
         number = self.ids.get(("action", default.action))
-        if number is None or (table.implementation and not table.const_default):
+        if number is None:
             return
         if table.const_default:
             message.const_default_action_id = number
@@ -355,13 +394,21 @@ class _Builder:
         message.preamble.id = self.ids["controller_header", header.name]
         message.preamble.name = message.preamble.alias = header.name
         self._annotate(message.preamble, composite.annotations)
-        for position, field in enumerate(composite.fields, 1):
+        for position, (name, field) in enumerate(self._leaves(composite, ""), 1):
             target = message.metadata.add()
             target.id = self._explicit_id(field.annotations, position)
-            target.name = field.name
+            target.name = name
             target.bitwidth = self._width(field.type, field.type_name)
             self._type_name(target, field.type_name)
             self._annotate(target, field.annotations)
+
+    def _leaves(self, composite: ir.Composite, prefix: str) -> Iterator[tuple[str, ir.Field]]:
+        """The fields of a header, those of its structs by their paths."""
+        for field in composite.fields:
+            if isinstance(field.type, ir.Struct):
+                yield from self._leaves(self.structs[field.type.name], f"{prefix}{field.name}.")
+            else:
+                yield prefix + field.name, field
 
     def _value_set(self, message: Any, value_set: ir.ValueSet) -> None:
         self._preamble(message, "value_set", value_set.name, value_set.annotations)
@@ -448,6 +495,7 @@ class _Builder:
         if new.name in container:
             return
         target = container[new.name]
+        self._annotate(target, [note for note in new.annotations if note.name != "p4runtime_translation"])
         if new.translation is None:
             self._type_spec(target.original_type, new.base, None)
             return

@@ -193,7 +193,7 @@ class ParserBase:
     def structured_annotation_body(self, annotation: ast.Annotation) -> None:
         """Expressions or name = value pairs."""
         while not self.take("]"):
-            if self.token.kind == "name" and self.peek().text == "=":
+            if self.token.kind in ("name", "keyword") and self.peek().text == "=":
                 key = self.advance().text
                 self.advance()
                 annotation.pairs.append((key, self.expression()))

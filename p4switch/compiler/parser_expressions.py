@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from p4switch.compiler import ast
-from p4switch.compiler.lexer import number
+from p4switch.compiler.lexer import base_of, number
 from p4switch.compiler.parser import ParserBase
 
 # Binding strength, weakest first (specification, section 8.2 and the grammar's precedence table).
@@ -104,7 +104,7 @@ class ExpressionParser(ParserBase):
         if token.kind == "number":
             self.advance()
             value, width, signed = number(token)
-            return ast.Number(loc=token.loc, value=value, width=width, signed=signed)
+            return ast.Number(loc=token.loc, value=value, width=width, signed=signed, base=base_of(token))
         if token.kind == "string":
             return self.string_literal()
         if self.take("true", "false"):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from p4switch.compiler import ast
 
+_PREFIX = {2: "0b", 8: "0o", 16: "0x"}
+_DIGITS = {2: "b", 8: "o", 16: "x"}
 
-def text_of(expr: ast.Expr) -> str:
-    """The canonical text of an expression, such as ``hdr.ipv4.dstAddr`` or ``hdr.h.$valid$``."""
+
+def key_name(expr: ast.Expr, field_name: Callable[[ast.Dot], str]) -> str:
+    """The canonical text of an expression, such as ``hdr.ipv4.dstAddr`` or ``hdr.h.$valid$``.
+
+    ``field_name`` gives the control-plane name of a member; one that begins with a dot stands for the whole path.
+    """
+
+    def text_of(expr: ast.Expr) -> str:
+        return key_name(expr, field_name)
+
     match expr:
         case ast.Name(name=name, absolute=absolute):
             return ("." if absolute else "") + name
-        case ast.Dot(base=base, member=member):
-            return f"{text_of(base)}.{member}"
+        case ast.Dot(base=base):
+            member = field_name(expr)
+            return member[1:] if member.startswith(".") else f"{text_of(base)}.{member}"
         case ast.TypeExpr(type=ast.NamedType(name=name)):
             return name
         case ast.IndexExpr(base=base, index=index):
@@ -22,10 +35,8 @@ def text_of(expr: ast.Expr) -> str:
             return f"{text_of(base)}.$valid$"
         case ast.Call(function=function, args=args):
             return f"{text_of(function)}({', '.join('_' if a.value is None else text_of(a.value) for a in args)})"
-        case ast.Number(value=value, width=None):
-            return str(value)
-        case ast.Number(value=value, width=width, signed=signed):
-            return f"{width}{'s' if signed else 'w'}{value}"
+        case ast.Number(value=value, base=base):
+            return _PREFIX[base] + format(value, _DIGITS[base]) if base in _PREFIX else str(value)
         case ast.Boolean(value=value):
             return "true" if value else "false"
         case ast.UnaryExpr(op=op, arg=arg):

@@ -410,7 +410,7 @@ class _Validator:
     def _extern(self, s: ir.CallExtern) -> None:
         """Names resolve and arguments are well formed; the generator knows how many each extern takes."""
         self.name(s.name)
-        if s.instance is not None:
+        if s.instance is not None and not s.foreign:
             self.need(s.instance in self.externs, f"unknown extern instance {s.instance!r}")
         for argument in s.args:
             self.expr(argument)
@@ -418,6 +418,11 @@ class _Validator:
             self.lvalue(s.result)
 
     # ---------------------------------------------------------------------------------------------------------- program
+
+    def headers_type(self) -> ir.Struct | ir.Header:
+        """The type of the program's headers: a struct of them, or one header."""
+        name = self.program.headers_type
+        return ir.Header(name=name) if any(h.name == name for h in self.program.headers) else ir.Struct(name=name)
 
     def program_(self) -> None:
         """Everything."""
@@ -430,7 +435,7 @@ class _Validator:
             for member in enum.members:
                 self.name(member)
         self.composites()
-        for type_ in (ir.Struct(name=program.headers_type), ir.Struct(name=program.metadata_type)):
+        for type_ in (self.headers_type(), ir.Struct(name=program.metadata_type)):
             self.type(type_)
         self.type(ir.Struct(name="standard_metadata_t"))
         for action in program.actions:
@@ -492,7 +497,7 @@ class _Validator:
 
     def _block_scope(self, block: str, names: Sequence[str], locals_: Sequence[ir.Declare]) -> None:
         program = self.program
-        types: list[ir.Type] = [ir.Struct(name=program.headers_type), ir.Struct(name=program.metadata_type)]
+        types: list[ir.Type] = [self.headers_type(), ir.Struct(name=program.metadata_type)]
         types.append(ir.Struct(name="standard_metadata_t"))
         wanted = {"deparser": 1, "verify_checksum": 2, "compute_checksum": 2}.get(block, 3)
         self.need(len(names) == wanted, f"{len(names)} parameters; {wanted} are needed")
