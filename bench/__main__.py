@@ -1,25 +1,80 @@
-"""``python -m bench``: prints a table with ratios to the bare forwarder, and with ``--json FILE`` the same as JSON."""
+"""``python -m bench``: how fast p4switch is, as ratios to baselines measured in the same run.
+
+Prints tables with goals and verdicts, and writes JSON. ``forwarding`` and ``loss`` need root.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
+from types import FrameType, ModuleType
 
-from bench import measure, targets, testbed, workload
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench import report, testbed, workload
+from bench.context import Context
+from bench.parts import compiling, forwarding, loss, memory, pipeline, writes
 
 SOURCES = Path(__file__).parent
-BASELINE = "forwarder"
-TARGETS = (BASELINE, "bridge", "p4switch", "p4switch busy")
-BUSY_POLL_US = 50
+OUTPUT = Path("out/bench")
+REPETITIONS = 5
+MOST_ENTRIES = 50_000
+PARTS: dict[str, ModuleType] = {
+    module.PART: module for module in (forwarding, pipeline, compiling, writes, loss, memory)
+}
+
+
+def part_names(text: str) -> list[str]:
+    """Names of parts, separated by commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PARTS]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(
+            f"no part {', '.join(map(repr, unknown)) or text!r}; there are {', '.join(PARTS)}"
+        )
+    return [name for name in PARTS if name in names]
+
+
+def positive(text: str) -> int:
+    """A number of repetitions."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return int(text)
+
+
+def entries(text: str) -> int:
+    """A number of entries that the tables have room for, beside those that are measured."""
+    if not text.isdigit() or not 60 <= int(text) <= MOST_ENTRIES:
+        raise argparse.ArgumentTypeError(f"expected a number from 60 to {MOST_ENTRIES}, found {text!r}")
+    return int(text)
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short repetition: under a minute, rough figures")
+    parser.add_argument(
+        "--only", type=part_names, default=list(PARTS), metavar="PART,...", help=f"of {', '.join(PARTS)}"
+    )
+    parser.add_argument(
+        "--repetitions", type=positive, metavar="N", help=f"of everything (default {REPETITIONS}, with --quick 1)"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="of an overload (default 0.6, with --quick 0.25)")
+    parser.add_argument("--round-trips", type=positive, metavar="N", help="at a time (default 3000, with --quick 500)")
+    parser.add_argument(
+        "--entries", type=entries, default=workload.ENTRIES, metavar="N", help="of full tables (default %(default)s)"
+    )
+    parser.add_argument("--unpinned", action="store_true", help="let the scheduler place processes on CPUs")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
+    parser.add_argument("--out", type=Path, default=OUTPUT, metavar="DIR", help=f"for JSON (default {OUTPUT})")
+    return parser
 
 
 def build_tools(directory: Path) -> None:
@@ -28,120 +83,64 @@ def build_tools(directory: Path) -> None:
         testbed.run("gcc", "-O2", "-Wall", "-Wextra", "-o", str(directory / name), str(SOURCES / f"{name}.c"))
 
 
-def write_frames(work: workload.Workload, directory: Path) -> list[measure.Frames]:
-    """Frame files of every size."""
-    made = []
-    for size in work.sizes:
-        there, back = directory / f"there{size}", directory / f"back{size}"
-        there.write_bytes(work.there(size))
-        back.write_bytes(work.back(size))
-        made.append(measure.Frames(size, there, back))
-    return made
-
-
-def run_all(options: argparse.Namespace) -> dict[str, Any]:
-    """Every target in turn, as often as asked; medians over the repetitions."""
-    works = [workload.WORKLOADS[name]() for name in options.workload]
+def measure(
+    options: argparse.Namespace, step: Callable[[str], None], announce: Callable[[int], None]
+) -> list[report.Figure]:
+    """Run the chosen parts. ``announce`` gets the number of steps first."""
     cpus = sorted(os.sched_getaffinity(0))
-    switch_cpu, traffic_cpu = (cpus[1], cpus[0]) if len(cpus) > 1 and not options.unpinned else (None, None)
-    samples: dict[str, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory(prefix="p4switch-bench-") as scratch, testbed.testbed() as bed:
-        directory = Path(scratch)
-        build_tools(directory)
-        for repetition in range(options.repetitions):
-            for work in works:
-                chosen: dict[str, targets.Target] = {
-                    BASELINE: targets.forwarder(bed, directory, switch_cpu),
-                    "bridge": targets.bridge(bed),
-                    "p4switch": targets.p4switch(bed, work.name, switch_cpu),
-                    "p4switch busy": targets.p4switch(bed, work.name, switch_cpu, BUSY_POLL_US),
-                }
-                for name, target in chosen.items():
-                    print(f"{repetition + 1}/{options.repetitions} {work.name} {name}", file=sys.stderr)
-                    with target():
-                        for frames in write_frames(work, directory):
-                            key = f"{work.name} {frames.size}"
-                            into = samples.setdefault(f"{key} {name}", {"pps": [], "p50_us": [], "p99_us": []})
-                            pps = measure.throughput(bed, directory, frames, options.seconds, traffic_cpu)
-                            trip = measure.round_trip(bed, directory, frames, options.round_trips, traffic_cpu)
-                            into["pps"].append(pps)
-                            into["p50_us"].append(trip.p50)
-                            into["p99_us"].append(trip.p99)
-    return summarise(works, samples, options)
+    pinned = len(cpus) > 1 and not options.unpinned
+    with tempfile.TemporaryDirectory(prefix="p4bench-") as scratch:
+        build_tools(Path(scratch))
+        context = Context(
+            quick=options.quick,
+            repetitions=options.repetitions or (1 if options.quick else REPETITIONS),
+            scratch=Path(scratch),
+            tools=Path(scratch),
+            switch_cpu=cpus[1] if pinned else None,
+            traffic_cpu=cpus[0] if pinned else None,
+            rack=workload.Rack(options.entries),
+            l3=workload.L3(options.entries),
+            seconds=options.seconds or (0.25 if options.quick else 0.6),
+            round_trips=options.round_trips or (500 if options.quick else 3000),
+            step=step,
+        )
+        announce(sum(PARTS[name].steps(context) for name in options.only))
+        return [figure for name in options.only for figure in PARTS[name].run(context)]
 
 
-def summarise(
-    works: list[workload.Workload], samples: dict[str, dict[str, list[float]]], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Medians, and ratios to the forwarder: throughput as it divided by the target's (1.5 is half as fast again)."""
-    rows = []
-    middle: Callable[[str, str], float] = lambda key, what: median(samples[key][what])  # noqa: E731
-    for work in works:
-        for size in work.sizes:
-            base = f"{work.name} {size} {BASELINE}"
-            for name in TARGETS:
-                key = f"{work.name} {size} {name}"
-                pps, p50, p99 = (middle(key, what) for what in ("pps", "p50_us", "p99_us"))
-                rows.append(
-                    {
-                        "workload": work.name,
-                        "frame_bytes": size,
-                        "target": name,
-                        "frames_per_second": round(pps),
-                        "round_trip_p50_us": round(p50, 1),
-                        "round_trip_p99_us": round(p99, 1),
-                        "forwarder_over_target": round(middle(base, "pps") / pps, 3) if pps else None,
-                        "round_trip_over_forwarder": round(p50 / middle(base, "p50_us"), 3),
-                        "samples": samples[key],
-                    }
-                )
-    return {
-        "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "machine": platform.machine()},
-        "repetitions": options.repetitions,
-        "seconds": options.seconds,
-        "results": rows,
-    }
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report for people."""
-    columns = (
-        ("workload", 8, "{workload}"),
-        ("bytes", 6, "{frame_bytes}"),
-        ("target", 14, "{target}"),
-        ("frames/s", 10, "{frames_per_second:,}"),
-        ("forwarder/it", 12, "{forwarder_over_target}"),
-        ("p50 us", 8, "{round_trip_p50_us}"),
-        ("p99 us", 8, "{round_trip_p99_us}"),
-        ("it/forwarder", 12, "{round_trip_over_forwarder}"),
-    )
-    head = "  ".join(f"{name:>{width}}" for name, width, _ in columns)
-    lines = [head, "-" * len(head)]
-    lines += ["  ".join(f"{text.format(**row):>{width}}" for _, width, text in columns) for row in report["results"]]
-    return "\n".join(lines)
-
-
-def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--workload", action="append", choices=sorted(workload.WORKLOADS), help="default: rack and l2")
-    parser.add_argument("--repetitions", type=int, default=5, help="of everything; medians are reported (default 5)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each throughput measurement (default 1)")
-    parser.add_argument("--round-trips", type=int, default=5000, help="of each latency measurement (default 5000)")
-    parser.add_argument("--unpinned", action="store_true", help="let the scheduler place processes on CPUs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
-    options = parser.parse_args()
-    options.workload = options.workload or ["rack", "l2"]
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0, 1 when it failed (with --strict also when a goal is missed), 130 when interrupted."""
+    options = options_parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminate)  # so that everything is removed then, too
+    for name in testbed.clean_up():
+        print(f"bench: removed {name}, which a benchmark that died left behind", file=sys.stderr)
+    setting = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "quick": options.quick}
+    setting |= {"entries": options.entries, "machine": report.machine()}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        report = run_all(options)
-    except (testbed.BenchError, subprocess.TimeoutExpired) as error:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("building the tools", total=None)
+            figures = measure(
+                options,
+                step=lambda text: bar.update(task, description=text, advance=1),
+                announce=lambda total: bar.update(task, total=total, completed=-1),
+            )
+    except testbed.BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(table(report))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
+    except KeyboardInterrupt:
+        print("bench: interrupted; nothing is left behind", file=sys.stderr)
+        return 130
+    report.save(figures, setting, options.out)
+    report.show(figures, Console(width=None if sys.stdout.isatty() else 160))
+    if options.quick:
+        print("A quick run: one short repetition, so differences below a third mean nothing.")
+    print(f"Details: {options.out}/all.json")
+    return int(options.strict and any(figure.verdict == "missed" for figure in figures))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The measurements: frames a second through a target under overload, and round trips of one frame at a time."""
+"""Measurements of what connects two interfaces: frames a second under overload, and round trips of one frame at a time."""
 
 from __future__ import annotations
 
@@ -7,36 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-from bench.testbed import BenchError, Testbed
+from bench.testbed import BenchError, Process, Testbed
+
+PATIENCE = 30.0  # seconds until a tool ends by itself
+STILL = 0.1  # seconds without a frame: nothing is on its way any more
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Files with the frames of one size in both directions."""
+    """Files with the frames of one size (bytes) in both directions."""
 
     size: int
     there: Path
     back: Path
-
-
-def throughput(bed: Testbed, tools: Path, frames: Frames, seconds: float, cpu: int | None) -> float:
-    """Frames a second that reach the sink while the source sends as fast as it can, taken amid the load."""
-    settle = 0.3
-    command = [
-        str(tools / "traffic"),
-        "send",
-        bed.outside,
-        str(frames.there),
-        str(frames.size),
-        str(seconds + 2 * settle),
-    ]
-    with bed.process(bed.source, command, cpu):
-        time.sleep(settle)
-        before, _ = bed.received()
-        started = time.perf_counter()
-        time.sleep(seconds)
-        after, _ = bed.received()
-        return (after - before) / (time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -47,24 +30,49 @@ class RoundTrip:
     p99: float
 
 
-def drain(bed: Testbed) -> None:
-    """Wait until what an overload left in queues is gone: no frame arrives for a while."""
-    last = -1
-    while (now := bed.received()[0]) != last:
-        last = now
-        time.sleep(0.2)
+@dataclass(frozen=True)
+class Meter:
+    """How it is measured: the tools' directory, the CPU of the traffic (None: any), seconds of an overload, round trips."""
 
+    tools: Path
+    cpu: int | None
+    seconds: float
+    round_trips: int
 
-def round_trip(bed: Testbed, tools: Path, frames: Frames, count: int, cpu: int | None) -> RoundTrip:
-    """Percentiles over ``count`` round trips. Raises :class:`BenchError` when more than one in a hundred is lost."""
-    patience = 30.0
-    drain(bed)
-    echo = [str(tools / "traffic"), "echo", bed.outside, str(frames.back), str(frames.size), str(patience)]
-    ping = [str(tools / "traffic"), "ping", bed.outside, str(frames.there), str(frames.size), str(count), str(patience)]
-    with bed.process(bed.sink, echo, cpu), bed.process(bed.source, ping, cpu) as process:
-        text, _ = process.communicate(timeout=patience + 10)
-    lines = text.split()
-    times = [int(line) / 1000 for line in lines if line != "lost"]
-    if len(times) < 0.99 * count:
-        raise BenchError(f"{len(times)} of {count} frames of {frames.size} bytes came back")
-    return RoundTrip(median(times), quantiles(times, n=100)[98])
+    def tool(self, namespace: str, *arguments: object) -> Process:
+        """A running tool."""
+        command = [str(self.tools / "traffic"), *map(str, arguments)]
+        return Process(command, namespace=namespace, cpu=self.cpu)
+
+    def throughput(self, bed: Testbed, frames: Frames) -> float:
+        """Frames a second that reach the sink while the source sends as fast as it can, taken amid the load."""
+        settle = min(0.3, self.seconds / 2)
+        length = self.seconds + 2 * settle + 0.2
+        with self.tool(bed.source, "send", bed.outside, frames.there, frames.size, length):
+            time.sleep(settle)
+            before, started = bed.received(), time.perf_counter()
+            time.sleep(self.seconds)
+            after, ended = bed.received(), time.perf_counter()
+        return (after - before) / (ended - started)
+
+    def drain(self, bed: Testbed) -> int:
+        """Wait until what an overload left in queues is gone; returns the frames that have arrived by then."""
+        last = -1
+        while (now := bed.received()) != last:
+            last = now
+            time.sleep(STILL)
+        return last
+
+    def round_trip(self, bed: Testbed, frames: Frames) -> RoundTrip:
+        """Percentiles. Raises :class:`BenchError` when more than one frame in a hundred is lost."""
+        self.drain(bed)
+        count = self.round_trips
+        with (
+            self.tool(bed.sink, "echo", bed.outside, frames.back, frames.size, PATIENCE),
+            self.tool(bed.source, "ping", bed.outside, frames.there, frames.size, count, PATIENCE) as process,
+        ):
+            lines = process.rest().split()
+        times = [int(line) / 1000 for line in lines if line != "lost"]
+        if len(times) < 0.99 * count:
+            raise BenchError(f"{len(times)} of {count} frames of {frames.size} bytes came back")
+        return RoundTrip(median(times), quantiles(times, n=100)[98])

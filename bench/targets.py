@@ -1,55 +1,91 @@
-"""What is compared: each target connects the left and the right interface while its context is open."""
+"""What is compared: each target connects the left and the right interface of a testbed of its own while its context is open."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
-from bench.testbed import Testbed, run
+from bench import workload
+from bench.testbed import BenchError, Process, Testbed, run
 
-Target = Callable[[], AbstractContextManager[None]]
+ROOT = Path(__file__).parent.parent
 
 
-def forwarder(bed: Testbed, tools: Path, cpu: int | None) -> Target:
+@contextlib.contextmanager
+def forwarder(bed: Testbed, tools: Path, cpu: int | None) -> Iterator[None]:
     """The bare forwarder in C."""
-
-    @contextlib.contextmanager
-    def opened() -> Iterator[None]:
-        with bed.process(bed.middle, [str(tools / "forwarder"), bed.left, bed.right], cpu):
-            yield
-
-    return opened
+    with Process([str(tools / "forwarder"), bed.left, bed.right], namespace=bed.middle, cpu=cpu):
+        yield
 
 
-def bridge(bed: Testbed) -> Target:
-    """The kernel's bridge."""
-
-    @contextlib.contextmanager
-    def opened() -> Iterator[None]:
-        ip = ("ip", "-n", bed.middle, "link")
-        run(*ip, "add", "bridge", "type", "bridge")
-        try:
-            for interface in (bed.left, bed.right):
-                run(*ip, "set", interface, "master", "bridge")
-            run("ip", "netns", "exec", bed.middle, "sysctl", "-qw", "net.ipv6.conf.bridge.disable_ipv6=1")
-            run(*ip, "set", "bridge", "mtu", "9000", "up")
-            yield
-        finally:
-            run(*ip, "del", "bridge")
-
-    return opened
+@contextlib.contextmanager
+def bridge(bed: Testbed) -> Iterator[None]:
+    """The kernel's bridge. It ends with its namespace."""
+    ip = ("ip", "-n", bed.middle, "link")
+    run(*ip, "add", "bridge", "type", "bridge")
+    for interface in (bed.left, bed.right):
+        run(*ip, "set", interface, "master", "bridge")
+    run("ip", "netns", "exec", bed.middle, "sysctl", "-qw", "net.ipv6.conf.bridge.disable_ipv6=1")
+    run(*ip, "set", "bridge", "mtu", "9000", "up")
+    yield
 
 
-def p4switch(bed: Testbed, workload: str, cpu: int | None, busy_poll_us: int = 0) -> Target:
-    """This project's switch; it sleeps when idle, or first polls for so many microseconds."""
+def module(name: str, *arguments: str) -> list[str]:
+    """A command line that runs a module of this project."""
+    return [sys.executable, "-m", name, *arguments]
 
-    @contextlib.contextmanager
-    def opened() -> Iterator[None]:
-        command = [sys.executable, "-m", "bench.switch_process", workload, bed.left, bed.right, str(busy_poll_us)]
-        with bed.process(bed.middle, command, cpu):
-            yield
 
-    return opened
+def start_switch(
+    program: Path | None,
+    *options: str,
+    namespace: str | None = None,
+    cpu: int | None = None,
+    cache: Path | None = None,
+) -> Process:
+    """``p4switch run``, serving when this returns. ``cache`` replaces the user's cache of compiled programs."""
+    source = ["--p4", str(program)] if program else ["--no-p4"]
+    command = module("p4switch", "run", *source, "--grpc-addr", "127.0.0.1:0", "--log-level", "warning", *options)
+    environment = {"P4SWITCH_CACHE": str(cache)} if cache else {}
+    return Process(command, namespace=namespace, cpu=cpu, environment=environment)
+
+
+def port_of(switch: Process) -> int:
+    """The gRPC port that ``p4switch run`` has announced."""
+    digits = switch.first_line.rpartition(" ")[2]
+    if not switch.first_line.startswith("READY") or not digits.isdigit():
+        raise BenchError(f"p4switch says {switch.first_line!r}")
+    return int(digits)
+
+
+@contextlib.contextmanager
+def switch_and_client(
+    work: workload.Workload,
+    scratch: Path,
+    *options: str,
+    namespace: str | None = None,
+    cpu: int | None = None,
+) -> Iterator[tuple[Process, Process]]:
+    """``p4switch run`` with the workload's program and empty tables, and its controller (:mod:`bench.client`)."""
+    info = scratch / f"{work.name}.p4info.txtpb"
+    options = (*options, "--cpu-port", str(workload.CPU_PORT), "--p4info-out", str(info))
+    with start_switch(work.program, *options, namespace=namespace, cpu=cpu) as switch:
+        command = module("bench.client", str(port_of(switch)), work.name, str(work.entries), str(info))
+        with Process(command, namespace=namespace) as client:
+            yield switch, client
+
+
+@contextlib.contextmanager
+def p4switch(
+    bed: Testbed, work: workload.Workload, full: bool, scratch: Path, cpu: int | None, busy_poll_us: int = 0
+) -> Iterator[None]:
+    """This project's switch, its tables filled by P4Runtime; the controller leaves before anything is measured."""
+    interfaces = (f"{workload.LEFT_PORT}@{bed.left}", f"{workload.RIGHT_PORT}@{bed.right}")
+    options = [word for interface in interfaces for word in ("-i", interface)]
+    options += ["--busy-poll", str(busy_poll_us)]
+    with contextlib.ExitStack() as stack:
+        _, client = stack.enter_context(switch_and_client(work, scratch, *options, namespace=bed.middle, cpu=cpu))
+        client.ask(do="load", full=full)
+        client.close()
+        yield

@@ -1,6 +1,7 @@
 /* Makes traffic for measurements. Every mode ends by itself.
  *
  * usage: traffic send IF FILE SIZE SECONDS           as fast as possible; prints the number of frames
+ *        traffic pace IF FILE SIZE RATE SECONDS      RATE frames a second, in a small burst every millisecond; prints their number, also on SIGTERM
  *        traffic echo IF FILE SIZE SECONDS           answers every frame of the same EtherType with the file's first
  *        traffic ping IF FILE SIZE COUNT SECONDS     one frame at a time, waits for an answer; prints round trips in ns, one a line
  * FILE holds Ethernet frames of SIZE bytes, one after the other; they are sent in turn. Frames with another EtherType than the
@@ -78,6 +79,30 @@ static void send_all(int fd, uint64_t end) {
     printf("%llu\n", (unsigned long long)sent);
 }
 
+static volatile sig_atomic_t stopped;
+
+static void stop(int number) {
+    (void)number;
+    stopped = 1;
+}
+
+static void send_paced(int fd, uint64_t rate, uint64_t start, uint64_t end) {
+    uint64_t sent = 0, tick = start;
+    while (!stopped && (tick += 1000000u) < end) {
+        struct timespec wake = {.tv_sec = (time_t)(tick / 1000000000u), .tv_nsec = (long)(tick % 1000000000u)};
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &wake, NULL) == EINTR && !stopped) continue;
+        if (now_ns() > tick + 20000000u) { /* the machine held us up: go on from here, a flood is not what was asked for */
+            start += now_ns() - tick;
+            tick = now_ns();
+        }
+        for (uint64_t due = (tick - start) * rate / 1000000000u; sent < due;) {
+            if (send(fd, next_frame(), length, 0) >= 0) sent++;
+            else if (errno != ENOBUFS && errno != EAGAIN && errno != EINTR) fail("send");
+        }
+    }
+    printf("%llu\n", (unsigned long long)sent);
+}
+
 static int wait_for(int fd, uint64_t end) {
     uint8_t buffer[FRAME];
     struct pollfd ready = {.fd = fd, .events = POLLIN};
@@ -89,8 +114,8 @@ static int wait_for(int fd, uint64_t end) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 6) {
-        fprintf(stderr, "usage: traffic send|echo|ping IF FILE SIZE ...\n");
+    if (argc < 6 || (argc < 7 && (strcmp(argv[1], "ping") == 0 || strcmp(argv[1], "pace") == 0))) {
+        fprintf(stderr, "usage: traffic send|pace|echo|ping IF FILE SIZE ...\n");
         return 2;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -108,13 +133,18 @@ int main(int argc, char **argv) {
     frames = malloc(total);
     if (frames == NULL || fread(frames, 1, total, file) != total) fail(argv[3]);
     fclose(file);
-    int sending = strcmp(argv[1], "send") == 0, pinging = strcmp(argv[1], "ping") == 0;
-    int fd = open_interface(argv[2], !sending);
+    int sending = strcmp(argv[1], "send") == 0, pacing = strcmp(argv[1], "pace") == 0, pinging = strcmp(argv[1], "ping") == 0;
+    int fd = open_interface(argv[2], !sending && !pacing);
     uint64_t end = now_ns() + (uint64_t)(atof(argv[argc - 1]) * 1e9);
     puts("ready");
     fflush(stdout);
     if (sending) {
         send_all(fd, end);
+        return 0;
+    }
+    if (pacing) {
+        signal(SIGTERM, stop);
+        send_paced(fd, strtoull(argv[5], NULL, 10), now_ns(), end);
         return 0;
     }
     long count = pinging ? atol(argv[5]) : 0;

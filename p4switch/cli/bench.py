@@ -7,15 +7,21 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from p4switch import native
+from finsy.proto import p4r
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+
 from p4switch.cli.compile import REFUSED, add_source_arguments, compile_or_explain
-from p4switch.codegen import CodegenError
+from p4switch.compiler import ir, p4info
 from p4switch.dataplane.binding import Code, DataplaneError, Op, Switch, Update
-from p4switch.dataplane.build import BuildError
 from p4switch.dataplane.layout import Field, MatchKind, Table
+from p4switch.server import pipeline
+from p4switch.server.device import Device
+from p4switch.server.errors import P4RuntimeError
 
 _BATCH = 20_000  # packets between two looks at the clock
 _UPDATES = 1000
@@ -37,11 +43,43 @@ def packet_option(text: str) -> bytes:
         raise argparse.ArgumentTypeError(f"expected hexadecimal digits, found {text!r}") from None
 
 
+def read_packets(file: Path) -> list[bytes]:
+    """A packet a line. Raises ValueError with the line's number."""
+    packets = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        try:
+            packets.append(packet_option(line))
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"{file}:{number}: {error}") from None
+    if not packets:
+        raise ValueError(f"{file}: no packets")
+    return packets
+
+
+def read_entries(file: Path) -> p4r.WriteRequest:
+    """A WriteRequest, as text (``.txt``, ``.txtpb``, ``.textproto``) or binary. Raises ValueError."""
+    request = p4r.WriteRequest()
+    try:
+        if file.suffix in (".txt", ".txtpb", ".textproto"):
+            text_format.Parse(file.read_text(), request)
+        else:
+            request.ParseFromString(file.read_bytes())
+    except (text_format.ParseError, DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: no P4Runtime WriteRequest: {error}") from None
+    return request
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     add_source_arguments(parser)
-    parser.add_argument("--packet", type=packet_option, metavar="HEX", help="the packet (default: 100 zero bytes)")
+    parser.add_argument(
+        "--packet", type=packet_option, action="append", metavar="HEX", help="a packet (default: 100 zero bytes)"
+    )
+    parser.add_argument(
+        "--packets", type=Path, metavar="FILE", help="packets in hexadecimal, one a line, taken in turn"
+    )
     parser.add_argument("--port", type=int, default=1, metavar="N", help="the port it arrives on (default 1)")
+    parser.add_argument("--entries", type=Path, metavar="FILE", help="a P4Runtime WriteRequest to carry out first")
     parser.add_argument("--fill", type=int, default=0, metavar="COUNT", help="random entries in every table")
     parser.add_argument(
         "--fill-table", type=fill_option, action="append", default=[], metavar="TABLE=COUNT", help="in one table"
@@ -85,60 +123,89 @@ def _fill(switch: Switch, table: Table, count: int, seed: int) -> dict[str, Any]
     return {
         "entries": inserted,
         "updates_per_second": round(len(updates) / seconds),
-        "bytes_per_entry": round(switch.table_bytes(table.index) / inserted) if inserted else 0,
     }
 
 
-def measure(switch: Switch, port: int, packet: bytes, seconds: float) -> float:
+def _write(device: Device, file: Path) -> int:
+    """Carry out a file's updates; returns their number. Raises ValueError for the first that is refused."""
+    updates = read_entries(file).updates
+    for position, error in enumerate(device.write(updates, p4r.WriteRequest.CONTINUE_ON_ERROR)):
+        if error is not None:
+            raise ValueError(f"{file}, update {position}: {error}")
+    return len(updates)
+
+
+def measure(switch: Switch, port: int, packets: Sequence[bytes], seconds: float) -> float:
     """Nanoseconds a packet: the best of the batches that fit into the time, which is the one that was disturbed least."""
-    best = switch.bench(port, packet, _BATCH)
+    best = switch.bench(port, packets, _BATCH)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        best = min(best, switch.bench(port, packet, _BATCH))
+        best = min(best, switch.bench(port, packets, _BATCH))
     return best / _BATCH * 1e9
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Exit status 0, 1 when a table or port does not exist, 2 when the program is refused."""
-    compiled = compile_or_explain(arguments)
-    if compiled is None:
-        return REFUSED
-    packet = arguments.packet if arguments.packet is not None else bytes(100)
-    try:
-        shared_object = native.build(compiled.program)
-        with Switch(cpu_port=510, seed=arguments.seed) as switch:
-            layout = switch.load(shared_object)
-            wanted = {t.name: arguments.fill for t in layout.tables.values() if arguments.fill}
-            for name, count in arguments.fill_table:
-                if name not in layout.tables:
-                    print(f"bench: no table {name!r}; there are {', '.join(layout.tables) or 'none'}", file=sys.stderr)
-                    return 1
-                wanted[name] = count
-            filled = {}
-            for name, count in wanted.items():
-                table = layout.tables[name]
-                if table.keys.fields and not table.const_entries and table.implementation is None:
-                    filled[name] = _fill(switch, table, count, arguments.seed)
-            outputs = switch.process(arguments.port, packet)
-            nanoseconds = measure(switch, arguments.port, packet, arguments.seconds)
-    except (DataplaneError, BuildError, CodegenError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    result = {
+def _packets(arguments: argparse.Namespace) -> list[bytes]:
+    packets: list[bytes] = list(arguments.packet or ())
+    if arguments.packets:
+        packets += read_packets(arguments.packets)
+    return packets or [bytes(100)]
+
+
+def _measure_program(arguments: argparse.Namespace, prepared: pipeline.Pipeline) -> dict[str, Any]:
+    """Fill the tables and measure. Raises ValueError, DataplaneError, P4RuntimeError."""
+    packets = _packets(arguments)
+    with Switch(cpu_port=510, seed=arguments.seed) as switch:
+        device = Device(0, switch)
+        device.load(prepared)
+        layout = switch.layout
+        written = _write(device, arguments.entries) if arguments.entries else 0
+        wanted = {t.name: arguments.fill for t in layout.tables.values() if arguments.fill}
+        for name, count in arguments.fill_table:
+            if name not in layout.tables:
+                raise ValueError(f"no table {name!r}; there are {', '.join(layout.tables) or 'none'}")
+            wanted[name] = count
+        filled: dict[str, dict[str, Any]] = {}
+        for name, count in wanted.items():
+            table = layout.tables[name]
+            if table.keys.fields and not table.const_entries and table.implementation is None:
+                filled[name] = _fill(switch, table, count, arguments.seed)
+        for name, table in layout.tables.items():
+            if entries := switch.entry_count(table.index):
+                own = {"entries": entries, "bytes_per_entry": round(switch.table_bytes(table.index) / entries)}
+                filled.setdefault(name, {}).update(own)
+        outputs = [output.port for packet in packets for output in switch.process(arguments.port, packet)]
+        nanoseconds = measure(switch, arguments.port, packets, arguments.seconds)
+    return {
         "program": layout.name,
-        "packet_bytes": len(packet),
-        "outputs": [o.port for o in outputs],
+        "packet_bytes": max(map(len, packets)),
+        "packets": len(packets),
+        "entries_written": written,
+        "outputs": {port: outputs.count(port) for port in sorted(set(outputs))},
         "ns_per_packet": round(nanoseconds, 1),
         "packets_per_second": round(1e9 / nanoseconds),
         "tables": filled,
     }
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exit status 0, 1 when a file, table or port is not usable, 2 when the program is refused."""
+    compiled = compile_or_explain(arguments)
+    if compiled is None:
+        return REFUSED
+    try:
+        prepared = pipeline.prepare(p4info.build(compiled.program), ir.dumps(compiled.program), 0)
+        result = _measure_program(arguments, prepared)
+    except (DataplaneError, P4RuntimeError, ValueError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     if arguments.json:
         print(json.dumps(result, indent=2))
         return 0
-    ports = ", ".join(str(p) for p in outputs) or "none (dropped or to the CPU)"
+    ports = ", ".join(f"{port}: {count:,}" for port, count in result["outputs"].items()) or "none (dropped, to the CPU)"
     print(
-        f"{layout.name}: {result['packets_per_second']:,} packets/s, {nanoseconds:.1f} ns each; output ports: {ports}"
+        f"{result['program']}: {result['packets_per_second']:,} packets/s, {result['ns_per_packet']} ns each; "
+        f"copies of {result['packets']:,} packets by output port: {ports}"
     )
-    for name, numbers in filled.items():
+    for name, numbers in result["tables"].items():
         print(f"  {name}: " + ", ".join(f"{value:,} {what.replace('_', ' ')}" for what, value in numbers.items()))
     return 0

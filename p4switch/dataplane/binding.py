@@ -523,8 +523,9 @@ class Switch:
         name = self._ffi.NULL if directory is None else str(directory).encode()
         self._check(self._lib.p4dp_pcap(self._switch, name), f"captures to {directory}")
 
-    def bench(self, port: int, packet: bytes, rounds: int) -> float:
-        """Seconds that ``rounds`` passes of a packet through the pipeline take, without I/O."""
-        nanoseconds = self._lib.p4dp_bench(self._switch, port, packet, len(packet), rounds)
+    def bench(self, port: int, packets: Sequence[bytes], rounds: int) -> float:
+        """Seconds that ``rounds`` passes through the pipeline take, without I/O; the packets are taken in turn."""
+        lengths = self._ffi.new("uint32_t[]", [len(packet) for packet in packets])
+        nanoseconds = self._lib.p4dp_bench(self._switch, port, b"".join(packets), lengths, len(packets), rounds)
         self._check(nanoseconds, "bench")
         return float(nanoseconds) / 1e9

@@ -181,5 +181,6 @@ int p4dp_pcap(p4dp_switch *sw, const char *directory);
 /* Names to indices: -1 when absent. kind: 0 table, 1 action, 2 extern, 3 digest, 4 value set. */
 int p4dp_index(p4dp_switch *sw, int kind, const char *name);
 
-/* Benchmark: run `packet` `rounds` times through parse, ingress, egress and deparse without I/O; returns nanoseconds. */
-int64_t p4dp_bench(p4dp_switch *sw, uint32_t port, const uint8_t *packet, uint32_t length, uint64_t rounds);
+/* Benchmark: run `rounds` packets through parse, ingress, egress and deparse without I/O; returns nanoseconds. They are taken in turn
+   from `count` packets of `lengths`, one after the other in `packets`. */
+int64_t p4dp_bench(p4dp_switch *sw, uint32_t port, const uint8_t *packets, const uint32_t *lengths, uint32_t count, uint64_t rounds);

@@ -202,16 +202,27 @@ int p4dp_output_next(p4dp_switch *sw, uint32_t *port, uint8_t *buffer, uint32_t 
     return result;
 }
 
-int64_t p4dp_bench(p4dp_switch *sw, uint32_t port, const uint8_t *packet, uint32_t length, uint64_t rounds) {
-    if (port >= DP_PORTS || length > DP_FRAME_MAX) return P4DP_EINVAL;
+int64_t p4dp_bench(p4dp_switch *sw, uint32_t port, const uint8_t *packets, const uint32_t *lengths, uint32_t count, uint64_t rounds) {
+    if (port >= DP_PORTS || count == 0) return P4DP_EINVAL;
+    for (uint32_t i = 0; i < count; i++)
+        if (lengths[i] > DP_FRAME_MAX) return P4DP_EINVAL;
     dp_gate_enter(&sw->gate);
     int64_t result = P4DP_ESTATE;
     if (sw->env != NULL) {
         sw->discard = true;
+        const uint8_t *packet = packets;
+        uint32_t at = 0;
         uint64_t started = dp_monotonic_ns();
         for (uint64_t i = 0; i < rounds;) {
             dp_engine_clock(sw); /* as often as in a real batch */
-            for (uint32_t batch = 0; batch < 64 && i < rounds; batch++, i++) dp_engine_packet(sw, port, packet, length);
+            for (uint32_t batch = 0; batch < 64 && i < rounds; batch++, i++) {
+                dp_engine_packet(sw, port, packet, lengths[at]);
+                packet += lengths[at++];
+                if (at == count) {
+                    at = 0;
+                    packet = packets;
+                }
+            }
             dp_engine_flush(sw);
         }
         result = (int64_t)(dp_monotonic_ns() - started);
