@@ -9,6 +9,7 @@ from pathlib import Path
 from p4switch.compiler import ir
 from p4switch.compiler.diagnostics import CompileError, render
 from p4switch.compiler.driver import CompileResult, compile_source
+from p4switch.compiler.warn.kinds import KINDS, without
 
 REFUSED = 2
 
@@ -22,6 +23,18 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-D", dest="define", action="append", default=[], metavar="NAME[=VALUE]", help="preprocessor define"
     )
+    add_warning_arguments(parser)
+
+
+def add_warning_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do about warnings."""
+    group = parser.add_argument_group("warnings", "on standard error; they never change the exit status by themselves")
+    group.add_argument("--Werror", action="store_true", help="refuse a program that has warnings")
+    group.add_argument(
+        "--Wno-all", dest="without", action="append_const", const="all", default=[], help="no warnings at all"
+    )
+    for kind, text in KINDS.items():
+        group.add_argument(f"--Wno-{kind}", dest="without", action="append_const", const=kind, help=f"not: {text}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compile_or_explain(arguments: argparse.Namespace) -> CompileResult | None:
     """Compile, with diagnostics on standard error; None when the program is refused."""
+    result: CompileResult | None = None
     try:
         result = compile_source(arguments.program, arguments.include, arguments.define)
+        messages = result.diagnostics.messages
     except CompileError as error:
-        print("\n".join(render(d) for d in error.diagnostics), file=sys.stderr)
-        return None
-    for message in result.diagnostics.messages:
+        messages = error.diagnostics
+    messages = without(messages, arguments.without)
+    for message in messages:
         print(render(message), file=sys.stderr)
+    if result is not None and arguments.Werror and messages:
+        print(f"{arguments.program}: refused for its warnings (--Werror)", file=sys.stderr)
+        return None
     return result
 
 

@@ -10,13 +10,13 @@ import threading
 from pathlib import Path
 
 from p4switch.cli import queues
+from p4switch.cli.compile import REFUSED, add_warning_arguments, compile_or_explain
 from p4switch.dataplane.binding import DROP_PORT, DataplaneError, Switch
 from p4switch.server import pipeline
 from p4switch.server.device import Device
 from p4switch.server.errors import P4RuntimeError
 from p4switch.server.service import serve
 
-REFUSED = 2
 log = logging.getLogger("p4switch")
 
 
@@ -66,11 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--p4info-out", type=Path, metavar="FILE", help="write the P4Info of --p4")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="create this file when the switch serves")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    add_warning_arguments(parser)
 
 
 def _compile(arguments: argparse.Namespace) -> pipeline.Pipeline | None:
     """The program of --p4 as a pipeline; None when it is refused (diagnostics are on standard error)."""
-    from p4switch.cli.compile import compile_or_explain
     from p4switch.compiler import ir, p4info
 
     result = compile_or_explain(arguments)

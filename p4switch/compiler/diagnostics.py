@@ -27,12 +27,13 @@ UNKNOWN = Loc("<built in>", 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One message about the source."""
+    """One message about the source. ``kind`` names the class of a warning, by which it can be switched off."""
 
     severity: Severity
     loc: Loc
     message: str
     note: str | None = None
+    kind: str | None = None
 
 
 class CompileError(Exception):
@@ -54,9 +55,9 @@ class Diagnostics:
         """Report an error."""
         self.messages.append(Diagnostic("error", loc, message, note))
 
-    def warn(self, loc: Loc, message: str, note: str | None = None) -> None:
-        """Report a warning."""
-        self.messages.append(Diagnostic("warning", loc, message, note))
+    def warn(self, loc: Loc, message: str, kind: str, note: str | None = None) -> None:
+        """Report a warning of a kind."""
+        self.messages.append(Diagnostic("warning", loc, message, note, kind))
 
     def fail(self, loc: Loc, message: str, note: str | None = None) -> NoReturn:
         """Report an error and raise CompileError."""
@@ -72,7 +73,7 @@ class Diagnostics:
 def render(diagnostic: Diagnostic) -> str:
     """The message as people read it: place, text, source line, caret, note."""
     loc = diagnostic.loc
-    out = [f"{loc}: {diagnostic.severity}: {diagnostic.message}"]
+    out = [f"{loc}: {diagnostic.severity}: {diagnostic.message}" + (f" [{diagnostic.kind}]" if diagnostic.kind else "")]
     source = _source_line(loc)
     if source is not None:
         indent = "".join("\t" if c == "\t" else " " for c in source[: loc.column - 1])

@@ -12,6 +12,7 @@ from p4switch.compiler.diagnostics import CompileError, Diagnostics
 from p4switch.compiler.lower import lower_program
 from p4switch.compiler.parser_declarations import parse
 from p4switch.compiler.preprocess import preprocess
+from p4switch.compiler.warn.check import check
 
 _RECURSION_LIMIT = 20_000  # the parser bounds nesting; its bound needs more than Python's default
 
@@ -33,5 +34,6 @@ def compile_source(path: Path, include_dirs: Sequence[Path] = (), defines: Seque
         program = lower_program(tree, diagnostics, path.stem)
     except CompileError:
         raise CompileError(diagnostics.messages) from None
+    check(tree, diagnostics)
     diagnostics.raise_errors()
     return CompileResult(program, diagnostics)

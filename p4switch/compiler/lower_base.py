@@ -373,7 +373,8 @@ class LoweringBase:
         else:
             fits = 0 <= value < 1 << target.width
         if not fits:
-            self.diagnostics.warn(loc, f"{value} does not fit into {target}; it is truncated")
+            kind = "mismatch" if value < 0 else "overflow"
+            self.diagnostics.warn(loc, f"{value} does not fit into {target}; it is truncated", kind)
 
     def rvalue(self, value: Typed) -> ir.Expression:
         """The value as an IR expression."""

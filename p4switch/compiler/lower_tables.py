@@ -381,7 +381,7 @@ class TableLowering(StatementLowering):
             elif name == "support_timeout":
                 result.idle_timeout = bool(self.condition(p.value).const)
             elif name not in _IGNORED:
-                self.diagnostics.warn(p.loc, f"table property '{name}' has no meaning in v1model")
+                self.diagnostics.warn(p.loc, f"table property '{name}' has no meaning in v1model", "ignored-property")
 
     def attached_extern(self, p: ast.TableProperty, name: str, result: ir.Table) -> ir.Extern:
         """The extern instance of a property: named, or constructed in place."""

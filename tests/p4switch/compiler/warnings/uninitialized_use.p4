@@ -1,0 +1,37 @@
+#include <core.p4>
+#include <v1model.p4>
+
+header h_t { bit<8> a; bit<16> b; }
+struct headers_t { h_t h; h_t i; h_t[2] stack; }
+struct metadata_t { bit<8> x; bool flag; }
+
+parser P(packet_in packet, out headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
+    state start {
+        packet.extract(hdr.h);
+        transition select(hdr.h.a) { 1: more; default: accept; }
+    }
+    state more { packet.extract(hdr.i); transition accept; }
+}
+
+control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
+    apply {
+        bit<8> some_path;
+        bit<8> no_path;
+        bit<8> every_path;
+        h_t local;
+        if (meta.flag) {
+            some_path = 1;
+            every_path = 2;
+        } else {
+            every_path = 3;
+        }
+        hdr.h.a = some_path;
+        hdr.h.b[7:0] = no_path;
+        meta.x = every_path;
+        local.setValid();
+        local.a = 4;
+        hdr.i = local;
+    }
+}
+
+#include "skeleton.p4"
