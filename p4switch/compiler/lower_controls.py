@@ -148,7 +148,9 @@ class ControlLowering(TableLowering):
         if kind not in EXTERN_KINDS:
             if kind != CHECKSUM16:
                 self.diagnostics.warn(
-                    loc, f"extern '{kind}' is none of v1model's: the program compiles, no switch runs it"
+                    loc,
+                    f"extern '{kind}' is none of v1model's: the program compiles, no switch runs it",
+                    "foreign-extern",
                 )
             return ExternSymbol(path, t.ExternT(kind, type_args), declaration)
         constructors = [m for m in declaration.methods if m.name == declaration.name]

@@ -46,3 +46,8 @@ def key_name(expr: ast.Expr, field_name: Callable[[ast.Dot], str]) -> str:
         case ast.CastExpr(type=ast.SizedType(name=name, width=width_expr), arg=arg):
             return f"({name}<{text_of(width_expr)}>){text_of(arg)}"
     return type(expr).__name__.lower()
+
+
+def text_of(expr: ast.Expr) -> str:
+    """An expression for a message: as :func:`key_name`, with members as they are written."""
+    return key_name(expr, lambda dot: dot.member)

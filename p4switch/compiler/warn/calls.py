@@ -38,7 +38,7 @@ class Calls(Values):
         elif isinstance(declaration, ast.FunctionDecl):
             self.pass_arguments(expr.args, self.names.signature(declaration, len(expr.args)).params, Validity.UNKNOWN)
         else:
-            self.pass_arguments(expr.args, [], Validity.UNKNOWN)
+            self.pass_arguments(expr.args, None, Validity.UNKNOWN)
 
     def method(self, expr: ast.Call, function: ast.Dot) -> None:
         """``base.method(...)``."""
@@ -62,8 +62,8 @@ class Calls(Values):
         params = self.method_params(base, name, len(expr.args))
         self.pass_arguments(expr.args, params, Validity.YES if name == "extract" else Validity.UNKNOWN)
 
-    def method_params(self, base: ast.Expr, name: str, count: int) -> list[ast.ParamDecl]:
-        """The parameters of a control's or parser's apply or of an extern's method; none when they are not known."""
+    def method_params(self, base: ast.Expr, name: str, count: int) -> list[ast.ParamDecl] | None:
+        """The parameters of a control's or parser's apply or of an extern's method; None when they are not known."""
         type_: ast.TypeRef | None = None
         if isinstance(base, ast.TypeExpr):
             type_ = base.type
@@ -72,14 +72,25 @@ class Calls(Values):
             if isinstance(declaration, ast.Instantiation | ast.ParamDecl):
                 type_ = declaration.type
         owner = self.names.of(type_) if isinstance(type_, ast.NamedType) else None
+        while isinstance(owner, ast.TypedefDecl) and isinstance(owner.type, ast.NamedType):
+            owner = self.names.of(owner.type)
         if isinstance(owner, ast.ControlDecl | ast.ParserDecl):
             return owner.params
         if isinstance(owner, ast.ExternDecl):
-            return next((m.params for m in owner.methods if m.name == name and len(m.params) == count), [])
-        return []
+            return next((m.params for m in owner.methods if m.name == name and len(m.params) == count), None)
+        return None
 
-    def pass_arguments(self, args: Sequence[ast.Argument], params: Sequence[ast.ParamDecl], result: Validity) -> None:
-        """Read what goes in, then write what comes out; headers that come out have the validity ``result``."""
+    def pass_arguments(
+        self, args: Sequence[ast.Argument], params: Sequence[ast.ParamDecl] | None, result: Validity
+    ) -> None:
+        """Read what goes in, then write what comes out; headers that come out have the validity ``result``.
+
+        Where the parameters are not known (None) all arguments are taken to be written."""
+        if params is None:
+            for argument in args:
+                if argument.value is not None and self.places(argument.value):
+                    self.write(argument.value)
+            return
         named = {p.name: p for p in params}
         pairs = [
             (a.value, named.get(a.name) if a.name else params[i] if i < len(params) else None)

@@ -20,6 +20,7 @@ KINDS = {
     "ordering": "an l-value that gets the results of two parameters of a call",
     "mismatch": "constant keys, entries with bits outside their mask, negative numbers for unsigned types",
     "overflow": "a number that does not fit into its type",
+    "foreign-extern": "an extern that is none of v1model's: no switch runs the program",
     "ignored-property": "a table property without meaning in v1model",
 }
 
