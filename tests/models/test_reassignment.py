@@ -1,0 +1,42 @@
+"""The formal model of a reassignment: its rules hold, and fail when a step of the order is left out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MODEL = Path(__file__).resolve().parents[2] / "models" / "reassignment.pml"
+
+
+def errors(directory: Path, *defines: str) -> int:
+    """Violations that spin finds in the model with these defines, having explored all its states or met one."""
+    options = [f"-D{d}" for d in defines]
+    subprocess.run(["spin", *options, "-a", str(MODEL)], cwd=directory, check=True, capture_output=True, timeout=60)
+    compiler = ["gcc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c"]
+    subprocess.run(compiler, cwd=directory, check=True, timeout=120)
+    output = subprocess.run(["./pan", "-m200000"], cwd=directory, capture_output=True, text=True, timeout=120).stdout
+    assert "max search depth too small" not in output
+    found = re.search(r"errors: (\d+)", output)
+    assert found, output
+    return int(found[1])
+
+
+@pytest.mark.parametrize("enforcement", ["", "NO_SWITCH_CHECK", "NO_ELEMENT_CHECK"])
+def test_the_rules_hold_also_with_one_enforcement_alone(tmp_path: Path, enforcement: str) -> None:
+    assert errors(tmp_path, *filter(None, [enforcement])) == 0
+
+
+@pytest.mark.parametrize("step", ["NO_INTENT", "NO_WITHDRAW", "NO_PAGE_TABLE", "NO_WAIT", "ENTER_EARLY"])
+def test_no_step_can_be_left_out(tmp_path: Path, step: str) -> None:
+    assert errors(tmp_path, step) == 1
+
+
+def test_one_enforcement_is_needed(tmp_path: Path) -> None:
+    assert errors(tmp_path, "NO_SWITCH_CHECK", "NO_ELEMENT_CHECK") == 1
+
+
+def test_both_reassignments_are_reached(tmp_path: Path) -> None:
+    assert errors(tmp_path, "END=false") == 1
