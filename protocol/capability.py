@@ -1,8 +1,8 @@
 """Capabilities to take memory from another process: tokens of a group, or k of n shares of its secret (paper, section 3).
 
 A group has a secret of 16 bytes. Whoever has it makes tokens: a MAC over group, process and expiry, good for that process until
-A group has a secret of 16 bytes. Whoever has it makes tokens: a MAC over group, process and expiry, good for that process till
-k others agree. The controller keeps the secret and checks; policy, that is who gets what, is the application's.
+then. Or the secret is cut into n shares, any k of which together are as good as a token: what a crashed peer held can be taken
+when k others agree. The controller keeps the secret and checks; policy, that is who gets what, is the application's.
 """
 
 from __future__ import annotations
