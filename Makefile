@@ -60,6 +60,10 @@ conformance: setup ## p4c's v1model programs, from a copy of p4c (P4C=DIR)
 	@[ -n "$(P4C)" ] || { echo "make conformance: say where a copy of p4c is: make conformance P4C=DIR" >&2; exit 2; }
 	@$(PYTHON) -m p4switch conformance "$(P4C)" $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## the packet path under libFuzzer and sanitizers, 4 minutes (ARGS="PROG.p4 ... --seconds N")
+	@$(PYTHON) -m fuzz packets $(ARGS)
+
 .PHONY: clean
 clean: ## end a running or crashed rack and remove everything that was made
 	@if [ -x $(PYTHON) ]; then $(ROOT) $(PYTHON) -m topologies clean; fi

@@ -30,15 +30,17 @@ uint32_t dp_group_obtain(dp_table *t, const uint64_t *mask, int32_t prefix_lengt
         t->group_capacity = capacity;
     }
     dp_group *group = &t->groups[index];
-    uint32_t next_free = index == t->free_group ? group->next_free : DP_NONE;
-    uint64_t *copy = malloc(t->n_words * sizeof *copy);
+    bool used_before = index == t->free_group;
+    uint32_t next_free = used_before ? group->next_free : DP_NONE;
+    /* A group that is free keeps its mask's memory, so that a deletion can be taken back when there is no more. */
+    uint64_t *copy = used_before ? group->mask : malloc(t->n_words * sizeof *copy);
     if (copy == NULL) return DP_NONE;
     memcpy(copy, mask, t->n_words * sizeof *copy);
     *group = (dp_group){
         .seed = (index + 1) * 0x9e3779b1u, .prefix_length = prefix_length, .max_priority = INT32_MIN, .hash = mask_hash(t, mask), .mask = copy};
     if (!dp_map_add(&t->group_map, group->hash, index + 1)) {
-        free(copy);
-        *group = (dp_group){.next_free = next_free};
+        group->next_free = next_free;
+        if (!used_before) free(copy);
         return DP_NONE;
     }
     if (index == t->n_groups)
@@ -56,8 +58,6 @@ uint32_t dp_group_obtain(dp_table *t, const uint64_t *mask, int32_t prefix_lengt
 void dp_group_drop(dp_table *t, uint32_t index) {
     dp_group *group = &t->groups[index];
     dp_map_remove(&t->group_map, group->hash, index + 1);
-    free(group->mask);
-    group->mask = NULL;
     group->next_free = t->free_group;
     t->free_group = index;
     uint32_t at = 0;

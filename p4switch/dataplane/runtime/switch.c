@@ -67,6 +67,7 @@ void p4dp_destroy(p4dp_switch *sw) {
     if (sw == NULL) return;
     p4dp_stop(sw);
     dp_trace_close(sw);
+    dp_queues_free(sw); /* counts what is lost on the ports */
     for (uint32_t i = 0; i < DP_PORTS; i++)
         if (sw->ports[i] != NULL) {
             if (sw->ports[i]->io != NULL) dp_io_close(sw->ports[i]->io);
@@ -83,7 +84,6 @@ void p4dp_destroy(p4dp_switch *sw) {
         sw->out_head = output->next;
         free(output);
     }
-    dp_queues_free(sw);
     dp_program_unload(sw->env);
     free(sw->undo.records);
     dp_arena_free(&sw->arena);

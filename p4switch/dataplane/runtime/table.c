@@ -60,7 +60,7 @@ bool dp_table_init(dp_table *t, const p4prog_program *program, uint32_t index, u
 
 void dp_table_free(dp_table *t) {
     for (uint32_t i = 0; i < t->high_water; i++) free(t->cold[i].meter);
-    for (uint32_t k = 0; k < t->n_order; k++) free(t->groups[t->order[k]].mask);
+    for (uint32_t k = 0; k < t->n_groups; k++) free(t->groups[k].mask);
     dp_map_free(&t->map);
     dp_map_free(&t->group_map);
     free(t->hot);
@@ -155,7 +155,7 @@ void dp_table_settle(dp_table *t) {
 uint64_t dp_table_memory(const dp_table *t) {
     uint64_t total = sizeof *t + (uint64_t)t->capacity * (t->stride + sizeof *t->cold + 2 * t->key_size) + dp_map_memory(&t->map) +
                      dp_map_memory(&t->group_map) + (uint64_t)t->group_capacity * (sizeof *t->groups + sizeof *t->order) +
-                     (uint64_t)t->n_order * t->n_words * 8 + t->key_size + t->data_size;
+                     (uint64_t)t->n_groups * t->n_words * 8 + t->key_size + t->data_size;
     for (uint32_t i = 0; i < t->high_water; i++)
         if (t->cold[i].meter != NULL) total += sizeof *t->cold[i].meter;
     return total;

@@ -189,13 +189,9 @@ static void undo_one(p4prog_env *env, undo_record *undo) {
         break;
     }
     case P4DP_DELETE: {
-        /* The map never shrinks and the group's storage is kept, so linking again needs memory only for a mask; if even that
-           fails the entry is lost and the caller sees its update fail anyway. */
+        /* Needs no memory: the maps never shrink, and groups of masks keep theirs. */
         dp_entry *e = dp_table_entry(t, undo->entry);
-        if (dp_table_link(t, undo->entry) != 0) {
-            dp_table_release(t, undo->entry);
-            break;
-        }
+        if (dp_table_link(t, undo->entry) != 0) abort();
         refer(env, t, e->kind, e->action, 1);
         break;
     }
