@@ -2,7 +2,7 @@
  *
  * Read by cffi as it stands: plain C declarations, integer #defines, no other preprocessing. Functions return 0 or a positive result on success
  * and a negative P4DP_E... on failure; p4dp_error_text says what it means. Functions may be called from any thread;
- * a change is applied between two batches of packets, a whole p4dp_apply at a time. Key, mask, data and register bytes are in the
+ * a change is applied between two batches of packets. Key, mask, data and register bytes are in the
  * layout that p4prog.h describes.
  */
 
@@ -90,8 +90,8 @@ typedef struct {
     int result; /* out */
     uint64_t handle; /* out of INSERT, MODIFY and DELETE */
 } p4dp_update;
-/* Applies the updates in order. all_or_none: on the first failure undo those before it, results of the rest are P4DP_ESTATE.
-   Returns the number that failed. */
+/* Applies the updates in order, up to 4,096 at a time between two batches of packets. all_or_none: all of them at a time, and on the
+   first failure those before it are undone, results of the rest are P4DP_ESTATE. Returns the number that failed. */
 int p4dp_apply(p4dp_switch *sw, p4dp_update *updates, uint32_t count, int all_or_none);
 
 /* A transaction of one thread: no packet is processed between p4dp_begin and p4dp_end, and p4dp_undo takes back the changes of

@@ -206,6 +206,7 @@ typedef struct {
     int epoll, wake, timer;
     uint64_t timer_ns; /* what the timer is set to, UINT64_MAX: off */
     uint64_t busy_poll_ns;
+    uint64_t turn_ns, waited_ns; /* when the thread last got the gate, and how long it had waited for it */
     uint32_t active[DP_PORTS], n_active; /* ports to look at while polling */
 } dp_loop;
 
@@ -272,6 +273,7 @@ typedef struct {
 struct p4dp_switch {
     dp_gate gate;
     p4prog_env *env; /* NULL: no program */
+    uint64_t loads; /* programs so far */
     uint32_t cpu_port, drop_port;
     uint64_t seed, started_ns;
     dp_arena arena;

@@ -107,13 +107,24 @@ static void check_watched(p4dp_switch *sw) {
         if (sw->ports[i] != NULL && sw->ports[i]->io != NULL && sw->ports[i]->watched) check_port(sw, sw->ports[i]);
 }
 
+/* Enter the gate and note how long that took: for as long the thread may then serve what has piled up before it gives way again. */
+static void take_turn(p4dp_switch *sw) {
+    uint64_t asked = dp_monotonic_ns();
+    dp_gate_enter(&sw->gate);
+    sw->loop.turn_ns = dp_monotonic_ns();
+    sw->loop.waited_ns = sw->loop.turn_ns - asked;
+}
+
+/* Somebody waits, and has waited for as long as the thread had to. */
+static bool turn_over(p4dp_switch *sw) { return dp_gate_wanted(&sw->gate) && dp_monotonic_ns() - sw->loop.turn_ns >= sw->loop.waited_ns; }
+
 static void serve_port(p4dp_switch *sw, dp_port *port) {
     for (uint32_t batch = 0; batch < BATCHES_PER_TURN; batch++) {
         if (sw->env != NULL) dp_engine_clock(sw);
         if (dp_io_receive(sw, port) < DP_RX_BATCH) return;
-        if (dp_gate_wanted(&sw->gate)) {
+        if (turn_over(sw)) {
             dp_gate_leave(&sw->gate);
-            dp_gate_enter(&sw->gate);
+            take_turn(sw);
             if (port->io == NULL || port->lost) return; /* removed meanwhile */
         }
     }
@@ -154,7 +165,7 @@ static void *run(void *argument) {
     setpriority(PRIO_PROCESS, (id_t)gettid(), DATAPLANE_NICE);
     while (!atomic_load_explicit(&sw->loop.stop, memory_order_relaxed)) {
         int ready = epoll_wait(sw->loop.epoll, events, 64, atomic_load_explicit(&sw->n_watched, memory_order_relaxed) > 0 ? (int)CHECK_MS : -1);
-        dp_gate_enter(&sw->gate);
+        take_turn(sw);
         if (sw->n_watched > 0) check_watched(sw);
         for (int i = 0; i < ready; i++) {
             uint32_t number = events[i].data.u32;

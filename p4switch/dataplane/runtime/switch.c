@@ -99,6 +99,7 @@ static void install(p4dp_switch *sw, p4prog_env *env) {
     p4prog_env *old = sw->env;
     dp_queues_empty(sw); /* what waits is in the old program's terms */
     sw->env = env;
+    sw->loads++;
     env->sw = sw;
     env->tracing = sw->trace != NULL;
     atomic_store(&sw->idle_tables, has_idle);

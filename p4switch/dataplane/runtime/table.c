@@ -2,6 +2,9 @@
 #include "table.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static uint8_t field_top_mask(uint32_t width) { return width % 8 == 0 ? 0xff : (uint8_t)((1u << width % 8) - 1); }
 
@@ -60,6 +63,7 @@ bool dp_table_init(dp_table *t, const p4prog_program *program, uint32_t index, u
 
 void dp_table_free(dp_table *t) {
     for (uint32_t i = 0; i < t->high_water; i++) free(t->cold[i].meter);
+    dp_bits_free(t);
     for (uint32_t k = 0; k < t->n_groups; k++) free(t->groups[k].mask);
     dp_map_free(&t->map);
     dp_map_free(&t->group_map);
@@ -72,10 +76,20 @@ void dp_table_free(dp_table *t) {
     free(t->default_data);
 }
 
+/* Entries start on cache lines. Large tables lie in huge pages where the system has them: lookups go all over them, and walking page
+   tables would take longer than fetching the entry. */
+static uint8_t *allocate_hot(size_t size) {
+    if (size < HUGE_PAGE) return aligned_alloc(64, size);
+    size = dp_align(size, HUGE_PAGE);
+    uint8_t *memory = aligned_alloc(HUGE_PAGE, size);
+    if (memory != NULL) madvise(memory, size, MADV_HUGEPAGE);
+    return memory;
+}
+
 static bool grow(dp_table *t) {
     uint32_t capacity = t->capacity == 0 ? 16 : t->capacity * 2;
     /* aligned_alloc has no realloc, and hot entries are to start on cache lines. */
-    uint8_t *hot = aligned_alloc(64, (size_t)capacity * t->stride);
+    uint8_t *hot = allocate_hot((size_t)capacity * t->stride);
     if (hot == NULL) return false;
     dp_cold *cold = realloc(t->cold, capacity * sizeof *cold);
     if (cold != NULL) t->cold = cold;
@@ -101,8 +115,8 @@ uint32_t dp_table_allocate(dp_table *t) {
         index = t->high_water++;
     }
     memset(dp_table_entry(t, index), 0, t->stride);
-    t->cold[index] = (dp_cold){.handle = (uint64_t)++t->generation << 32 | (index + 1u), .sequence = ++t->sequence, .group = DP_NONE};
-    dp_table_entry(t, index)->next = DP_NONE;
+    t->cold[index] = (dp_cold){.handle = (uint64_t)++t->generation << 32 | (index + 1u), .sequence = ++t->sequence};
+    dp_table_entry(t, index)->next = dp_table_entry(t, index)->group = DP_NONE;
     return index;
 }
 
@@ -155,7 +169,7 @@ void dp_table_settle(dp_table *t) {
 uint64_t dp_table_memory(const dp_table *t) {
     uint64_t total = sizeof *t + (uint64_t)t->capacity * (t->stride + sizeof *t->cold + 2 * t->key_size) + dp_map_memory(&t->map) +
                      dp_map_memory(&t->group_map) + (uint64_t)t->group_capacity * (sizeof *t->groups + sizeof *t->order) +
-                     (uint64_t)t->n_groups * t->n_words * 8 + t->key_size + t->data_size;
+                     (uint64_t)t->n_groups * t->n_words * 8 + t->key_size + t->data_size + (t->bits != NULL ? dp_bits_memory(t->bits) : 0);
     for (uint32_t i = 0; i < t->high_water; i++)
         if (t->cold[i].meter != NULL) total += sizeof *t->cold[i].meter;
     return total;

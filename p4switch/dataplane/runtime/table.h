@@ -10,6 +10,7 @@
 #ifndef P4DP_TABLE_H
 #define P4DP_TABLE_H
 
+#include "bits.h"
 #include "common.h"
 #include "index_map.h"
 
@@ -32,13 +33,14 @@ typedef struct {
     bool in_use, has_range;
     int32_t priority;
     uint32_t next; /* ternary: next entry with the same masked key; free list */
+    uint32_t group; /* lpm, ternary: its mask */
     uint64_t words[]; /* match words, then action data at table->data_offset */
 } dp_entry;
 
 typedef struct {
     uint64_t handle, cookie, sequence; /* sequence: order of insertion, breaks ties of priority */
     uint64_t idle_timeout_ns, last_hit_ns;
-    uint32_t group, hash;
+    uint32_t hash;
     uint64_t idle_notified_ns; /* when the controller was last told that the entry is idle */
     bool is_const;
     dp_meter *meter;
@@ -72,6 +74,8 @@ struct dp_table {
     uint32_t n_groups, group_capacity, free_group;
     dp_map group_map; /* mask to group */
     bool order_dirty;
+    dp_bits *bits; /* ternary tables with many masks or ranges; else NULL */
+    uint32_t n_ranges; /* ternary: entries with a range that is not one number */
 
     const p4prog_table *desc;
     uint32_t index, key_size, n_words, data_size;
@@ -168,5 +172,6 @@ int dp_ternary_link(dp_table *t, uint32_t entry);
 void dp_ternary_unlink(dp_table *t, uint32_t entry);
 uint32_t dp_ternary_find_same(const dp_table *t, const uint8_t *key, const uint8_t *mask, int32_t priority);
 void dp_ternary_settle(dp_table *t);
+bool dp_ternary_in_ranges(const dp_table *t, uint32_t entry, const uint8_t *key);
 
 #endif

@@ -14,7 +14,8 @@ static inline bool same(const uint64_t *a, const uint64_t *b, uint32_t n) {
 static inline uint32_t probe(const dp_table *t, const uint64_t *masked, uint32_t n_words, uint32_t group) {
     uint32_t hash = dp_hash_words(masked, n_words, t->seed ^ t->groups[group].seed);
     for (uint32_t i = dp_map_first(&t->map, hash), value; (value = dp_map_next(&t->map, hash, &i)) != 0;)
-        if (LIKELY(t->cold[value - 1].group == group && same(dp_table_entry(t, value - 1)->words, masked, n_words))) return value - 1;
+        if (LIKELY(dp_table_entry(t, value - 1)->group == group && same(dp_table_entry(t, value - 1)->words, masked, n_words)))
+            return value - 1;
     return DP_NONE;
 }
 
@@ -64,7 +65,7 @@ int dp_lpm_link(dp_table *t, uint32_t index) {
     dp_entry *e = dp_table_entry(t, index);
     dp_encode(dp_table_key(t, index), t->key_size, t->n_words, e->words);
     dp_cold *cold = &t->cold[index];
-    cold->group = group;
+    e->group = group;
     cold->hash = dp_hash_words(e->words, t->n_words, t->seed ^ t->groups[group].seed);
     if (!dp_map_add(&t->map, cold->hash, index + 1)) {
         if (t->groups[group].count == 0) dp_group_drop(t, group);
@@ -77,5 +78,6 @@ int dp_lpm_link(dp_table *t, uint32_t index) {
 void dp_lpm_unlink(dp_table *t, uint32_t index) {
     dp_cold *cold = &t->cold[index];
     dp_map_remove(&t->map, cold->hash, index + 1);
-    if (--t->groups[cold->group].count == 0) dp_group_drop(t, cold->group);
+    uint32_t group = dp_table_entry(t, index)->group;
+    if (--t->groups[group].count == 0) dp_group_drop(t, group);
 }

@@ -1,4 +1,4 @@
-/* Ternary, range and optional match: tuple-space search by priority.
+/* Ternary, range and optional match: tuple-space search by priority, or bit vectors (bits.c) where there are many masks.
  *
  * Entries with the same mask form a group, entries of a group with the same masked key a chain in order of priority, found by one
  * hash probe. A range that is not a single value counts as "don't care" in the mask and is checked along the chain, so tables
@@ -7,7 +7,7 @@
  */
 #include "table.h"
 
-static bool ranges_contain(const dp_table *t, uint32_t entry, const uint8_t *key) {
+bool dp_ternary_in_ranges(const dp_table *t, uint32_t entry, const uint8_t *key) {
     const uint8_t *low = dp_table_key(t, entry), *high = dp_table_mask(t, entry);
     for (uint32_t k = 0; k < t->desc->n_keys; k++) {
         const p4prog_key_field *field = &t->desc->keys[k];
@@ -28,7 +28,7 @@ static inline bool words_same(const uint64_t *a, const uint64_t *b, uint32_t n) 
 static inline uint32_t chain(const dp_table *t, const uint64_t *masked, uint32_t n_words, uint32_t group) {
     uint32_t hash = dp_hash_words(masked, n_words, t->seed ^ t->groups[group].seed);
     for (uint32_t i = dp_map_first(&t->map, hash), value; (value = dp_map_next(&t->map, hash, &i)) != 0;)
-        if (LIKELY(t->cold[value - 1].group == group && words_same(dp_table_entry(t, value - 1)->words, masked, n_words)))
+        if (LIKELY(dp_table_entry(t, value - 1)->group == group && words_same(dp_table_entry(t, value - 1)->words, masked, n_words)))
             return value - 1;
     return DP_NONE;
 }
@@ -46,7 +46,7 @@ static inline uint32_t find(const dp_table *t, const uint8_t *key, uint32_t n_wo
         for (uint32_t at = chain(t, masked, n_words, group); at != DP_NONE;) {
             const dp_entry *e = dp_table_entry(t, at);
             if (best != DP_NONE && e->priority < best_priority) break;
-            if (!e->has_range || ranges_contain(t, at, key)) {
+            if (!e->has_range || dp_ternary_in_ranges(t, at, key)) {
                 if (best == DP_NONE || e->priority > best_priority || t->cold[at].sequence < t->cold[best].sequence) {
                     best = at;
                     best_priority = e->priority;
@@ -65,7 +65,12 @@ static uint32_t find_n(const dp_table *t, const uint8_t *key) { return find(t, k
 
 dp_find dp_ternary_find_function(uint32_t n_words) { return n_words == 1 ? find_1 : n_words == 2 ? find_2 : find_n; }
 
-/* The mask that the group is hashed by: range fields are left to ranges_contain unless they are one value. */
+static void give_up_bits(dp_table *t) {
+    dp_bits_free(t);
+    t->find = dp_ternary_find_function(t->n_words);
+}
+
+/* The mask that the group is hashed by: range fields are left to dp_ternary_in_ranges unless they are one value. */
 static bool group_mask(const dp_table *t, const uint8_t *key, const uint8_t *mask, uint64_t *mask_words, uint64_t *key_words) {
     uint8_t bytes[DP_MAX_KEY_WORDS * 8], masked[DP_MAX_KEY_WORDS * 8];
     bool has_range = false;
@@ -103,7 +108,7 @@ int dp_ternary_link(dp_table *t, uint32_t index) {
     e->has_range = group_mask(t, dp_table_key(t, index), dp_table_mask(t, index), mask_words, e->words);
     uint32_t group = dp_group_obtain(t, mask_words, 0);
     if (group == DP_NONE) return P4DP_ENOMEM;
-    cold->group = group;
+    e->group = group;
     cold->hash = dp_hash_words(e->words, t->n_words, t->seed ^ t->groups[group].seed);
 
     uint32_t head = chain(t, e->words, t->n_words, group);
@@ -125,6 +130,8 @@ int dp_ternary_link(dp_table *t, uint32_t index) {
     e->next = after;
     if (before != DP_NONE) dp_table_entry(t, before)->next = index;
 
+    t->n_ranges += e->has_range;
+    if (t->bits != NULL && !dp_bits_add(t, index)) give_up_bits(t);
     dp_group *g = &t->groups[group];
     g->count++;
     if (g->count == 1 || e->priority > g->max_priority) {
@@ -138,7 +145,7 @@ int dp_ternary_link(dp_table *t, uint32_t index) {
 void dp_ternary_unlink(dp_table *t, uint32_t index) {
     dp_entry *e = dp_table_entry(t, index);
     dp_cold *cold = &t->cold[index];
-    uint32_t head = chain(t, e->words, t->n_words, cold->group);
+    uint32_t head = chain(t, e->words, t->n_words, e->group);
     if (head == index) {
         if (e->next == DP_NONE)
             dp_map_remove(&t->map, cold->hash, index + 1);
@@ -149,16 +156,32 @@ void dp_ternary_unlink(dp_table *t, uint32_t index) {
         while (dp_table_entry(t, before)->next != index) before = dp_table_entry(t, before)->next;
         dp_table_entry(t, before)->next = e->next;
     }
-    dp_group *g = &t->groups[cold->group];
+    t->n_ranges -= e->has_range;
+    if (t->bits != NULL) dp_bits_remove(t, index);
+    dp_group *g = &t->groups[e->group];
     if (--g->count == 0) {
-        dp_group_drop(t, cold->group);
+        dp_group_drop(t, e->group);
     } else if (e->priority == g->max_priority) {
         g->removed_max++;
         t->order_dirty = true;
     }
 }
 
+/* Nanoseconds, roughly and at worst: a probe for each mask and a comparison for each range; or the blocks of bit vectors. */
+static uint32_t tuple_cost(const dp_table *t) { return 8 * t->n_order + 6 * t->n_ranges; }
+static uint32_t bits_cost(const dp_table *t) { return 16 + 16 * ((t->high_water + DP_BITS_BLOCK - 1) / DP_BITS_BLOCK); }
+
+/* Use the faster index. Half as much again lies between taking it up and giving it up, so that a table does not go to and fro. */
+static void choose_index(dp_table *t) {
+    if (t->bits == NULL && tuple_cost(t) > bits_cost(t)) {
+        if (dp_bits_build(t)) t->find = dp_bits_find;
+    } else if (t->bits != NULL && 2 * tuple_cost(t) < bits_cost(t)) {
+        give_up_bits(t);
+    }
+}
+
 void dp_ternary_settle(dp_table *t) {
+    choose_index(t);
     if (!t->order_dirty) return;
     t->order_dirty = false;
     /* A bound that is too high only costs time. It is recomputed for all groups at once, when some group has lost many entries of
@@ -176,7 +199,7 @@ void dp_ternary_settle(dp_table *t) {
         for (uint32_t i = 0; i < t->high_water; i++) {
             const dp_entry *e = dp_table_entry(t, i);
             if (!e->in_use) continue;
-            dp_group *g = &t->groups[t->cold[i].group];
+            dp_group *g = &t->groups[e->group];
             if (e->priority > g->max_priority) g->max_priority = e->priority;
         }
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -300,3 +301,54 @@ def test_many_entries(bench: Bench, name: str) -> None:
     assert bench.switch.entry_count(table.index) == 0
     for spent in (inserting, deleting):  # the last chunk costs no more than a few times the median one
         assert max(spent) < 8 * sorted(spent)[len(spent) // 2] + 0.05
+
+
+@pytest.mark.parametrize("name", ["ternary", "range"])
+def test_many_masks_against_model(bench: Bench, name: str) -> None:
+    """More entries than a block of bit vectors has, with random masks and ranges, on the way up and down again."""
+    rng = random.Random(name)
+    table = bench.table(name)
+    fields = table.keys.fields
+    entries: dict[tuple[tuple[int, ...], tuple[int, ...], int], ModelEntry] = {}
+
+    def random_match(field: Field) -> tuple[int, int]:
+        value = rng.getrandbits(field.width)
+        if field.kind == MatchKind.RANGE:
+            return value, min(field.maximum, value + rng.choice([0, 1, 7, 15, 16, 40, 300, 5000, field.maximum]))
+        if field.kind == MatchKind.EXACT:
+            return value & 3, field.maximum
+        if field.kind == MatchKind.LPM:
+            mask = field.maximum ^ (field.maximum >> rng.randrange(field.width + 1))
+        elif field.kind == MatchKind.OPTIONAL:
+            mask = rng.choice([0, 0, field.maximum])
+        else:
+            mask = rng.getrandbits(field.width) & rng.getrandbits(field.width) & rng.getrandbits(field.width)
+        return value & mask, mask
+
+    def check(count: int) -> None:
+        for _ in range(count):
+            key = tuple(rng.getrandbits(f.width) & (3 if f.kind == MatchKind.EXACT else f.maximum) for f in fields)
+            if rng.random() < 0.7 and entries:  # near an entry
+                values, masks, _ = rng.choice(list(entries))
+                key = tuple(
+                    rng.choice([v, m]) if f.kind == MatchKind.RANGE else v | (k & ~m)
+                    for f, v, m, k in zip(fields, values, masks, key, strict=True)
+                )
+            expected = model_lookup(fields, list(entries.values()), key)
+            assert bench.lookup(name, *key) == (Looked(True, 1, expected.value) if expected else Looked(False, 0, 0))
+
+    for number in range(1400):
+        pairs = [random_match(f) for f in fields]
+        values, masks = tuple(v for v, _ in pairs), tuple(m for _, m in pairs)
+        priority = rng.randrange(1, 40)
+        if (values, masks, priority) in entries:
+            continue
+        assert bench.apply(bench.update(Op.INSERT, name, values, masks, number, priority)).code == Code.OK
+        entries[values, masks, priority] = ModelEntry(values, masks, priority, number, number)
+        if number % 100 == 99:
+            check(20)
+    while entries:
+        for which in rng.sample(list(entries), min(len(entries), 200)):
+            assert bench.apply(bench.update(Op.DELETE, name, which[0], which[1], 0, which[2])).code == Code.OK
+            del entries[which]
+        check(20)
