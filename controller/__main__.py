@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import uvicorn
@@ -79,7 +80,8 @@ def main() -> int:
             lambda element, frame: shell.on_packet(element, frame) if shell else None,
             lambda members: shell.on_digest(members) if shell else None,
         )
-        shell = Shell(store.load(initial(rack)), store, config, switch)
+        now = time.time_ns()
+        shell = Shell(store.load(initial(rack, now // 10**9, now)), store, config, switch)
         shell.start()
     except (racks.RackError, StoreError, SwitchError, OSError) as error:
         print(f"controller: {error}", file=sys.stderr)

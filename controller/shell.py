@@ -18,16 +18,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller import frames
 from controller.core import entries, events
 from controller.core.entries import Entry
 from controller.core.events import ApiRequest, Effect, Event
 from controller.core.memory import Config
-from controller.core.state import Message, Reply, State
+from controller.core.state import Message, State
 from controller.core.step import step
 from controller.store import Store
 from controller.switch import Switch, SwitchError
 from protocol import wire
-from protocol.wire import Flag, Header, Op, Status
+from protocol.wire import Header, Op
 
 log = logging.getLogger(__name__)
 TICK = 0.05  # seconds
@@ -251,7 +252,7 @@ class Shell:
             case events.Send(message=message):
                 self._send_message(message, time.monotonic())
             case events.SendReply(reply=reply):
-                self._send_reply(reply)
+                self._send(reply.element, frames.of_reply(reply))
             case events.Notify():
                 self._send_notice(effect)
             case events.Answer(token=token, result=answer, error=error):
@@ -279,33 +280,15 @@ class Shell:
         record = self.state.elements.get(element)
         return None if record is None else record.port
 
-    def _frame(self, element: int, header: Header, payload: bytes) -> bytes:
-        addresses = wire.element_mac(element) + wire.element_mac(wire.CONTROLLER_ELEMENT)
-        header = header._replace(src=wire.CONTROLLER_ELEMENT, dst=element, length=len(payload))
-        return addresses + wire.ETHERTYPE.to_bytes(2, "big") + header.pack() + payload
-
-    def _send(self, element: int, header: Header, payload: bytes = b"") -> None:
+    def _send(self, element: int, frame: bytes) -> None:
         port = self._port(element)
         if port is not None:
-            self.switch.packet_out(port, self._frame(element, header, payload))
+            self.switch.packet_out(port, frame)
 
     def _send_message(self, message: Message, now: float) -> None:
         self.statistics.messages_sent += 1
         self._resend_at[message.id] = now + RETRY
-        payload = wire.PT_ARGS.pack(message.pages, message.pid, message.permissions, message.zero, 0, 0)
-        header = Header(message.op, generation=message.generation, va=message.va, pa=message.pa, request_id=message.id)
-        self._send(message.element, header, payload)
-
-    def _send_reply(self, reply: Reply) -> None:
-        header = Header(
-            reply.op | wire.REPLY,
-            flags=0 if reply.status == Status.OK else Flag.BY_CONTROLLER,
-            status=reply.status,
-            pid=reply.pid,
-            va=reply.va,
-            request_id=reply.request_id,
-        )
-        self._send(reply.element, header, reply.payload)
+        self._send(message.element, frames.of_message(message, self.state))
 
     def _send_notice(self, effect: events.Notify) -> None:
         port = self._port(effect.element)
@@ -316,8 +299,7 @@ class Shell:
         self._transmit_notice(self._next_notice, effect)
 
     def _transmit_notice(self, number: int, effect: events.Notify) -> None:
-        payload = wire.NOTIFY_ARGS.pack(effect.code, 0, effect.about, 0, effect.va, effect.pages)
-        self._send(effect.element, Header(Op.NOTIFY, pid=effect.pid, request_id=number), payload)
+        self._send(effect.element, frames.of_notice(number, effect))
 
     def _resend(self, now: float) -> None:
         """Repeat what has not been acknowledged."""

@@ -87,5 +87,4 @@ class Store:
             if wired is None or (wired.kind, wired.pages, wired.port) != (element.kind, element.pages, element.port):
                 raise StoreError(f"{self.path} knows element {element.name} differently from the rack description")
         maps["elements"] = state.elements.update(maps["elements"])
-        loaded = State(**maps, counters=msgspec.json.decode(counters, type=Counters))
-        return State(**{**loaded.__dict__, "free": Map(monitor.physical_free(loaded))})
+        return monitor.complete(State(**maps, counters=msgspec.json.decode(counters, type=Counters)))

@@ -144,7 +144,7 @@ class PageTableChange(_Payload):
         FlagsField("permissions", 0, 8, ["READ", "WRITE"]),
         ByteField("zero", 0),
         IntField("epoch", 0),
-        XIntField("reserved", 0),
+        XIntField("incarnation", 0),
     ]
 
 

@@ -153,7 +153,7 @@ PROCESS_CREATE_ARGS = struct.Struct("!32s")  # name, UTF-8, zero padded; the rep
 ALLOC_ARGS = struct.Struct("!QII")  # bytes, permissions (Perm), flags (reserved, 0)
 ALLOC_REPLY = struct.Struct("!QQII")  # va, bytes (rounded up to pages), generation, reserved
 FREE_ARGS = struct.Struct("!QQ")  # va, bytes (0: the whole allocation that starts at va)
-PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero contents (0/1), epoch of the generation, reserved
+PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero (0/1), epoch, incarnation (low 32 bits)
 NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, reserved, va, pages
 
 

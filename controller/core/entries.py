@@ -49,15 +49,20 @@ class Write:
 
 
 def element_entries(element: Element) -> Iterator[Entry]:
-    """`element`, `liveness`, `reply_route` and the local OS's `binding`."""
+    """`element`, `liveness`, `reply_route` and the local OS's `binding`.
+
+    A memory element that does not serve is fenced, too: it may be only slow, and a write that it carries out now must be
+    confirmed to nobody, since changes are acknowledged without it. It is heard again after its recovery.
+    """
     kind = ElementKind.COMPUTE if element.kind == "compute" else ElementKind.MEMORY
-    action = "fence" if element.fenced else "attach"
+    serves = element.kind == "compute" or element.liveness is Liveness.ALIVE
+    action = "attach" if serves and not element.fenced else "fence"
     port, me = (("port", element.port),), (("element", element.id),)
     yield Entry("element", port, action, (("element", element.id), ("kind", int(kind))))
     if element.kind == "compute":
         yield Entry("reply_route", me, "route", port)
         yield Entry("binding", (("element", element.id), ("pid", LOCAL_OS_PID)), "bind")
-    elif element.liveness is Liveness.ALIVE and not element.fenced:
+    elif action == "attach":
         yield Entry("liveness", me, "alive", port)
     else:
         yield Entry("liveness", me, "failed")
@@ -68,21 +73,26 @@ def process_entries(process: Process) -> Iterator[Entry]:
     yield Entry("binding", (("element", process.element), ("pid", process.pid)), "bind")
 
 
-def allocation_entries(allocation: Allocation) -> Iterator[Entry]:
+def allocation_entries(allocation: Allocation) -> Iterable[Entry]:
     """`translation` and `protection`. What is being prepared or freed has neither."""
     if allocation.status is not AllocationStatus.READY:
-        return
+        return ()
+    found: dict[tuple[str, Match], Entry] = {}
     for s in allocation.segments:
         va = ("va", (s.va, prefix_length(s.pages)))
         offset = (s.pa - s.va) & ADDRESS_MASK
-        yield Entry("translation", (va,), "map_page", (("element", s.element), ("offset", offset)))
-        allowed = (("permissions", allocation.permissions), ("generation", allocation.generation))
-        yield Entry("protection", (("pid", allocation.pid), va), "allow", allowed)
-    for hole in allocation.holes:
+        mapped = Entry("translation", (va,), "map_page", (("element", s.element), ("offset", offset)))
+        rights = (("permissions", allocation.permissions), ("generation", allocation.generation))
+        allowed = Entry("protection", (("pid", allocation.pid), va), "allow", rights)
+        found |= {mapped.key: mapped, allowed.key: allowed}
+    for hole in allocation.holes:  # a hole as large as its segment has the segment's key, and takes its place
         va = ("va", (hole.va, prefix_length(hole.pages)))
+        denied = Entry("protection", (("pid", allocation.pid), va), "deny")
+        found[denied.key] = denied
         if hole.kind is HoleKind.FREED:
-            yield Entry("translation", (va,), "unmapped")
-        yield Entry("protection", (("pid", allocation.pid), va), "deny")
+            unmapped = Entry("translation", (va,), "unmapped")
+            found[unmapped.key] = unmapped
+    return found.values()
 
 
 def all_entries(state: State) -> Iterator[Entry]:

@@ -1,8 +1,8 @@
 """Allocating, freeing and revoking memory.
 
 Order of every change (docs/architecture.md): durable intent; withdraw access at the switch; page tables in band,
-acknowledged; give access at the switch; tell who asked. A step plans up to the next acknowledgement;
-:func:`finish_operation` goes on from there.
+acknowledged; give access at the switch; tell who asked. A step plans up to the next acknowledgement; the function that
+finishes the operation (``controller.core.operations``) goes on from there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from controller.core.allocator import align_va, place
 from controller.core.blocks import aligned_blocks, give_back
 from controller.core.draft import Draft
 from controller.core.entries import hole_blocks
-from controller.core.events import Answer, ApiError, Notify, Send, SendReply
+from controller.core.events import Answer, ApiError, Notify, SendReply
+from controller.core.operations import begin, finishes, is_reachable, send
 from controller.core.placement import POLICIES
 from controller.core.state import (
     Allocation,
@@ -22,14 +23,12 @@ from controller.core.state import (
     Hole,
     HoleKind,
     Liveness,
-    Message,
     Operation,
     Process,
     Reply,
     ReplyLog,
     Requester,
     Segment,
-    State,
 )
 from protocol import wire
 from protocol.wire import PAGE_SIZE, PID_SHIFT, NotifyCode, Op, Perm, Status
@@ -110,10 +109,10 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
     allocation = Allocation(va, pages, pid, permissions, generation, AllocationStatus.PREPARING, segments)
     draft.put("allocations", va, allocation)
     waiting = [
-        _message(draft, Op.PT_SET, s.element, s.va, s.pa, s.pages, generation, pid, permissions, zero=True)
+        send(draft, Op.PT_SET, s.element, s.va, s.pa, s.pages, generation, pid, permissions, zero=True)
         for s in merged(segments)
     ]
-    _operation(draft, "alloc", va, to, waiting)
+    begin(draft, "alloc", va, to, waiting)
 
 
 def merged(segments: tuple[Segment, ...]) -> list[Segment]:
@@ -127,38 +126,6 @@ def merged(segments: tuple[Segment, ...]) -> list[Segment]:
                 continue
         result.append(s)
     return result
-
-
-def _message(
-    draft: Draft,
-    op: Op,
-    element: int,
-    va: int,
-    pa: int,
-    pages: int,
-    generation: int,
-    pid: int = 0,
-    permissions: int = 0,
-    zero: bool = False,
-) -> int:
-    """Plan a page-table change; returns its id."""
-    number = draft.new_id()
-    message = Message(number, element, int(op), va, pa, pages, pid, permissions, zero, generation)
-    draft.put("messages", number, message)
-    draft.do(Send(message))
-    return number
-
-
-def _operation(
-    draft: Draft, kind: str, va: int, to: Requester, waiting: list[int], start: int = 0, pages: int = 0
-) -> None:
-    """Note what waits for these messages; nothing to wait for finishes it at once."""
-    number = draft.new_id()
-    operation = Operation(number, kind, va, to, frozenset(waiting), start, pages)
-    if waiting:
-        draft.put("operations", number, operation)
-    else:
-        finish_operation(draft, operation)
 
 
 # -------------------------------------------------------------------------------------------------- freeing and revoking
@@ -199,16 +166,21 @@ def free_whole(draft: Draft, to: Requester, allocation: Allocation) -> None:
     draft.put("allocations", allocation.va, dataclasses.replace(allocation, status=AllocationStatus.FREEING))
     generation = draft.new_generation()
     waiting = [
-        _message(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=True)
+        send(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=True)
         for s in merged(held_segments(allocation))
-        if _reachable(draft, s.element)
+        if is_reachable(draft.state, s.element)
     ]
-    _operation(draft, "free", allocation.va, to, waiting)
+    begin(draft, "free", allocation.va, to, waiting)
 
 
 def held_segments(allocation: Allocation) -> tuple[Segment, ...]:
     """The allocation's segments without pages that were freed before: those may belong to somebody else by now."""
-    freed = [h for h in allocation.holes if h.kind is HoleKind.FREED]
+    return segments_without(allocation, HoleKind.FREED)
+
+
+def segments_without(allocation: Allocation, *kinds: HoleKind) -> tuple[Segment, ...]:
+    """The allocation's segments without its holes of these kinds. (Not necessarily powers of two.)"""
+    freed = [h for h in allocation.holes if h.kind in kinds]
     parts: list[Segment] = []
     for s in allocation.segments:
         gaps = sorted((h.va, h.pages) for h in freed if _overlap(h, s.va, s.pages))
@@ -252,11 +224,11 @@ def _make_holes(
     generation = draft.new_generation()
     zero = kind is HoleKind.FREEING
     waiting = [
-        _message(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=zero)
+        send(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=zero)
         for s in merged(tuple(Segment(*b[:2], b[2], b[3]) for b in blocks))
-        if _reachable(draft, s.element)
+        if is_reachable(draft.state, s.element)
     ]
-    _operation(draft, operation, allocation.va, to, waiting, va, pages)
+    begin(draft, operation, allocation.va, to, waiting, va, pages)
 
 
 def _outside(hole: Hole, va: int, pages: int) -> list[Hole]:
@@ -272,61 +244,35 @@ def _outside(hole: Hole, va: int, pages: int) -> list[Hole]:
     return parts
 
 
-def _reachable(draft: Draft, element: int) -> bool:
-    """Whether the element acknowledges: it is alive, or is being made safe before it serves again (``monitor.recover``). What
-    changes while it is neither is cleared by that recovery."""
-    return draft.state.elements[element].liveness is Liveness.ALIVE or is_recovering(draft.state, element)
-
-
-def is_recovering(state: State, element: int) -> bool:
-    """Whether an element that was thought dead is being made safe."""
-    return any(o.kind == "recover" and o.va == element for o in state.operations.values())
-
-
 # ------------------------------------------------------------------------------------------------------------ finishing
 
 
-def acknowledge(draft: Draft, message: int) -> None:
-    """A page-table change is in place (or its element has failed): go on with what waited for it."""
-    draft.remove("messages", message)
-    for operation in list(draft.state.operations.values()):
-        if message in operation.waiting:
-            left = dataclasses.replace(operation, waiting=operation.waiting - {message})
-            if left.waiting:
-                draft.put("operations", operation.id, left)
-            else:
-                draft.remove("operations", operation.id)
-                finish_operation(draft, left)
+@finishes("free")
+def _finish_free(draft: Draft, operation: Operation) -> None:
+    """Nobody can access the allocation any more: its pages are anybody's, its addresses nobody's."""
+    allocation = draft.state.allocations[operation.va]
+    for s in held_segments(allocation):
+        _give_back(draft, s.element, s.pa, s.pages)
+    draft.remove("allocations", allocation.va)
+    draft.publish("freed", pid=allocation.pid, va=allocation.va, pages=allocation.pages)
+    if operation.requester != Requester():
+        reply(draft, operation.requester, Status.OK, va=allocation.va, pages=allocation.pages)
 
 
-def finish_operation(draft: Draft, operation: Operation) -> None:
-    """All page tables are as they should be: the last steps."""
-    to = operation.requester
-    allocation = draft.state.allocations.get(operation.va)
-    if operation.kind == "recover":
-        element = draft.state.elements[operation.va]
-        draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.ALIVE))
-        draft.publish("element_recovered", element=element.id, name=element.name)
-        return
-    if allocation is None:  # freed as a whole meanwhile
-        reply(draft, to, Status.OK, va=operation.start, pages=operation.pages, owner=0)
-    elif operation.kind == "alloc":
-        _finish_alloc(draft, to, allocation)
-    elif operation.kind == "free":
-        for s in held_segments(allocation):
-            _give_back(draft, s.element, s.pa, s.pages)
-        draft.remove("allocations", allocation.va)
-        draft.publish("freed", pid=allocation.pid, va=allocation.va, pages=allocation.pages)
-        if to != Requester():
-            reply(draft, to, Status.OK, va=allocation.va, pages=allocation.pages)
-    elif operation.kind == "free-part":
-        _finish_part(draft, operation, allocation)
-    else:
-        _finish_revoke(draft, operation, allocation)
+def _freed_meanwhile(draft: Draft, operation: Operation) -> bool:
+    """Answer an operation on a part of an allocation that was freed as a whole before it was done."""
+    if operation.va in draft.state.allocations:
+        return False
+    reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages, owner=0)
+    return True
 
 
-def _finish_part(draft: Draft, operation: Operation, allocation: Allocation) -> None:
+@finishes("free-part")
+def _finish_part(draft: Draft, operation: Operation) -> None:
     """Pages of an allocation are cleared: they are anybody's again, their addresses are not."""
+    if _freed_meanwhile(draft, operation):
+        return
+    allocation = draft.state.allocations[operation.va]
     holes = []
     for hole in allocation.holes:
         if hole.kind is HoleKind.FREEING and _overlap(hole, operation.start, operation.pages):
@@ -338,16 +284,18 @@ def _finish_part(draft: Draft, operation: Operation, allocation: Allocation) -> 
     reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages)
 
 
-def _finish_alloc(draft: Draft, to: Requester, allocation: Allocation) -> None:
-    """Pages are zeroed and set: open the switch, unless the process has ended meanwhile."""
+@finishes("alloc")
+def _finish_alloc(draft: Draft, operation: Operation) -> None:
+    """Pages are zeroed and set: open the switch, unless the process has ended or a page table was lost meanwhile."""
+    to, allocation = operation.requester, draft.state.allocations[operation.va]
     if allocation.pid not in draft.state.processes:
         free_whole(draft, Requester(), allocation)
         reply(draft, to, Status.NOT_FOUND, message=f"process {allocation.pid} has ended")
         return
-    lost = [s.element for s in allocation.segments if draft.state.elements[s.element].liveness is not Liveness.ALIVE]
-    if lost:  # its page table was never set
+    if operation.lost:
+        names = ", ".join(draft.state.elements[e].name for e in sorted(operation.lost))
         free_whole(draft, Requester(), allocation)
-        reply(draft, to, Status.ELEMENT_FAILED, message=f"memory element {lost[0]} failed meanwhile")
+        reply(draft, to, Status.ELEMENT_FAILED, message=f"{names} failed meanwhile")
         return
     draft.put("allocations", allocation.va, dataclasses.replace(allocation, status=AllocationStatus.READY))
     payload = wire.ALLOC_REPLY.pack(allocation.va, allocation.size, allocation.generation, 0)
@@ -364,8 +312,12 @@ def _finish_alloc(draft: Draft, to: Requester, allocation: Allocation) -> None:
     )
 
 
-def _finish_revoke(draft: Draft, operation: Operation, allocation: Allocation) -> None:
+@finishes("revoke")
+def _finish_revoke(draft: Draft, operation: Operation) -> None:
     """Tell the owner, then whoever asked."""
+    if _freed_meanwhile(draft, operation):
+        return
+    allocation = draft.state.allocations[operation.va]
     process: Process | None = draft.state.processes.get(allocation.pid)
     if process is not None:
         draft.do(Notify(process.element, process.pid, NotifyCode.REVOKED, 0, operation.start, operation.pages))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
+from immutables import Map
+
+from controller.core import operations
 from controller.core.blocks import Extents, take
 from controller.core.draft import Draft
-from controller.core.events import Notify, Send
-from controller.core.memory import Config, Refused, acknowledge, held_segments, is_recovering
+from controller.core.events import Notify
+from controller.core.memory import Config, Refused, held_segments, reply, segments_without
 from controller.core.state import (
     Allocation,
+    AllocationStatus,
     Element,
     HoleKind,
     Liveness,
-    Message,
     Operation,
     Requester,
     State,
@@ -29,68 +32,76 @@ def seen(draft: Draft, element_id: int, incarnation: int, now: float) -> None:
     draft.see(element_id, now)
     if element.liveness is Liveness.ALIVE and element.incarnation == incarnation:
         return
-    if element.kind == "compute" or element.liveness is Liveness.UNKNOWN:
+    if element.kind == "compute":
         alive = dataclasses.replace(element, liveness=Liveness.ALIVE, incarnation=incarnation)
         draft.put("elements", element_id, alive)
         draft.publish("element_alive", element=element_id, name=element.name, incarnation=incarnation)
         return
-    if element.incarnation != incarnation:
-        _restarted(draft, element, incarnation)
-    elif not is_recovering(draft.state, element_id):
-        recover(draft, element)
+    if element.incarnation != incarnation:  # it has (re)started: its page table is empty
+        if operations.is_reachable(draft.state, element_id):
+            fail(draft, element, "restarted")
+        if not _is_relied_on(draft.state, element_id):
+            recover(draft, element_id, incarnation)
+    elif operations.recovery(draft.state, element_id) is None:
+        recover(draft, element_id, incarnation)
 
 
-def _restarted(draft: Draft, element: Element, incarnation: int) -> None:
-    """A memory element came back with an empty page table. It serves again when no allocation relies on what it has lost."""
-    if element.liveness is Liveness.ALIVE:
-        fail(draft, element, "restarted")
-    element = draft.state.elements[element.id]
-    relying = [a for a in draft.state.allocations.values() if any(s.element == element.id for s in a.segments)]
-    if relying:
-        return
-    draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.ALIVE, incarnation=incarnation))
-    draft.set_free(element.id, ((0, element.pages),))
-    draft.publish("element_recovered", element=element.id, name=element.name, incarnation=incarnation)
+def _is_relied_on(state: State, element: int) -> bool:
+    """Whether an allocation has contents in this element that somebody may still want."""
+    return any(
+        s.element == element
+        for a in state.allocations.values()
+        if a.status is AllocationStatus.READY
+        for s in segments_without(a, HoleKind.FREEING, HoleKind.FREED)
+    )
 
 
-def recover(draft: Draft, element: Element) -> None:
-    """A memory element that was thought dead was only slow: what changed meanwhile is cleared in it before it serves again."""
+def recover(draft: Draft, element_id: int, incarnation: int) -> None:
+    """Make a memory element safe before it serves (again): every page that nobody may access is cleared in it.
+
+    It may have missed any change since it was heard last, or be new, or have restarted. What it was told before and answers
+    late does no harm: the generation is newer. Behind the answers, nothing is left of what was on its way to it.
+    """
+    element = dataclasses.replace(draft.state.elements[element_id], incarnation=incarnation)
+    draft.put("elements", element_id, element)
     generation = draft.new_generation()
-    ranges = [(first, pages, True) for first, pages in draft.state.free.get(element.id, ())]
+    idle: Extents = ((0, element.pages),)
     for allocation in draft.state.allocations.values():
-        for hole in allocation.holes:
-            if hole.element == element.id and hole.kind is HoleKind.REVOKED:
-                ranges.append((hole.pa >> PAGE_SHIFT, hole.pages, False))
-    waiting = []
-    for first, pages, zero in ranges:
-        number = draft.new_id()
-        message = Message(number, element.id, int(Op.PT_CLEAR), 0, first << PAGE_SHIFT, pages, 0, 0, zero, generation)
-        draft.put("messages", number, message)
-        draft.do(Send(message))
-        waiting.append(number)
-    number = draft.new_id()
-    operation = Operation(number, "recover", element.id, Requester(), frozenset(waiting))
-    if waiting:
-        draft.put("operations", number, operation)
-    else:
-        draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.ALIVE))
-        draft.publish("element_recovered", element=element.id, name=element.name)
+        if allocation.status is AllocationStatus.READY:
+            for s in segments_without(allocation, *HoleKind):
+                if s.element == element_id:
+                    idle = take(idle, s.pa >> PAGE_SHIFT, s.pages)
+    waiting = [
+        operations.send(draft, Op.PT_CLEAR, element_id, 0, first << PAGE_SHIFT, pages, generation)
+        for first, pages in idle
+    ]
+    operations.begin(
+        draft, "recover", element_id, Requester(), waiting or [operations.send(draft, Op.BARRIER, element_id)]
+    )
+
+
+@operations.finishes("recover")
+def _finish_recovery(draft: Draft, operation: Operation) -> None:
+    element = draft.state.elements[operation.va]
+    draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.ALIVE))
+    kind = "element_alive" if element.liveness is Liveness.UNKNOWN else "element_recovered"
+    draft.publish(kind, element=element.id, name=element.name, incarnation=element.incarnation)
 
 
 def tick(draft: Draft, config: Config, now: float) -> None:
     """Elements that have been silent for too long have failed."""
     for element in draft.state.elements.values():
-        if element.liveness is Liveness.ALIVE or is_recovering(draft.state, element.id):
+        if element.liveness is Liveness.ALIVE or operations.recovery(draft.state, element.id) is not None:
             silent = now - draft.state.last_seen.get(element.id, now)
             if silent > config.heartbeat_timeout:
                 fail(draft, element, f"silent for {silent:.2f} s")
 
 
 def fail(draft: Draft, element: Element, why: str) -> None:
-    """Withdraw the element's liveness, tell those whose memory it holds, and let what waits for it go on."""
-    for operation in list(draft.state.operations.values()):
-        if operation.kind == "recover" and operation.va == element.id:
-            draft.remove("operations", operation.id)
+    """Isolate an element, tell those whose memory it holds, and let what waits for it go on."""
+    recovery = operations.recovery(draft.state, element.id)
+    if recovery is not None:
+        operations.cancel(draft, recovery)
     draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.FAILED))
     draft.publish("element_failed", element=element.id, name=element.name, why=why)
     for allocation in draft.state.allocations.values():
@@ -99,24 +110,39 @@ def fail(draft: Draft, element: Element, why: str) -> None:
             if process is not None and s.element == element.id:
                 code = NotifyCode.ELEMENT_FAILED
                 draft.do(Notify(process.element, process.pid, code, element.id, s.va, s.pages))
-    for message in list(draft.state.messages.values()):
-        if message.element == element.id:
-            acknowledge(draft, message.id)
+    operations.lose(draft, element.id)
 
 
-def fence(draft: Draft, element_id: int, fenced: bool) -> None:
-    """Fence an element off, or let it in again. Raises Refused."""
+def fence(draft: Draft, to: Requester, element_id: int, fenced: bool) -> None:
+    """Fence an element off, or let it in again. Raises Refused.
+
+    The switch lets nothing new pass; what it let through before is on its way to the memory elements. Each answers a barrier
+    behind that, and only then is the fence acknowledged.
+    """
     element = draft.state.elements.get(element_id)
     if element is None:
         raise Refused(Status.NOT_FOUND, "not_found", f"there is no element {element_id}")
-    if element.fenced == fenced:
+    if not fenced and any(o.kind == "fence" and o.va == element_id for o in draft.state.operations.values()):
+        raise Refused(Status.BUSY, "busy", f"{element.name} is being fenced")
+    if element.fenced != fenced:
+        draft.put("elements", element_id, dataclasses.replace(element, fenced=fenced))
+        draft.publish("fenced" if fenced else "unfenced", element=element_id, name=element.name)
+    if not fenced:
+        reply(draft, to, Status.OK, element=element_id, fenced=False)
         return
-    draft.put("elements", element_id, dataclasses.replace(element, fenced=fenced))
-    draft.publish("fenced" if fenced else "unfenced", element=element_id, name=element.name)
-    if fenced:
-        for process in draft.state.processes.values():
-            if process.element == element_id:
-                draft.do(Notify(element_id, process.pid, NotifyCode.FENCED, element_id, 0, 0))
+    concerned = [e.id for e in draft.state.elements.values() if e.kind == "memory"]
+    if element.kind == "memory":
+        concerned = [element_id]
+    waiting = [operations.send(draft, Op.BARRIER, e) for e in concerned if operations.is_reachable(draft.state, e)]
+    operations.begin(draft, "fence", element_id, to, waiting)
+
+
+@operations.finishes("fence")
+def _finish_fence(draft: Draft, operation: Operation) -> None:
+    for process in draft.state.processes.values():
+        if process.element == operation.va:
+            draft.do(Notify(operation.va, process.pid, NotifyCode.FENCED, operation.va, 0, 0))
+    reply(draft, operation.requester, Status.OK, element=operation.va, fenced=True)
 
 
 def physical_free(state: State) -> dict[int, Extents]:
@@ -126,6 +152,11 @@ def physical_free(state: State) -> dict[int, Extents]:
         for element, first, pages in held(allocation):
             free[element] = take(free[element], first, pages)
     return free
+
+
+def complete(stored: State) -> State:
+    """The stored part of a state, with what follows from it."""
+    return dataclasses.replace(stored, free=Map(physical_free(stored)), last_seen=Map())
 
 
 def held(allocation: Allocation) -> list[tuple[int, int, int]]:

@@ -107,11 +107,11 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Message:
-    """A page-table change that its element has not acknowledged yet."""
+    """What a memory element was told and has not acknowledged yet: a page-table change or a barrier."""
 
     id: int  # also its request id
     element: int
-    op: int  # PT_SET or PT_CLEAR
+    op: int  # PT_SET, PT_CLEAR or BARRIER
     va: int
     pa: int
     pages: int
@@ -137,12 +137,15 @@ class Operation:
     """A change that is under way: done when no message of ``waiting`` is outstanding."""
 
     id: int
-    kind: str  # alloc, free, revoke
-    va: int  # of the allocation
+    kind: str  # alloc, free, free-part, revoke; recover, fence
+    va: int  # of the allocation; the element's id for recover and fence
     requester: Requester
     waiting: frozenset[int] = frozenset()
     start: int = 0  # range concerned, for revoke and free of a part
     pages: int = 0
+    lost: frozenset[int] = (
+        frozenset()
+    )  # elements that failed while it was under way, whether or not they had acknowledged
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ class Counters:
     next_pid: int = 1
     next_id: int = 1  # messages and operations
     next_generation: int = 1
+    epoch: int = 1  # of the generations: a store that is made later has a larger one
 
 
 # What is stored, by name of the map.

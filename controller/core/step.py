@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from immutables import Map
 
-from controller.core import memory, monitor
+from controller.core import memory, monitor, operations
 from controller.core.draft import Draft, Step
 from controller.core.events import (
     Acknowledged,
@@ -26,7 +24,7 @@ from controller.core.events import (
     Tick,
 )
 from controller.core.memory import Config, Refused, reply, requester_of_token
-from controller.core.state import AllocationStatus, Element, Process, Reply, Requester, State, first_va
+from controller.core.state import AllocationStatus, Counters, Element, Process, Reply, Requester, State, first_va
 from protocol import wire
 from protocol.rack import Rack
 from protocol.wire import LOCAL_OS_PID, MAX_PID, Op, Status
@@ -34,14 +32,15 @@ from protocol.wire import LOCAL_OS_PID, MAX_PID, Op, Status
 MAX_PROCESSES = 4096  # of one compute element, so that none can take all process ids
 
 
-def initial(rack: Rack) -> State:
-    """The state of a rack in which nothing has happened yet."""
+def initial(rack: Rack, epoch: int = 1, first_id: int = 1) -> State:
+    """The state of a rack of which nothing is known. Should there be elements that remember an earlier controller, whose store
+    is lost: ``epoch`` (32 bits) is larger than that one's, and it never used message ids from ``first_id`` on."""
     elements = {
         e.id: Element(id=e.id, name=e.name, kind=e.kind, port=e.port, media=e.media, pages=e.pages)
         for e in rack.elements
     }
-    state = State(elements=Map(elements))
-    return dataclasses.replace(state, free=Map(monitor.physical_free(state)))
+    state = State(elements=Map(elements), counters=Counters(epoch=epoch, next_id=first_id))
+    return monitor.complete(state)
 
 
 def step(state: State, event: Event, now: float, config: Config) -> Step:
@@ -80,7 +79,7 @@ def _acknowledged(draft: Draft, event: Acknowledged) -> None:
         draft.publish("page_table_refused", element=event.element, message=event.message, status=event.status)
         monitor.fail(draft, draft.state.elements[event.element], f"refused a page-table change: status {event.status}")
         return
-    memory.acknowledge(draft, event.message)
+    operations.acknowledge(draft, event.message)
 
 
 # ---------------------------------------------------------------------------------------------------- requests in band
@@ -184,8 +183,7 @@ def _api(state: State, event: ApiRequest, config: Config) -> Step:
             case RevokeRequest(va=va, pages=pages):
                 memory.revoke(draft, to, va, pages)
             case FenceRequest(element=element, fenced=fenced):
-                monitor.fence(draft, element, fenced)
-                reply(draft, to, Status.OK, element=element, fenced=fenced)
+                monitor.fence(draft, to, element, fenced)
     except Refused as refused:
         draft = Draft(state)
         draft.do(Answer(event.token, {}, ApiError(refused.code, refused.message)))

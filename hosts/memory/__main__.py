@@ -59,8 +59,9 @@ def main() -> int:
         print(f"hosts.memory: {error}", file=sys.stderr)
         return 1
     stop = agent.StopSignal()
-    element = MemoryElement(description.id, memoryview(memory), PageTable(description.pages))
     registration = agent.Registration(link, description, arguments.ready_file)
+    table = PageTable(description.pages)
+    element = MemoryElement(description.id, memoryview(memory), table, registration.incarnation)
     element.on_reply = registration.on_reply
     registration.start()
     try:

@@ -24,8 +24,9 @@ _ZEROS = memoryview(bytes(256 * wire.PAGE_SIZE))  # zeroing a large range must n
 class MemoryElement:
     """Pages, page table and request execution. ``memory`` is a writable buffer of ``table.pages`` pages."""
 
-    def __init__(self, element: int, memory: memoryview, table: PageTable):
+    def __init__(self, element: int, memory: memoryview, table: PageTable, incarnation: int = 0):
         self.element = element
+        self.incarnation = incarnation & 0xFFFFFFFF
         self.memory = memory
         self.table = table
         self.outcomes: dict[int, Outcomes] = {}
@@ -106,15 +107,18 @@ class MemoryElement:
         return Status.OK, reply
 
     def _page_table(self, op: int, va: int, pa: int, generation: int, frame: bytes) -> Status:
-        """PT_SET and PT_CLEAR from the controller. What is old news for a page is acknowledged and ignored for that page."""
+        """PT_SET and PT_CLEAR from the controller. What is old news for a page is acknowledged and ignored for that page.
+
+        What was meant for an earlier incarnation is refused: it may rest on pages that were lost with that one.
+        """
         if len(frame) < _BODY + wire.PT_ARGS.size:
             return Status.BAD_REQUEST
-        pages, pid, permissions, zero, epoch, _ = wire.PT_ARGS.unpack_from(frame, _BODY)
+        pages, pid, permissions, zero, epoch, incarnation = wire.PT_ARGS.unpack_from(frame, _BODY)
         if not self.table.in_range(pa, pages) or va & 0xFFF or permissions & ~int(Perm.RW):
             return Status.BAD_REQUEST
         if op == _PT_SET and pid == wire.LOCAL_OS_PID:
             return Status.BAD_REQUEST
-        if not self.table.adopt(epoch):
+        if incarnation != self.incarnation or not self.table.adopt(epoch):
             return Status.STALE_GENERATION
         for part, count in list(self.table.outdated(pa, pages, generation)):
             if zero:

@@ -221,10 +221,12 @@ def test_a_restarted_memory_element_serves_again_when_nothing_relies_on_it(world
     token = world.ask(lambda t: events.AllocRequest(t, pid, 4 * PAGE_SIZE, 3))
     world.settle(RNG)
     element = world.stamp(pid, world.answers[token].result["va"])[0]
-    world.feed(events.Heartbeat(element, 2))
+    world.start_element(element)
+    world.heartbeat(element)
     assert world.state.elements[element].liveness is Liveness.FAILED
     world.ask(lambda t: events.FreeRequest(t, world.answers[token].result["va"], 0))
-    world.feed(events.Heartbeat(element, 2))
+    world.heartbeat(element)
+    world.settle(RNG)
     assert world.state.elements[element].liveness is Liveness.ALIVE
     assert world.state.free_pages(element) == world.rack.by_id(element).pages
 

@@ -1,25 +1,28 @@
-"""The safety rules S1, S2 and S5 (docs/architecture.md) over the core: messages are delayed, reordered and lost, and the
-controller is killed at any effect of its plans."""
+"""The safety rules (docs/architecture.md) over the core: frames are delayed, repeated and lost, elements fall silent and restart,
+and the controller is killed at any effect of its plans."""
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Callable
 
 import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from world import World
+from world import Sent, World
 
 from controller.core import entries, events, monitor
 from controller.core.memory import Config
-from controller.core.state import AllocationStatus, HoleKind
+from controller.core.state import Allocation, AllocationStatus, HoleKind, Liveness
 from protocol.rack import Rack
-from protocol.wire import PAGE_SIZE
+from protocol.wire import PAGE_SIZE, Op, Status
 from topologies.racks import small_rack
 
 PAGES = 16
+EXAMPLES = int(os.environ.get("SAFETY_EXAMPLES", "100"))  # more, to search longer
 
 
 def tiny_rack() -> Rack:
@@ -30,54 +33,160 @@ def tiny_rack() -> Rack:
 
 
 class RackMachine(RuleBasedStateMachine):
-    """Any order of operations, deliveries, losses and crashes."""
+    """Any order of operations, deliveries, losses, failures and crashes."""
 
     @initialize(seed=st.integers(0, 1 << 30), policy=st.sampled_from(("best-fit", "balance")))
     def boot(self, seed: int, policy: str) -> None:
         self.rng = random.Random(seed)
         self.world = World(tiny_rack(), Config(placement=policy, largest_block=8))
+        self.world.on_answer = self.answered
         self.pids = [self.world.create_process(element) for element in (1, 2, 1)]
-        self.pending: dict[int, tuple[str, int, int]] = {}  # token: kind, va, pages
-        self.revoked: set[int] = set()  # pages whose revocation or freeing was acknowledged to whoever asked
-        self.stamps: list[
-            tuple[int, int, tuple[int, int, int]]
-        ] = []  # writes that the switch forwarded, still under way
+        self.pending: dict[int, tuple[str, int, int]] = {}  # token: what was asked for
+        self.fenced: set[int] = set()  # compute elements whose fence was acknowledged
+        self.under_way: list[Sent] = []
+        self.stamps: list[tuple[int, int, tuple[int, int, int]]] = []  # what the switch once wrote into a request
+        self.revoked: set[int] = set()  # pages whose revocation or freeing was acknowledged
+        self.too_late: dict[int, str] = {}  # writes that may take effect no more, and why
+        for which in range(3):
+            self.alloc(which, 5, True)
 
-    def allocations(self):
-        return [a for a in self.world.state.allocations.values() if a.status is AllocationStatus.READY]
+    # --------------------------------------------------------------------------------------------- what was acknowledged
 
-    @rule(which=st.integers(0, 2), pages=st.integers(1, 12))
-    def alloc(self, which: int, pages: int) -> None:
-        token = self.world.ask(lambda t: events.AllocRequest(t, self.pids[which], pages * PAGE_SIZE, 3))
-        self.pending[token] = ("alloc", 0, pages)
+    def answered(self, answer: events.Answer) -> None:
+        """Called at the moment of the answer: from now on no earlier write may take effect."""
+        kind, where, pages = self.pending.pop(answer.token, ("", 0, 0))
+        if answer.error is not None:
+            return
+        under_way = [s for s in self.under_way if s.number not in self.world.landed]
+        if kind == "take":
+            taken = {where + n * PAGE_SIZE for n in range(pages)}
+            self.revoked |= taken
+            self.too_late |= {s.number: kind for s in under_way if s.va in taken}
+        elif kind == "fence":
+            if where in (1, 2):
+                self.fenced.add(where)
+            self.too_late |= {s.number: kind for s in under_way if where in (s.source, s.element)}
+        elif kind == "alloc":
+            allocation = self.world.state.allocations[answer.result["va"]]
+            for element, first, count in monitor.held(allocation):
+                for page in range(first, first + count):
+                    assert self.word(element, page) == 0, "memory is not zero when it is given out"
+                    self.world.words[element, page] = 0
 
-    @precondition(lambda self: self.allocations())
+    def word(self, element: int, page: int) -> int:
+        return int.from_bytes(self.world.elements[element].memory[page * PAGE_SIZE : page * PAGE_SIZE + 8], "big")
+
+    def ready(self) -> list[Allocation]:
+        allocations = self.world.state.allocations.values()
+        return sorted((a for a in allocations if a.status is AllocationStatus.READY), key=lambda a: a.va)
+
+    def draw_page(self, data: st.DataObject) -> tuple[Allocation, int]:
+        allocation = data.draw(st.sampled_from(self.ready()))
+        return allocation, data.draw(st.integers(0, allocation.pages - 1))
+
+    def ask(self, kind: str, where: int, pages: int, make: Callable[[int], events.ApiRequest]) -> None:
+        token = self.world.numbers + 1
+        self.pending[token] = (kind, where, pages)
+        assert self.world.ask(make) == token
+
+    # ------------------------------------------------------------------------------------------------------------ memory
+
+    @rule(which=st.integers(0, 2), pages=st.integers(1, 12), settled=st.booleans())
+    def alloc(self, which: int, pages: int, settled: bool) -> None:
+        self.ask("alloc", 0, 0, lambda t: events.AllocRequest(t, self.pids[which], pages * PAGE_SIZE, 3))
+        if settled:
+            self.settle()
+
+    @precondition(lambda self: self.ready())
     @rule(data=st.data(), free=st.booleans())
     def take_pages(self, data: st.DataObject, free: bool) -> None:
-        allocation = data.draw(st.sampled_from(sorted(self.allocations(), key=lambda a: a.va)))
-        first = data.draw(st.integers(0, allocation.pages - 1))
+        allocation, first = self.draw_page(data)
         count = data.draw(st.integers(1, allocation.pages - first))
         va = allocation.va + first * PAGE_SIZE
         if free:
-            token = self.world.ask(lambda t: events.FreeRequest(t, va, count * PAGE_SIZE))
+            self.ask("take", va, count, lambda t: events.FreeRequest(t, va, count * PAGE_SIZE))
         else:
-            token = self.world.ask(lambda t: events.RevokeRequest(t, va, count))
-        self.pending[token] = ("take", va, count)
+            self.ask("take", va, count, lambda t: events.RevokeRequest(t, va, count))
 
-    @precondition(lambda self: self.allocations())
-    @rule(data=st.data())
-    def writer_sends(self, data: st.DataObject) -> None:
-        """A write passes the switch and stays under way."""
-        allocation = data.draw(st.sampled_from(sorted(self.allocations(), key=lambda a: a.va)))
-        va = allocation.va + data.draw(st.integers(0, allocation.pages - 1)) * PAGE_SIZE
-        stamped = self.world.stamp(allocation.pid, va)
-        if stamped is not None:
-            self.stamps.append((allocation.pid, va, stamped))
+    @rule(which=st.integers(0, 2))
+    def exit_process(self, which: int) -> None:
+        """A process ends, another begins."""
+        pid = self.pids[which]
+        process = self.world.state.processes[pid]
+        while pid in self.world.state.processes:  # the local OS repeats until it is answered
+            request_id = self.world.new_number()
+            self.world.feed(events.ControlRequest(process.element, 0, request_id, Op.PROCESS_EXIT, pid, b""))
+        self.pids[which] = self.world.create_process(process.element)
 
-    @rule(lose=st.sampled_from((0.0, 0.0, 0.3)), count=st.integers(1, 5))
+    @precondition(lambda self: self.ready())
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def write(self, data: st.DataObject, count: int) -> None:
+        """Writes pass the switch and are under way."""
+        for _ in range(count):
+            allocation, page = self.draw_page(data)
+            self.write_page(allocation.pid, allocation.va + page * PAGE_SIZE)
+
+    @precondition(lambda self: self.ready())
+    @rule(offset=st.integers(0, 11))
+    def write_everywhere(self, offset: int) -> None:
+        for allocation in self.ready():
+            self.write_page(allocation.pid, allocation.va + offset % allocation.pages * PAGE_SIZE)
+
+    def write_page(self, pid: int, va: int) -> None:
+        stamped = self.world.stamp(pid, va)
+        sent = self.world.send_write(pid, va)
+        if sent is not None and stamped is not None:
+            assert va not in self.revoked, "the switch lets a write to a revoked page pass"
+            assert sent.source not in self.fenced, "the switch lets a write of a fenced element pass"
+            self.under_way.append(sent)
+            self.stamps.append((pid, va, stamped))
+
+    # ---------------------------------------------------------------------------------------------------------- elements
+
+    @rule(element=st.sampled_from((1, 2, 101, 102)))
+    def fence(self, element: int) -> None:
+        self.ask("fence", element, 0, lambda t: events.FenceRequest(t, element, True))
+
+    @rule(element=st.sampled_from((1, 2, 101, 102)))
+    def unfence(self, element: int) -> None:
+        self.fenced.discard(element)
+        self.ask("unfence", element, 0, lambda t: events.FenceRequest(t, element, False))
+
+    @rule(element=st.sampled_from((101, 102)))
+    def silence(self, element: int) -> None:
+        """A memory element is silent for too long; it may be dead, or slow."""
+        self.world.now += 10
+        for other in (1, 2, 101, 102):
+            if other != element:
+                self.world.heartbeat(other)
+        self.world.feed(events.Tick())
+        assert self.world.state.elements[element].liveness is not Liveness.ALIVE or self.world.crash_after is None
+
+    @rule(element=st.sampled_from((101, 102)))
+    def heartbeat(self, element: int) -> None:
+        self.world.heartbeat(element)
+
+    @rule(element=st.sampled_from((101, 102)), arrived=st.integers(0, 5))
+    def restart_element(self, element: int, arrived: int) -> None:
+        """A memory element loses everything, also the frames that had arrived; what was behind them reaches the new one."""
+        channel = self.world.channels[element]
+        for _ in range(min(arrived, len(channel))):
+            channel.popleft()
+        self.world.start_element(element)
+
+    @rule(lose=st.sampled_from((0.0, 0.0, 0.3)), count=st.integers(1, 6))
     def deliver(self, lose: float, count: int) -> None:
         for _ in range(count):
             self.world.deliver(self.rng, lose)
+
+    @precondition(lambda self: self.world.old_frames)
+    @rule(data=st.data())
+    def repeat_an_old_change(self, data: st.DataObject) -> None:
+        """A page-table change from long ago arrives once more."""
+        element, frame = data.draw(st.sampled_from(self.world.old_frames))
+        self.world.channels[element].append(frame)
+
+    # -------------------------------------------------------------------------------------------------------- controller
 
     @rule(effects=st.integers(0, 6))
     def crash_soon(self, effects: int) -> None:
@@ -88,38 +197,71 @@ class RackMachine(RuleBasedStateMachine):
         self.world.crash_after = None
         self.world.settle(self.rng)
 
-    @rule(element=st.sampled_from((101, 102)), silence=st.booleans())
-    def slow_element(self, element: int, silence: bool) -> None:
-        """A memory element is silent for too long and then goes on."""
-        if silence:
-            self.world.now += 10
-            for other in (1, 2, 101, 102):
-                if other != element:
-                    self.world.feed(events.Heartbeat(other, 1))
-            self.world.feed(events.Tick())
-        else:
-            self.world.feed(events.Heartbeat(element, 1))
+    @rule(luck=st.integers(0, 5))
+    def lose_the_store(self, luck: int) -> None:
+        """The controller comes back with an empty store: it knows of nobody, and elements remember what it does not."""
+        if luck:  # not too often: not much of interest is left afterwards
+            return
+        self.world.crash_after = None
+        self.world.lose_store()
+        self.pending.clear()
+        self.revoked.clear()
+        self.fenced.clear()
+        self.stamps.clear()
+        for element in (1, 2, 101, 102):
+            self.world.heartbeat(element)
+        self.world.settle(self.rng)
+        self.pids = [self.world.create_process(element) for element in (1, 2, 1)]
+
+    # -------------------------------------------------------------------------------------------------------- invariants
 
     @invariant()
-    def one_owner_and_no_late_write(self) -> None:
+    def no_late_write(self) -> None:
+        """S2."""
         if not hasattr(self, "world"):
             return
-        world = self.world
-        for page, owners in world.page_owners().items():
-            assert len(owners) == 1, f"S1: page {page} can be written by {owners}"
-        for token, (kind, va, pages) in list(self.pending.items()):
-            answer = world.answers.get(token)
-            if answer is None:
-                continue
-            del self.pending[token]
-            if answer.error is None and kind == "take":
-                self.revoked |= {va + n * PAGE_SIZE for n in range(pages)}
+        for sent, status in self.world.confirmed:
+            if sent in self.under_way:
+                self.under_way.remove(sent)
+            why = self.too_late.get(sent.number)
+            assert why is None or status is not Status.OK, f"S2: a write took effect after: {why}"
+        self.world.confirmed.clear()
         for pid, va, stamped in self.stamps:
-            if va in self.revoked:
-                alive = world.state.elements[stamped[0]].liveness == "alive"
-                late = world.passes(pid, va, stamped)
-                # An element that the switch holds for dead may not have heard; it hears before it serves again.
-                assert not (late and alive), f"S2: a write to {va:#x} from before its revocation takes effect"
+            if va in self.revoked and self.serves(stamped[0]):
+                assert not self.world.passes(pid, va, stamped), f"S2: a write to {va:#x} would pass, however late"
+
+    def serves(self, element: int) -> bool:
+        """Whether the element's replies are heard, and it is the one that the controller knows."""
+        record = self.world.state.elements[element]
+        return record.liveness is Liveness.ALIVE and record.incarnation == self.world.incarnations[element]
+
+    @invariant()
+    def one_owner(self) -> None:
+        """S1."""
+        if not hasattr(self, "world"):
+            return
+        for page, owners in self.world.page_owners().items():
+            assert len(owners) == 1, f"S1: page {page} can be written by {owners}"
+
+    @invariant()
+    def ready_memory_is_usable_and_keeps_its_contents(self) -> None:
+        """S3, and availability."""
+        if not hasattr(self, "world"):
+            return
+        for allocation in self.ready():
+            for n in range(allocation.pages):
+                va = allocation.va + n * PAGE_SIZE
+                segment = next(s for s in allocation.segments if s.va <= va < s.va + s.pages * PAGE_SIZE)
+                if not self.serves(segment.element):
+                    continue
+                hole = next((h for h in allocation.holes if h.va <= va < h.va + h.pages * PAGE_SIZE), None)
+                page = (segment.pa + va - segment.va) // PAGE_SIZE
+                if hole is None or hole.kind is HoleKind.REVOKED:
+                    expected = self.world.words.get((segment.element, page), 0)
+                    assert self.word(segment.element, page) == expected, f"S3: {va:#x} has lost a write"
+                if hole is None and not self.world.state.elements[segment.element].fenced:
+                    stamped = self.world.stamp(allocation.pid, va)
+                    assert self.world.passes(allocation.pid, va, stamped), f"{va:#x} is ready, but cannot be used"
 
     @invariant()
     def books_balance(self) -> None:
@@ -133,23 +275,25 @@ class RackMachine(RuleBasedStateMachine):
                     assert (element, page) not in held, f"page {page} of {element} is held twice"
                     held.add((element, page))
         assert monitor.physical_free(state) == dict(state.free)
-        assert (
-            self.world.crash_after is not None or {e.key: e for e in entries.all_entries(state)} == self.world.entries
-        ), "the switch holds something else than the state wants"
+        wanted = list(entries.all_entries(state))
+        assert len({e.key for e in wanted}) == len(wanted), "two entries for one key"
+        assert {e.key: e for e in wanted} == self.world.entries, "the switch holds something else than the state wants"
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
             self.world.crash_after = None
             for element in (101, 102):
-                self.world.feed(events.Heartbeat(element, 1))
+                self.world.heartbeat(element)
             self.world.settle(self.rng)
             assert not self.world.state.operations, "an operation never ends"
-            self.one_owner_and_no_late_write()
+            self.no_late_write()
+            self.one_owner()
+            self.ready_memory_is_usable_and_keeps_its_contents()
             self.books_balance()
 
 
 RackMachine.TestCase.settings = settings(
-    max_examples=400, stateful_step_count=25, deadline=None, report_multiple_bugs=False
+    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, report_multiple_bugs=False
 )
 TestRack = RackMachine.TestCase
 

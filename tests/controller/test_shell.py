@@ -57,7 +57,7 @@ class Rack:
 
     def acknowledge(self) -> None:
         """Every element answers all page-table changes it was sent."""
-        for op in (Op.PT_SET, Op.PT_CLEAR):
+        for op in (Op.PT_SET, Op.PT_CLEAR, Op.BARRIER):
             for port, header in self.requests(op):
                 element = next(e.id for e in RACK.elements if e.port == port)
                 self.frame(element, header._replace(op=op | wire.REPLY, status=Status.OK))

@@ -1,26 +1,43 @@
-"""A simulated rack under the core: a switch that holds entries, elements with real page tables, messages that may be lost.
+"""The core in a world of its own: a switch that is a dictionary, real memory elements behind channels, a store, a clock.
 
-The oracle for the safety rules: it knows nothing of the core's records, only what the switch and the elements would let pass.
+Frames wait in a channel for each memory element, in order, as on a link; any may be lost. What reaches an element is handled
+by the element's own code (``hosts.memory``), so that the world asks for itself what the switch and the elements would let pass.
 """
 
 from __future__ import annotations
 
 import random
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from controller.core import entries, events
+from controller import frames
+from controller.core import entries, events, monitor
 from controller.core.entries import Entry, WriteOp
 from controller.core.events import Effect, Event
 from controller.core.memory import Config
 from controller.core.state import Message, State
 from controller.core.step import initial, step
+from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
+from protocol import wire
 from protocol.rack import Rack
-from protocol.wire import PAGE_SIZE, Op, Perm, Status
+from protocol.wire import PAGE_SIZE, Header, Op, Perm, Status
 
 
 class Crash(Exception):
     """The controller dies here."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A write that the switch let pass. ``source`` is the compute element of its process."""
+
+    number: int  # its request id, and what it writes
+    pid: int
+    source: int
+    va: int
+    element: int
 
 
 @dataclass
@@ -32,25 +49,41 @@ class World:
     now: float = 0.0
     crash_after: int | None = None  # effects until the controller dies
     entries: dict[tuple, Entry] = field(default_factory=dict)
-    tables: dict[int, PageTable] = field(default_factory=dict)
-    dead: set[int] = field(default_factory=set)
-    queue: list[Message] = field(default_factory=list)  # in flight to elements
+    elements: dict[int, MemoryElement] = field(default_factory=dict)
+    incarnations: dict[int, int] = field(default_factory=dict)
+    channels: dict[int, deque[bytes | Sent]] = field(default_factory=dict)  # on their way to memory elements
+    old_frames: list[tuple[int, bytes]] = field(default_factory=list)  # page-table changes that were sent before
     stored: State | None = None
     answers: dict[int, events.Answer] = field(default_factory=dict)
     replies: list = field(default_factory=list)
     notices: list[events.Notify] = field(default_factory=list)
     published: list[events.Publish] = field(default_factory=list)
     writes: list[entries.Write] = field(default_factory=list)
-    tokens: int = 0
+    frames_of: dict[int, bytes] = field(default_factory=dict)  # writes, by their number
+    landed: set[int] = field(default_factory=set)  # writes that took effect at an element
+    confirmed: list[tuple[Sent, Status]] = field(
+        default_factory=list
+    )  # replies that the switch passed on to the writer
+    words: dict[tuple[int, int], int] = field(default_factory=dict)  # (element, page): the last write that landed
+    on_answer: Callable[[events.Answer], None] | None = None
+    numbers: int = 0
 
     def __post_init__(self) -> None:
         self.state = initial(self.rack)
         self.stored = self.state
-        self.tables = {e.id: PageTable(e.pages) for e in self.rack.memory}
+        for element in self.rack.memory:
+            self.channels[element.id] = deque()
+            self.start_element(element.id)
         for entry in entries.all_entries(self.state):
             self.entries[entry.key] = entry
         for element in self.rack.elements:
-            self.feed(events.Heartbeat(element.id, 1))
+            self.heartbeat(element.id)
+        self.settle(random.Random(0))
+
+    def new_number(self) -> int:
+        """A number that was never used: request id, token."""
+        self.numbers += 1
+        return self.numbers
 
     # ---------------------------------------------------------------------------------------------------- the shell's part
 
@@ -89,13 +122,15 @@ class World:
                 for write in writes:
                     self.write(write)
             case events.Send(message=message):
-                self.queue.append(message)
+                self.transmit(message)
             case events.SendReply(reply=reply):
                 self.replies.append(reply)
             case events.Notify():
                 self.notices.append(effect)
             case events.Answer(token=token):
                 self.answers[token] = effect
+                if self.on_answer is not None:
+                    self.on_answer(effect)
             case events.Publish():
                 self.published.append(effect)
 
@@ -111,54 +146,87 @@ class World:
 
     def restart(self) -> None:
         """What the shell does at start: load, reconcile, go on."""
-        from immutables import Map
-
-        from controller.core import monitor
-
         assert self.stored is not None
-        self.state = State(
-            **{**self.stored.__dict__, "free": Map(monitor.physical_free(self.stored)), "last_seen": Map()}
-        )
+        self.state = monitor.complete(self.stored)
         for write in entries.difference(self.entries.values(), entries.all_entries(self.state)):
             self.write(write)
         self.feed(events.Started())
 
+    def lose_store(self) -> None:
+        """The controller comes back with a new store; the switch and the elements are as they were."""
+        counters = self.state.counters
+        self.stored = initial(self.rack, counters.epoch + 1, counters.next_id + 1000)
+        self.restart()
+
+    def transmit(self, message: Message) -> None:
+        """Out of the switch, behind all that waits for this element."""
+        frame = frames.of_message(message, self.state)
+        self.channels[message.element].append(frame)
+        self.old_frames = [*self.old_frames[-30:], (message.element, frame)]
+
     # ------------------------------------------------------------------------------------------------- the rack's part
 
-    def deliver(self, rng: random.Random, lose: float = 0.0) -> None:
-        """One message reaches its element (or is lost), and its acknowledgement the controller (or is lost)."""
-        if not self.queue:
-            return
-        message = self.queue.pop(rng.randrange(len(self.queue)))
-        if rng.random() < lose or message.element in self.dead:
-            return
-        status = self.apply(message)
-        if rng.random() >= lose:
-            self.feed(events.Acknowledged(message.element, message.id, int(status)))
+    def heartbeat(self, element: int) -> None:
+        """A sign of life reaches the controller."""
+        self.feed(events.Heartbeat(element, self.incarnations.get(element, 1)))
 
-    def apply(self, message: Message) -> Status:
-        """As hosts.memory.element does."""
-        table = self.tables[message.element]
-        assert table.in_range(message.pa, message.pages)
-        age = table.age(message.pa, message.pages, message.generation)
-        if age <= 0:
-            return Status.OK if age == 0 else Status.STALE_GENERATION
-        if message.op == Op.PT_SET:
-            table.set(message.pa, message.pages, message.va, message.pid, message.permissions, message.generation)
-        else:
-            table.clear(message.pa, message.pages, message.generation)
-        return Status.OK
+    def start_element(self, number: int) -> None:
+        """A memory element starts (again): it remembers nothing."""
+        pages = self.rack.by_id(number).pages
+        incarnation = self.incarnations[number] = self.incarnations.get(number, 0) + 1
+        memory = memoryview(bytearray(pages * PAGE_SIZE))
+        self.elements[number] = MemoryElement(number, memory, PageTable(pages), incarnation)
+
+    def send_write(self, pid: int, va: int) -> Sent | None:
+        """A process writes a word; None when the switch refuses it."""
+        stamped = self.stamp(pid, va)
+        process = self.state.processes.get(pid)
+        if stamped is None or process is None or not self.may_send(process.element, pid):
+            return None
+        element, pa, generation = stamped
+        sent = Sent(self.new_number(), pid, process.element, va, element)
+        header = Header(
+            Op.WRITE, src=sent.source, dst=element, pid=pid, length=8, generation=generation, va=va, pa=pa
+        )._replace(request_id=sent.number)
+        self.channels[element].append(sent)
+        self.frames_of[sent.number] = _frame(element, sent.source, header, sent.number.to_bytes(8, "big"))
+        return sent
+
+    def deliver(self, rng: random.Random, lose: float = 0.0) -> None:
+        """One frame reaches its element (or is lost), and its answer the controller or the writer (or is lost)."""
+        waiting = [e for e, channel in self.channels.items() if channel]
+        if waiting:
+            self.deliver_to(rng.choice(waiting), rng, lose)
+
+    def deliver_to(self, element: int, rng: random.Random, lose: float = 0.0) -> None:
+        """The next frame of one element."""
+        item = self.channels[element].popleft()
+        if rng.random() < lose:
+            return
+        frame = self.frames_of[item.number] if isinstance(item, Sent) else item
+        reply = self.elements[element].handle(frame)
+        assert reply is not None
+        header = Header.unpack(reply, 14)
+        if isinstance(item, Sent):
+            if header.status == Status.OK:
+                self.landed.add(item.number)
+                self.words[element, header.pa // PAGE_SIZE] = item.number
+            port = self.rack.by_id(element).port
+            if self.entries["element", (("port", port),)].action == "attach":
+                self.confirmed.append((item, Status(header.status)))
+        elif rng.random() >= lose:
+            self.feed(events.Acknowledged(element, header.request_id, header.status))
 
     def settle(self, rng: random.Random) -> None:
         """Repeat and deliver until nothing is under way."""
-        for _ in range(2000):
-            if not self.state.messages:
-                break
-            if not self.queue:
-                self.queue = [m for m in self.state.messages.values() if m.element not in self.dead]
-                if not self.queue:
-                    break
+        for _ in range(4000):
+            if not any(self.channels.values()):
+                if not self.state.messages:
+                    return
+                for message in self.state.messages.values():
+                    self.transmit(message)
             self.deliver(rng)
+        raise AssertionError(f"still under way: {self.state.operations}")
 
     # ----------------------------------------------------------------------------------------------------------- accesses
 
@@ -182,38 +250,37 @@ class World:
         return params["element"], (va + params["offset"]) % (1 << 64), rights["generation"]
 
     def _longest(self, table: str, va: int, pid: int | None) -> Entry | None:
-        best: tuple[int, Entry] | None = None
-        for entry in self.entries.values():
-            if entry.table != table:
-                continue
-            match = dict(entry.match)
-            value, length = match["va"]
-            if pid is not None and match["pid"] != pid:
-                continue
-            mask = ((1 << length) - 1) << (64 - length)
-            if va & mask == value and (best is None or length > best[0]):
-                best = (length, entry)
-        return None if best is None else best[1]
+        for length in range(52, 30, -1):
+            match = ("va", (va >> (64 - length) << (64 - length), length))
+            found = self.entries.get((table, (match,) if pid is None else (("pid", pid), match)))
+            if found is not None:
+                return found
+        return None
+
+    def may_send(self, element: int, pid: int) -> bool:
+        """Whether the switch takes requests of this process from this compute element."""
+        port = self.rack.by_id(element).port
+        attached = self.entries["element", (("port", port),)].action == "attach"
+        return attached and ("binding", (("element", element), ("pid", pid))) in self.entries
 
     def passes(self, pid: int, va: int, stamped: tuple[int, int, int] | None) -> bool:
-        """Whether a request that the switch forwarded with this stamp takes effect at the element now."""
+        """Whether a request that the switch forwarded with this stamp would take effect at the element now."""
         if stamped is None:
             return False
         element, pa, generation = stamped
-        return element not in self.dead and self.tables[element].check(pid, va, pa, Perm.WRITE, generation) is Status.OK
+        return self.elements[element].table.check(pid, va, pa, Perm.WRITE, generation) is Status.OK
 
     # ---------------------------------------------------------------------------------------------------------- requests
 
     def ask(self, make) -> int:
         """An API request; its token."""
-        self.tokens += 1
-        self.feed(make(self.tokens))
-        return self.tokens
+        token = self.new_number()
+        self.feed(make(token))
+        return token
 
     def create_process(self, element: int, name: bytes = b"p") -> int:
         """A process, by its local OS; its pid."""
-        self.tokens += 1
-        request_id = 1_000_000 + self.tokens
+        request_id = self.new_number()
         request = events.ControlRequest(element, 0, request_id, Op.PROCESS_CREATE, 0, name.ljust(32, b"\0"))
         self.feed(request)
         if not any(r.request_id == request_id for r in self.replies):
@@ -231,3 +298,8 @@ class World:
                     assert stamped is not None
                     owners.setdefault(stamped[:2], []).append(allocation.pid)
         return owners
+
+
+def _frame(element: int, source: int, header: Header, payload: bytes) -> bytes:
+    addresses = wire.element_mac(element) + wire.element_mac(source)
+    return addresses + wire.ETHERTYPE.to_bytes(2, "big") + header.pack() + payload

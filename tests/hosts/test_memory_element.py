@@ -165,6 +165,14 @@ def test_a_new_epoch_knows_no_owner(element: MemoryElement) -> None:
     assert element.table.entry(6 * PAGE_SIZE).pid == 9
 
 
+def test_what_was_meant_for_an_earlier_incarnation_is_refused() -> None:
+    element = MemoryElement(ME, memoryview(bytearray(PAGES * PAGE_SIZE)), PageTable(PAGES), incarnation=(1 << 40) + 5)
+    header, _ = change(Op.PT_SET, 1, GENERATION)
+    for incarnation, status in ((4, Status.STALE_GENERATION), (5, Status.OK)):
+        payload = wire.PT_ARGS.pack(1, 9, Perm.RW, 0, 0, incarnation)
+        assert ask(element, header, payload, 0)[0].status == status
+
+
 def test_barrier(element: MemoryElement) -> None:
     assert ask(element, Header(Op.BARRIER, request_id=3), source=0)[0].status == Status.OK
     assert ask(element, Header(Op.BARRIER, request_id=3), source=1)[0].status == Status.PERMISSION

@@ -78,8 +78,8 @@ def test_structs_and_scapy() -> None:
         (layers.Free, wire.FREE_ARGS.pack(5, 6), {"va": 5, "size": 6}),
         (
             layers.PageTableChange,
-            wire.PT_ARGS.pack(8, 5, 3, 1, 4, 0),
-            {"pages": 8, "pid": 5, "permissions": 3, "zero": 1, "epoch": 4},
+            wire.PT_ARGS.pack(8, 5, 3, 1, 4, 6),
+            {"pages": 8, "pid": 5, "permissions": 3, "zero": 1, "epoch": 4, "incarnation": 6},
         ),
         (layers.Notify, wire.NOTIFY_ARGS.pack(1, 0, 101, 0, 5, 6), {"code": 1, "element": 101, "va": 5, "pages": 6}),
     ],
