@@ -373,9 +373,12 @@ class ExternGenerator(StatementGenerator):
     # ------------------------------------------------------------------------------------------------------- methods
 
     def call_method(self, instance: str, method: str, args: Sequence[ir.Expression]) -> None:
-        """A method of an extern instance."""
-        if self.block not in PIPELINE:
-            self.refuse(f"{instance}.{method}", f"it is possible in ingress and egress, not in {self.block}")
+        """A method of an extern instance; in a function only when ingress or egress calls it."""
+        with self.code.block(self.requests(f"{instance}.{method}").strip()):
+            self.method(instance, method, args)
+
+    def method(self, instance: str, method: str, args: Sequence[ir.Expression]) -> None:
+        """The method itself."""
         kinds = ("counter", "direct_counter", "meter", "direct_meter", "register")
         index, extern = self.context.extern(instance, kinds, self.loc)
         key = (extern.kind, method)
@@ -404,10 +407,13 @@ class ExternGenerator(StatementGenerator):
         # A direct counter counts by itself, in the lookup.
 
     def store_colour(self, target: ir.Expression, code: str) -> None:
-        """Store what a meter said."""
+        """Store what a meter said: a number, or the member of an enum at its place."""
+        colour = Value(self.temporary(Value(code, ir.Bits(width=32))), ir.Bits(width=32))
+        if isinstance(target.type, ir.Enum):
+            self.store(self.target(target), Value(colour.code, target.type))
+            return
         if not isinstance(target.type, ir.Bits):
             self.refuse("meter", f"its result is a number, found {show(target.type)}")
-        colour = Value(self.temporary(Value(code, ir.Bits(width=32))), ir.Bits(width=32))
         self.store(self.target(target), self.arithmetic.resize(colour, target.type))
 
     def register(self, index: int, extern: ir.Extern, method: str, args: Sequence[ir.Expression]) -> None:

@@ -31,7 +31,7 @@ class HeaderLayout:
 
 
 def layout(context: Context, type_: ir.Header, loc: ir.Location | None) -> HeaderLayout:
-    """How a header lies in a packet; refuses what does not fill whole bytes, as BMv2 does."""
+    """How a header lies in a packet. One that does not fill whole bytes keeps the bits that follow it, as with BMv2."""
     flat = [(code.removeprefix("(*h)."), t) for code, t in context.types.flatten(type_, "(*h)")]
     positions = [i for i, (_, t) in enumerate(flat) if isinstance(t, ir.Varbit)]
     what = f"header {show(type_)}"
@@ -44,8 +44,9 @@ def layout(context: Context, type_: ir.Header, loc: ir.Location | None) -> Heade
     before, after = flat[:split], flat[split + 1 :]
     before_bits = sum(context.types.scalar_width(t) for _, t in before)
     after_bits = sum(context.types.scalar_width(t) for _, t in after)
-    if (before_bits + after_bits) % 8:
-        raise CodegenError(what, f"it has {before_bits + after_bits} bits; headers in packets fill whole bytes", loc)
+    pad = -(before_bits + after_bits) % 8
+    if pad:
+        (after if positions else before).append(("pad", ir.Bits(width=pad)))
     varbit = None
     if positions:
         code, t = flat[split]
@@ -53,7 +54,7 @@ def layout(context: Context, type_: ir.Header, loc: ir.Location | None) -> Heade
         if before_bits % 8:
             raise CodegenError(what, "its varbit does not begin at a whole byte", loc)
         varbit = (code, t)
-    return HeaderLayout(tuple(before), varbit, tuple(after), (before_bits + after_bits) // 8, before_bits // 8)
+    return HeaderLayout(tuple(before), varbit, tuple(after), (before_bits + after_bits + pad) // 8, before_bits // 8)
 
 
 def extract_function(context: Context, type_: ir.Header, loc: ir.Location | None) -> str:

@@ -209,7 +209,14 @@ class TypeTable:
                 self.declarations(f"{self.field_type(info.type)} {info.c_name};")
             if kind == "header":
                 self.declarations("bool valid;")
+                if self.padding(fields):
+                    self.declarations("uint8_t pad;")
         return CompositeInfo(kind, name, tuple(fields), size)
+
+    def padding(self, fields: Sequence[FieldInfo]) -> int:
+        """Bits that follow these fields of a header in a packet up to a whole byte; p4c adds a field for them for BMv2."""
+        flat = [t for f in fields for _, t in self.flatten(f.type, "")]
+        return -sum(self.scalar_width(t) for t in flat if not isinstance(t, ir.Varbit)) % 8
 
     def _standard_metadata(self, declaration: ir.Composite) -> CompositeInfo:
         fields = []

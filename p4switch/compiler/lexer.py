@@ -40,6 +40,7 @@ _MARKER = re.compile(r'#\s*(?:line\s+)?(\d+)\s+"((?:[^"\\]|\\.)*)"')
 _NUMBER = re.compile(r"(?:(?P<width>[0-9][0-9_]*)(?P<sign>[ws]))?(?P<digits>.*)$")
 _BASES = {"0x": 16, "0d": 10, "0o": 8, "0b": 2}
 MAX_WIDTH = 2048
+MAX_VARBIT = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,15 @@ def _tokens(text: str, file: str) -> Iterator[Token]:
             marker = _MARKER.match(value)
             if marker:
                 line, file = int(marker[1]) - 1, re.sub(r"\\(.)", r"\1", marker[2])
-        elif kind not in ("space", "comment"):
+            elif value[1:2].isalpha() and not value.startswith("#pragma"):
+                _fail(Loc(file, line, column, len(value)), f"unknown preprocessor directive {value.split()[0]}")
+        elif kind != "space":
+            newlines = value.count("\n")  # in comments, and in strings such as P4Constraints' annotations
             if kind == "name" and value in KEYWORDS:
                 kind = "keyword"
-            newlines = value.count("\n") if kind == "string" else 0
-            yield Token(kind, value, Loc(file, line, column, value.find("\n") if newlines else len(value)))
-            if newlines:  # a string may span lines, as P4Constraints' annotations do
+            if kind != "comment":
+                yield Token(kind, value, Loc(file, line, column, value.find("\n") if newlines else len(value)))
+            if newlines:
                 line, line_start = line + newlines, at + value.rfind("\n") + 1
     yield Token("end", "end of file", Loc(file, line, max(position - line_start, 1)))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from p4switch.compiler import ast, ir
 from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Diagnostics, Loc
+from p4switch.compiler.lexer import tokenize
 from p4switch.compiler.lower_base import Typed
 from p4switch.compiler.lower_controls import ShareConflict
 from p4switch.compiler.lower_parsers import ParserLowering
+from p4switch.compiler.parser_declarations import Parser
 from p4switch.compiler.scope import (
     ActionSymbol,
     FunctionSymbol,
@@ -275,9 +278,14 @@ class Lowering(ParserLowering):
         return index
 
     def metadata_paths(self, value: Typed, loc: Loc) -> list[list[str]]:
-        """The metadata fields of a field list: nested lists are flattened, constants have nothing to be kept."""
+        """The metadata fields of a field list: lists and structs are flattened, constants have nothing to be kept."""
         if value.items is not None:
             return [path for item in value.items for path in self.metadata_paths(item, loc)]
+        struct = t.strip(value.type)
+        if isinstance(struct, t.StructT) and struct.kind == "struct" and value.expr is not None:
+            base = value.expr
+            fields = [Typed(x, ir.Member(type=self.ir_type(x), base=base, field=n)) for n, x in struct.fields]
+            return [path for item in fields for path in self.metadata_paths(item, loc)]
         return [] if value.const is not None else [self.metadata_path(value, loc)]
 
     def metadata_path(self, value: Typed, loc: Loc) -> list[str]:
@@ -314,21 +322,15 @@ class Lowering(ParserLowering):
         visit(metadata, [])
 
     def field_list_indices(self, note: ast.Annotation) -> list[int]:
-        """Numbers or names of constants."""
-        indices = []
-        for word in re.split(r"[\s,]+", (note.body or "").strip()):
-            symbol = self.root.lookup(word)
-            if re.fullmatch(r"(\d+w)?\d+", word):
-                indices.append(int(word.rpartition("w")[2]))
-            elif isinstance(symbol, ValueSymbol) and isinstance(symbol.const, Typed):
-                indices.append(int(symbol.const.const or 0))
-            else:
-                base, _, member = word.partition(".")
-                enum = self.enum_types.get(base)
-                if enum is None or member not in enum.members or not enum.values:
-                    self.fail(note.loc, f"@field_list takes numbers or constants, found '{word}'")
-                indices.append(enum.values[enum.members.index(member)])
-        return indices
+        """Numbers, constants or members of serialisable enums."""
+        tokens = [replace(token, loc=note.loc) for token in tokenize(note.body or "", note.loc.file)]
+        parser = Parser(tokens)
+        for name, symbol in self.root.names.items():
+            parser.declare(name, isinstance(symbol, TypeSymbol))
+        indices = parser.comma_list(parser.expression, "end of file")
+        if parser.token.kind != "end":
+            parser.fail("expected ',' in @field_list")
+        return [self.constant_int(index, "an index of @field_list") for index in indices]
 
     def composites(self, kind: str) -> list[ir.Composite]:
         """All headers, structs or unions as the IR declares them; those with parameters left unbound are no types of values."""

@@ -10,7 +10,7 @@ from typing import NoReturn
 from p4switch.compiler import ast, ir
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Diagnostics, Loc
-from p4switch.compiler.lexer import MAX_WIDTH
+from p4switch.compiler.lexer import MAX_VARBIT, MAX_WIDTH
 from p4switch.compiler.scope import GenericSymbol, Scope, TypeSymbol, ValueSymbol
 
 
@@ -165,8 +165,9 @@ class LoweringBase:
             case ast.SizedType(name=name, width=width_expr):
                 width = self.constant_int(width_expr, "a width")
                 smallest = 1 if name == "int" else 0
-                if not smallest <= width <= MAX_WIDTH:
-                    self.fail(width_expr.loc, f"{name}<{width}>: the width must be {smallest} to {MAX_WIDTH}")
+                largest = MAX_VARBIT if name == "varbit" else MAX_WIDTH
+                if not smallest <= width <= largest:
+                    self.fail(width_expr.loc, f"{name}<{width}>: the width must be {smallest} to {largest}")
                 return t.VarbitT(width) if name == "varbit" else t.BitsT(width, name == "int")
             case ast.StackType(element=element, size=size_expr):
                 inner = self.resolve(element)

@@ -156,8 +156,10 @@ class ControlLowering(TableLowering):
         constructors = [m for m in declaration.methods if m.name == declaration.name]
         constructor = self.choose(constructors, args, loc)
         values = {p.name: self._constructor_value(p, a, loc) for p, a in self.bind(constructor.params, args, loc, kind)}
-        if len(type_args) > len(declaration.type_params):
-            self.fail(loc, f"{kind} takes {len(declaration.type_params)} type arguments, {len(type_args)} given")
+        if len(type_args) != len(declaration.type_params):
+            wanted = len(declaration.type_params)
+            note = "since V1MODEL_VERSION 20200408 v1model's externs have the type of their index as a parameter"
+            self.fail(loc, f"{kind} takes {wanted} type arguments, {len(type_args)} given", note)
         extern = ir.Extern(name=path, kind=kind, annotations=self.notes(notes))  # type: ignore[arg-type]
         size = values.get("size")
         if size is not None:
@@ -165,8 +167,6 @@ class ControlLowering(TableLowering):
         if "type" in values:
             extern.unit = _unit(values["type"])
         if kind == "register":
-            if not type_args:
-                self.fail(loc, "a register needs the type of its cells: register<bit<32>>(...)")
             if t.bit_width(type_args[0]) is None:
                 self.fail(loc, f"a register of {type_args[0]}: its size is not fixed")
             extern.type, extern.type_name = self.ir_type(type_args[0]), t.type_name(type_args[0])

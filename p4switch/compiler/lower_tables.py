@@ -363,9 +363,10 @@ class TableLowering(StatementLowering):
                 continue
             assert p.value is not None
             if name == "size":
-                result.size = self.constant_int(p.value, "the size of a table")
-                if result.size < 0:
-                    self.fail(p.value.loc, f"a table of {result.size} entries")
+                size = self.constant_int(p.value, "the size of a table")
+                if size < 0:
+                    self.fail(p.value.loc, f"a table of {size} entries")
+                result.size = size or result.size  # p4c gives a table of size 0 the default
             elif name in ("implementation", "counters", "meters"):
                 extern = self.attached_extern(p, name, result)
                 if name == "implementation":

@@ -179,16 +179,7 @@ class ParserBase:
                 nesting -= 1
             parts.append(self.advance())
         self.advance()
-        text = ""
-        for i, token in enumerate(parts):
-            before = parts[i - 1] if i else None
-            adjacent = (
-                before
-                and before.loc.line == token.loc.line
-                and before.loc.column + before.loc.length == token.loc.column
-            )
-            text += token.text if adjacent or not before else " " + token.text
-        return text
+        return " ".join(token.text for token in parts)  # as p4c prints it in P4Info
 
     def structured_annotation_body(self, annotation: ast.Annotation) -> None:
         """Expressions or name = value pairs."""

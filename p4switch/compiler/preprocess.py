@@ -19,17 +19,8 @@ def preprocess(path: Path, include_dirs: Sequence[Path] = (), defines: Sequence[
     """The preprocessed text of ``path``. Raises CompileError with the preprocessor's own diagnostics."""
     if not path.is_file():
         raise CompileError([Diagnostic("error", Loc(str(path), 0, 0), "no such file")])
-    command = [
-        "gcc",
-        "-E",
-        "-C",
-        "-x",
-        "assembler-with-cpp",
-        "-undef",
-        "-nostdinc",
-        "-ftrack-macro-expansion=0",
-        "-fno-directives-only",
-    ]
+    # As p4c does: as for assembler, so that quotes need no partner; with comments, since a string may hold what looks like one.
+    command = ["gcc", "-E", "-x", "assembler-with-cpp", "-C", "-undef", "-nostdinc", "-ftrack-macro-expansion=0"]
     command += [f"-I{d}" for d in (*include_dirs, INCLUDE_DIR)]
     command += [f"-D{d}" for d in ("__p4c__=1", "__P4_16__=1", *defines)]
     command += [str(path)]

@@ -15,6 +15,7 @@ from p4switch.compiler import ir
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")  # @name may hold anything printable
 MAX_WIDTH = 2048
+MAX_VARBIT = 1 << 16
 MAX_STACK = 1024
 MAX_CELLS = 1 << 28
 MAX_TABLE = 1 << 28
@@ -95,7 +96,7 @@ class _Validator:
             case ir.Bits(width=width, signed=signed):
                 self.need(int(signed) <= width <= MAX_WIDTH, f"a width of {width} bits; at most {MAX_WIDTH}")
             case ir.Varbit(max_width=width):
-                self.need(0 <= width <= 8 * MAX_WIDTH and width % 8 == 0, f"a varbit of {width} bits")
+                self.need(0 <= width <= MAX_VARBIT, f"a varbit of {width} bits; at most {MAX_VARBIT}")
             case ir.Enum(name=name):
                 self.need(name in self.enums, f"unknown enum {name!r}")
             case ir.Stack(element=element, size=size):

@@ -86,7 +86,6 @@ CASES: dict[str, tuple[ir.Program, str]] = {
     ),
     "digest": (make([ir.CallExtern(name="digest", args=[const(1, bits(32)), X], loc=HERE)]), "digest"),
     "table": (make([ir.ApplyTable(table="t", loc=HERE)]), "'t'"),
-    "header of broken bytes": (make(width=9), "9 bits"),
     "width": (make(width=2049 * 8), "2048"),
     "state": (make(states=[ir.State(name="start", body=[], transition=go("elsewhere"), loc=HERE)]), "'elsewhere'"),
     "no states": (make(states=[]), "no states"),
