@@ -8,6 +8,7 @@ own struct, so that nothing is copied between runtime and program.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p4switch.codegen.code import Code

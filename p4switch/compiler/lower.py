@@ -20,7 +20,6 @@ from p4switch.compiler.scope import (
     GenericSymbol,
     InstanceSymbol,
     TypeSymbol,
-    ValueSymbol,
 )
 
 _BLOCKS = ("parser", "verify_checksum", "ingress", "egress", "compute_checksum", "deparser")
