@@ -33,6 +33,7 @@ enum bit<8> Op {
     WRITE = 0x02,
     CAS = 0x03,
     FETCH_ADD = 0x04,
+    CHECKSUM = 0x05,
     HELLO = 0x20,
     HEARTBEAT = 0x2F,
     NOTIFY_REPLY = 0xC2

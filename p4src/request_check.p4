@@ -10,7 +10,7 @@ control RequestCheck(inout metadata_t meta, in bit<8> op, in bit<16> length, in 
 
     apply {
         payload = 0;
-        if (op == Op.READ) {
+        if (op == Op.READ || op == Op.CHECKSUM) {
             meta.needed = Permission.READ;
         } else if (op == Op.WRITE) {
             meta.needed = Permission.WRITE;

@@ -16,6 +16,7 @@ from scapy.fields import (
     IntField,
     LongField,
     ShortField,
+    StrField,
     StrFixedLenField,
     XIntField,
     XLongField,
@@ -75,10 +76,67 @@ class CompareAndSwap(_Payload):
 
 
 class Word(_Payload):
-    """FETCH_ADD's addend; the old value in its and in CAS's reply."""
+    """FETCH_ADD's addend; the old value in its and in CAS's reply; CHECKSUM's result."""
 
     name = "rmem word"
     fields_desc = [XLongField("word", 0)]
+
+
+class Grant(_Payload):
+    """GRANT: how many pages, and to whom."""
+
+    name = "rmem GRANT"
+    fields_desc = [
+        LongField("pages", 1),
+        ShortField("to_pid", 0),
+        ByteField("permissions", 3),
+        ByteField("reserved", 0),
+        IntField("reserved2", 0),
+    ]
+
+
+class Steal(_Payload):
+    """STEAL: how many pages, from whom, and by which capability (``protocol.capability``)."""
+
+    name = "rmem STEAL"
+    fields_desc = [
+        LongField("pages", 1),
+        ShortField("from_pid", 0),
+        ByteField("permissions", 3),
+        ByteField("reserved", 0),
+        IntField("group", 0),
+        StrField("capability", b""),
+    ]
+
+
+class Protect(_Payload):
+    """PROTECT: how many pages get which permissions."""
+
+    name = "rmem PROTECT"
+    fields_desc = [LongField("pages", 1), ByteField("permissions", 3), BitField("reserved", 0, 56)]
+
+
+class StatReply(_Payload):
+    """STAT: what is at an address, and for how many pages on."""
+
+    name = "rmem STAT reply"
+    fields_desc = [
+        LongField("pages", 1),
+        IntField("generation", 0),
+        ShortField("owner", 0),
+        ShortField("element", 0),
+        IntField("group", 0),
+        ByteField("permissions", 3),
+        ByteEnumField("media", 0, {int(m): m.name for m in wire.Media}),
+        ShortField("reserved", 0),
+    ]
+
+
+class Poison(_Payload):
+    """POISON: how many pages of a memory element fail, or are healed."""
+
+    name = "rmem POISON"
+    fields_desc = [IntField("pages", 1), ByteField("bad", 1), BitField("reserved", 0, 24)]
 
 
 class Hello(_Payload):
@@ -187,6 +245,12 @@ _PAYLOADS: dict[tuple[int, bool], type[Packet]] = {
     (wire.Op.ALLOC, False): Alloc,
     (wire.Op.ALLOC, True): AllocReply,
     (wire.Op.FREE, False): Free,
+    (wire.Op.CHECKSUM, True): Word,
+    (wire.Op.GRANT, False): Grant,
+    (wire.Op.STEAL, False): Steal,
+    (wire.Op.PROTECT, False): Protect,
+    (wire.Op.STAT, True): StatReply,
+    (wire.Op.POISON, False): Poison,
     (wire.Op.PT_SET, False): PageTableChange,
     (wire.Op.PT_CLEAR, False): PageTableChange,
     (wire.Op.NOTIFY, False): Notify,

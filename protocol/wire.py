@@ -33,22 +33,41 @@ class Op(enum.IntEnum):
     WRITE = 0x02
     CAS = 0x03
     FETCH_ADD = 0x04
+    CHECKSUM = 0x05
     # control: element -> controller, through the switch's packet-in
     HELLO = 0x20
     PROCESS_CREATE = 0x21
     PROCESS_EXIT = 0x22
     ALLOC = 0x23
     FREE = 0x24
+    GRANT = 0x25
+    STEAL = 0x26
+    PROTECT = 0x27
+    STAT = 0x28
     HEARTBEAT = 0x2F
     # control: controller -> element, through the switch's packet-out
     PT_SET = 0x40
     PT_CLEAR = 0x41
     NOTIFY = 0x42
     BARRIER = 0x43
+    POISON = 0x44
 
 
-DATA_OPS = frozenset({Op.READ, Op.WRITE, Op.CAS, Op.FETCH_ADD})
-CONTROL_OPS = frozenset({Op.HELLO, Op.PROCESS_CREATE, Op.PROCESS_EXIT, Op.ALLOC, Op.FREE, Op.HEARTBEAT})
+DATA_OPS = frozenset({Op.READ, Op.WRITE, Op.CAS, Op.FETCH_ADD, Op.CHECKSUM})
+CONTROL_OPS = frozenset(
+    {
+        Op.HELLO,
+        Op.PROCESS_CREATE,
+        Op.PROCESS_EXIT,
+        Op.ALLOC,
+        Op.FREE,
+        Op.GRANT,
+        Op.STEAL,
+        Op.PROTECT,
+        Op.STAT,
+        Op.HEARTBEAT,
+    }
+)
 
 
 class Status(enum.IntEnum):
@@ -65,6 +84,11 @@ class Status(enum.IntEnum):
     BUSY = 8
     OUT_OF_MEMORY = 9  # control requests only, as all below
     NOT_FOUND = 10
+    NOT_REASSIGNABLE = 11  # the memory was allocated so that nobody may take it
+    BAD_CAPABILITY = 12  # a forged token, too few or wrong shares, or of another group
+    EXPIRED_CAPABILITY = 13
+    NO_SUCH_PROCESS = 14
+    MEMORY_LOST = 15  # its element restarted without contents
 
 
 class Flag(enum.IntFlag):
@@ -91,6 +115,22 @@ class NotifyCode(enum.IntEnum):
     REVOKED = 2
     FENCED = 3
     ELEMENT_RECOVERED = 4
+    GRANTED = 5  # the process has got these pages; `element` is the pid that gave them
+    STOLEN = 6  # the process has lost these pages; `element` is the pid that took them
+    MEMORY_LOST = 7  # the element came back without contents
+    MOVED = 8  # the pages have a new place or generation: forget what is cached of them
+
+
+class AllocFlag(enum.IntFlag):
+    """Flags of ALLOC, below the group in bits 8 to 31."""
+
+    NOT_REASSIGNABLE = 0x01
+    DRAM = 0x02  # at most one of these two
+    NVM = 0x04
+
+
+GROUP_SHIFT = 8
+MAX_GROUP = (1 << 24) - 1
 
 
 ETHERNET = struct.Struct("!6s6sH")
@@ -150,9 +190,16 @@ class Header(NamedTuple):
 HELLO_ARGS = struct.Struct("!BBHIQQ")  # kind, media, reserved, reserved, capacity in pages, incarnation
 HELLO_REPLY = struct.Struct("!HHI")  # element id, heartbeat interval in ms, reserved
 PROCESS_CREATE_ARGS = struct.Struct("!32s")  # name, UTF-8, zero padded; the reply's va is the pid
-ALLOC_ARGS = struct.Struct("!QII")  # bytes, permissions (Perm), flags (reserved, 0)
+PROCESS_EXIT_ARGS = struct.Struct("!B7x")  # 1: it ended without closing (crashed); the payload may be left out
+ALLOC_ARGS = struct.Struct("!QII")  # bytes, permissions (Perm), flags (AllocFlag, group << GROUP_SHIFT)
 ALLOC_REPLY = struct.Struct("!QQII")  # va, bytes (rounded up to pages), generation, reserved
 FREE_ARGS = struct.Struct("!QQ")  # va, bytes (0: the whole allocation that starts at va)
+GRANT_ARGS = struct.Struct("!QHBx4x")  # pages, the pid that gets them, permissions; va in the header
+STEAL_ARGS = struct.Struct("!QHBxI")  # pages, the pid that loses them, permissions, group; protocol.capability follows
+PROTECT_ARGS = struct.Struct("!QB7x")  # pages, permissions
+# pages alike from va on, generation, owner, element, group, permissions, media
+STAT_REPLY = struct.Struct("!QIHHIBBxx")
+POISON_ARGS = struct.Struct("!IB3x")  # pages, 1 to mark them bad and 0 to heal them
 PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero (0/1), epoch, incarnation (low 32 bits)
 NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, reserved, va, pages
 

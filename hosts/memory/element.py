@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,10 +13,16 @@ from protocol.wire import Flag, Op, Perm, Status
 
 _HEADER = wire.HEADER
 _ETHERTYPE = wire.ETHERTYPE.to_bytes(2, "big")
-_READ, _WRITE, _CAS, _ADD = int(Op.READ), int(Op.WRITE), int(Op.CAS), int(Op.FETCH_ADD)
-_PT_SET, _PT_CLEAR, _BARRIER = int(Op.PT_SET), int(Op.PT_CLEAR), int(Op.BARRIER)
-_FROM_CONTROLLER = (_PT_SET, _PT_CLEAR, _BARRIER)
-_NEEDS = {_READ: int(Perm.READ), _WRITE: int(Perm.WRITE), _CAS: int(Perm.RW), _ADD: int(Perm.RW)}
+_READ, _WRITE, _CAS, _ADD, _SUM = int(Op.READ), int(Op.WRITE), int(Op.CAS), int(Op.FETCH_ADD), int(Op.CHECKSUM)
+_PT_SET, _PT_CLEAR, _BARRIER, _POISON = int(Op.PT_SET), int(Op.PT_CLEAR), int(Op.BARRIER), int(Op.POISON)
+_FROM_CONTROLLER = (_PT_SET, _PT_CLEAR, _BARRIER, _POISON)
+_NEEDS = {
+    _READ: int(Perm.READ),
+    _SUM: int(Perm.READ),
+    _WRITE: int(Perm.WRITE),
+    _CAS: int(Perm.RW),
+    _ADD: int(Perm.RW),
+}
 _WORD_MASK = (1 << 64) - 1
 _BODY = wire.FRAME_OVERHEAD
 _ZEROS = memoryview(bytes(256 * wire.PAGE_SIZE))  # zeroing a large range must not take as much memory again
@@ -52,6 +59,8 @@ class MemoryElement:
         elif op in _FROM_CONTROLLER:
             if frame[6:12] != wire.element_mac(wire.CONTROLLER_ELEMENT):
                 status = Status.PERMISSION
+            elif op == _POISON:
+                status = self._poison(pa, frame)
             elif op == _BARRIER:  # frames are dealt with in order: what came before it is done
                 status = Status.OK
             else:
@@ -72,9 +81,12 @@ class MemoryElement:
             return Status.BAD_REQUEST, b""
         if op in (_CAS, _ADD) and (length != 8 or pa & 7):
             return Status.BAD_REQUEST, b""
-        if op == _READ:
+        if op in (_READ, _SUM):
             status = self.table.check(pid, va, pa, _NEEDS[op], generation)
-            return status, bytes(self.memory[pa : pa + length]) if status is Status.OK else b""
+            if status is not Status.OK:
+                return status, b""
+            held = self.memory[pa : pa + length]
+            return status, bytes(held) if op == _READ else wire.WORD.pack(zlib.crc32(held))
         outcomes = self.outcomes.get(pid)
         if outcomes is None:
             outcomes = self.outcomes[pid] = Outcomes()
@@ -127,6 +139,17 @@ class MemoryElement:
                 self.table.set(part, count, va + part - pa, pid, permissions, generation)
             else:
                 self.table.clear(part, count, generation)
+        return Status.OK
+
+    def _poison(self, pa: int, frame: bytes) -> Status:
+        """POISON: accesses to these pages fail from now on, or no longer. Their contents stay, for who heals them."""
+        if len(frame) < _BODY + wire.POISON_ARGS.size:
+            return Status.BAD_REQUEST
+        pages, bad = wire.POISON_ARGS.unpack_from(frame, _BODY)
+        if not self.table.in_range(pa, pages) or bad > 1:
+            return Status.BAD_REQUEST
+        first = pa >> wire.PAGE_SHIFT
+        self.table.bad[first : first + pages] = bytes([bad]) * pages
         return Status.OK
 
     def _zero(self, pa: int, pages: int) -> None:

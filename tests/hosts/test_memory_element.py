@@ -54,6 +54,43 @@ def test_atomic_operations(element: MemoryElement) -> None:
     assert ask(element, request(Op.READ))[1] == (9).to_bytes(8, "big")
 
 
+def test_checksum_of_bytes_where_they_are(element: MemoryElement) -> None:
+    ask(element, request(Op.WRITE, 0, 9, request_id=1), b"123456789")
+    reply, payload = ask(element, request(Op.CHECKSUM, 0, 9))
+    assert (reply.status, int.from_bytes(payload, "big")) == (Status.OK, 0xCBF43926)  # the check value of CRC-32
+    assert ask(element, request(Op.CHECKSUM, pid=6))[0].status == Status.PERMISSION
+
+
+def test_poisoned_pages_fail_until_they_are_healed(element: MemoryElement) -> None:
+    poison = Header(Op.POISON, pa=2 * PAGE_SIZE, length=8)
+    ask(element, request(Op.WRITE, PAGE_SIZE, 8, request_id=1), b"contents")
+    assert ask(element, poison, wire.POISON_ARGS.pack(1, 1), source=0)[0].status == Status.OK
+    for op, payload in ((Op.READ, b""), (Op.WRITE, b"x" * 8), (Op.CHECKSUM, b""), (Op.FETCH_ADD, b"\0" * 8)):
+        reply, _ = ask(element, request(op, PAGE_SIZE, request_id=9), payload)
+        assert (reply.status, reply.flags) == (Status.PAGE_FAILED, Flag.BY_ELEMENT)
+        assert ask(element, request(op, 0, request_id=10 + op), payload)[0].status == Status.OK, "another page"
+    assert ask(element, poison, wire.POISON_ARGS.pack(1, 0), source=0)[0].status == Status.OK
+    assert ask(element, request(Op.READ, PAGE_SIZE))[1] == b"contents"
+
+
+@pytest.mark.parametrize(
+    ("header", "payload", "source", "status"),
+    [
+        (Header(Op.POISON, pa=PAGE_SIZE), wire.POISON_ARGS.pack(1, 1), 1, Status.PERMISSION),
+        (Header(Op.POISON, pa=PAGE_SIZE), wire.POISON_ARGS.pack(PAGES, 1), 0, Status.BAD_REQUEST),
+        (Header(Op.POISON, pa=PAGE_SIZE), wire.POISON_ARGS.pack(0, 1), 0, Status.BAD_REQUEST),
+        (Header(Op.POISON, pa=PAGE_SIZE), wire.POISON_ARGS.pack(1, 2), 0, Status.BAD_REQUEST),
+        (Header(Op.POISON, pa=8), wire.POISON_ARGS.pack(1, 1), 0, Status.BAD_REQUEST),
+        (Header(Op.POISON, pa=PAGE_SIZE), b"\1", 0, Status.BAD_REQUEST),
+    ],
+)
+def test_poison_is_for_the_controller(
+    element: MemoryElement, header: Header, payload: bytes, source: int, status: Status
+) -> None:
+    assert ask(element, header, payload, source)[0].status == status
+    assert not any(element.table.bad)
+
+
 @pytest.mark.parametrize(
     ("header", "status"),
     [

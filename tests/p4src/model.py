@@ -96,10 +96,10 @@ def decide(rack: Rack, port: int, frame: bytes) -> Decision:
         return refuse(PERMISSION)
     if op & 0xF0 == 0x20:
         return to_controller()
-    carried = {1: 0, 2: length, 3: 16, 4: 8}
-    needs = {1: 1, 2: 2, 3: 3, 4: 3}
+    carried = {1: 0, 2: length, 3: 16, 4: 8, 5: 0}
+    needs = {1: 1, 2: 2, 3: 3, 4: 3, 5: 1}
     well_formed = op in carried and 0 < length <= 4096 and va % 4096 + length <= 4096
-    well_formed = well_formed and (op in (1, 2) or (length == 8 and va % 8 == 0))
+    well_formed = well_formed and (op in (1, 2, 5) or (length == 8 and va % 8 == 0))
     if not well_formed or len(payload) < carried[op] or len(frame) > 14 + 40 + 4096:
         return refuse(BAD_REQUEST)
     try:

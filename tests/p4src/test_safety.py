@@ -124,7 +124,7 @@ def test_one_writer_after_every_table_write(seed: int) -> None:
 
 
 RIGHTS = [None, 0, 1, 2, 3]  # no entry, no permission, read, write, both
-NEEDS = {Op.READ: 1, Op.WRITE: 2, Op.CAS: 3, Op.FETCH_ADD: 3}
+NEEDS = {Op.READ: 1, Op.WRITE: 2, Op.CAS: 3, Op.FETCH_ADD: 3, Op.CHECKSUM: 1}
 
 
 def every_case() -> Iterator[tuple[int | None, int | None, bool, bool, Op]]:
