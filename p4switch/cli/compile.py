@@ -23,11 +23,12 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-D", dest="define", action="append", default=[], metavar="NAME[=VALUE]", help="preprocessor define"
     )
-    add_warning_arguments(parser)
+    add_check_arguments(parser)
 
 
-def add_warning_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to do about warnings."""
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to refuse beyond errors, and what to do about warnings."""
+    parser.add_argument("--strict-bmv2", action="store_true", help="refuse what p4c refuses for the target bmv2")
     group = parser.add_argument_group("warnings", "on standard error; they never change the exit status by themselves")
     group.add_argument("--Werror", action="store_true", help="refuse a program that has warnings")
     group.add_argument(
@@ -48,7 +49,9 @@ def compile_or_explain(arguments: argparse.Namespace) -> CompileResult | None:
     """Compile, with diagnostics on standard error; None when the program is refused."""
     result: CompileResult | None = None
     try:
-        result = compile_source(arguments.program, arguments.include, arguments.define)
+        result = compile_source(
+            arguments.program, arguments.include, arguments.define, strict_bmv2=arguments.strict_bmv2
+        )
         messages = result.diagnostics.messages
     except CompileError as error:
         messages = error.diagnostics

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from p4switch.cli import queues
-from p4switch.cli.compile import REFUSED, add_warning_arguments, compile_or_explain
+from p4switch.cli.compile import REFUSED, add_check_arguments, compile_or_explain
 from p4switch.dataplane.binding import DROP_PORT, DataplaneError, Switch
 from p4switch.server import pipeline
 from p4switch.server.device import Device
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--p4info-out", type=Path, metavar="FILE", help="write the P4Info of --p4")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="create this file when the switch serves")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    add_warning_arguments(parser)
+    add_check_arguments(parser)
 
 
 def _compile(arguments: argparse.Namespace) -> pipeline.Pipeline | None:

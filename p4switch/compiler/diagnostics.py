@@ -27,7 +27,8 @@ UNKNOWN = Loc("<built in>", 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One message about the source. ``kind`` names the class of a warning, by which it can be switched off."""
+    """One message about the source. ``kind`` names the class of a warning, by which it can be switched off, or
+    the option that made something an error."""
 
     severity: Severity
     loc: Loc
@@ -51,9 +52,9 @@ class Diagnostics:
 
     messages: list[Diagnostic] = field(default_factory=list)
 
-    def error(self, loc: Loc, message: str, note: str | None = None) -> None:
-        """Report an error."""
-        self.messages.append(Diagnostic("error", loc, message, note))
+    def error(self, loc: Loc, message: str, note: str | None = None, kind: str | None = None) -> None:
+        """Report an error; ``kind`` names the option that made it one."""
+        self.messages.append(Diagnostic("error", loc, message, note, kind))
 
     def warn(self, loc: Loc, message: str, kind: str, note: str | None = None) -> None:
         """Report a warning of a kind."""

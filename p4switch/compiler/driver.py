@@ -12,6 +12,7 @@ from p4switch.compiler.diagnostics import CompileError, Diagnostics
 from p4switch.compiler.lower import lower_program
 from p4switch.compiler.parser_declarations import parse
 from p4switch.compiler.preprocess import preprocess
+from p4switch.compiler.strict.check import check_strict
 from p4switch.compiler.warn.check import check
 
 _RECURSION_LIMIT = 20_000  # the parser bounds nesting; its bound needs more than Python's default
@@ -25,8 +26,13 @@ class CompileResult:
     diagnostics: Diagnostics
 
 
-def compile_source(path: Path, include_dirs: Sequence[Path] = (), defines: Sequence[str] = ()) -> CompileResult:
-    """Compile a P4_16 file for v1model. Raises CompileError, which carries all diagnostics, when it is refused."""
+def compile_source(
+    path: Path, include_dirs: Sequence[Path] = (), defines: Sequence[str] = (), *, strict_bmv2: bool = False
+) -> CompileResult:
+    """Compile a P4_16 file for v1model; with ``strict_bmv2`` only what p4c takes for bmv2.
+
+    Raises CompileError, which carries all diagnostics, when it is refused.
+    """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     diagnostics = Diagnostics()
     tree = parse(preprocess(path, include_dirs, defines), str(path))
@@ -35,5 +41,7 @@ def compile_source(path: Path, include_dirs: Sequence[Path] = (), defines: Seque
     except CompileError:
         raise CompileError(diagnostics.messages) from None
     check(tree, diagnostics)
+    if strict_bmv2:
+        check_strict(tree, program, diagnostics)
     diagnostics.raise_errors()
     return CompileResult(program, diagnostics)

@@ -25,6 +25,10 @@ def nodes(kind: type[ir.Node], root: object = None) -> list[ir.Node]:
     return [n for n in ir.walk(program() if root is None else root) if isinstance(n, kind)]
 
 
+def test_the_compiler_finds_nothing_that_stock_p4c_would_refuse_or_warn_of() -> None:
+    assert compile_source(PROGRAM, strict_bmv2=True).diagnostics.messages == []
+
+
 def test_each_table_is_applied_once_and_not_in_an_action() -> None:
     applied = Counter(
         n.table for control in (program().ingress, program().egress) for n in nodes(ir.ApplyTable, control)

@@ -1,0 +1,22 @@
+#include <core.p4>
+#include <v1model.p4>
+
+header h_t { bit<8> a; bit<16> b; bit<512> wide; }
+struct headers_t { h_t h; h_t[2] stack; }
+struct metadata_t { bit<8> x; bit<8> y; bool flag; error problem; }
+
+parser P(packet_in packet, out headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
+    state start { packet.extract(hdr.h); transition accept; }
+}
+
+control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) { apply { } }
+
+control MyDeparser(packet_out packet, in headers_t hdr) {
+    apply {
+        packet.emit(hdr.h);
+        if (hdr.h.a == 1) { packet.emit(hdr.stack); }
+    }
+}
+#define DEPARSER MyDeparser
+
+#include "skeleton.p4"

@@ -1,0 +1,33 @@
+#include <core.p4>
+#include <v1model.p4>
+
+header h_t { bit<8> a; bit<16> b; bit<512> wide; }
+struct headers_t { h_t h; h_t[2] stack; }
+struct metadata_t { bit<8> x; bit<8> y; bool flag; error problem; }
+parser P(packet_in packet, out headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
+    state start { packet.extract(hdr.h); transition accept; }
+}
+
+control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
+    table t {
+        key = { hdr.h.a : exact; }
+        actions = { NoAction; }
+        default_action = NoAction();
+    }
+    table u {
+        key = { hdr.h.b : exact; }
+        actions = { NoAction; }
+        default_action = NoAction();
+    }
+    apply {
+        if (meta.flag) {
+            t.apply();
+            u.apply();
+        } else {
+            t.apply();
+        }
+        sm.egress_spec = 1;
+    }
+}
+
+#include "skeleton.p4"
