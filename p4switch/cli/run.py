@@ -91,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
+        if arguments.ready_file:
+            arguments.ready_file.unlink(missing_ok=True)  # one of an earlier run would say too much
         prepared = None
         if arguments.program:
             prepared = _compile(arguments)
