@@ -92,14 +92,23 @@ def main() -> int:
     server = uvicorn.Server(
         uvicorn.Config(create_app(shell), host=host, port=port, log_level="warning", timeout_graceful_shutdown=1)
     )
+    running = shell
+
+    def end() -> None:
+        server.should_exit = True
+
+    running.on_end = end
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.run()
     except KeyboardInterrupt:
         pass
     finally:
-        shell.stop()
-    return 0 if shell.failed is None else 1
+        running.stop()
+    if running.failed is not None:
+        print(f"controller: {running.failed}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

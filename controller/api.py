@@ -19,7 +19,14 @@ from controller.shell import RequestRefused, Shell
 from controller.switch import SwitchError
 from protocol.wire import PAGE_SIZE, Perm, Status
 
-_HTTP_STATUS = {"not_found": 404, "bad_request": 400, "busy": 409, "out_of_memory": 507, "element_failed": 503}
+_HTTP_STATUS = {
+    "not_found": 404,
+    "bad_request": 400,
+    "busy": 409,
+    "out_of_memory": 507,
+    "element_failed": 503,
+    "switch": 502,
+}
 _VERDICTS = {
     0: "forwarded_request",
     1: "forwarded_reply",

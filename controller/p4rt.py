@@ -19,12 +19,80 @@ import grpc
 from finsy.proto import p4r, p4r_grpc, rpc_status
 
 from controller.core.entries import Entry, Write
-from controller.switch import SwitchError
+from controller.switch import Deposed, SwitchError
 
 log = logging.getLogger(__name__)
 WRITE_TIMEOUT = 10.0
 BATCH = 500  # updates a Write
+ALREADY_EXISTS = int(
+    grpc.StatusCode.ALREADY_EXISTS.value[0]
+)  # arbitration: there is a primary with a larger election id
 _OWNED = ("element", "binding", "translation", "protection", "liveness", "reply_route")
+
+
+class _Connection:
+    """A channel with its stream: from the first message to the end, whatever ends it."""
+
+    def __init__(self, address: str, device_id: int, election: p4r.Uint128, on_message: Callable[[Any], None]):
+        options = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20)]
+        self.channel = grpc.insecure_channel(address, options=options)
+        self.stub = p4r_grpc.P4RuntimeStub(self.channel)
+        self.arbitrated = threading.Event()  # the switch has answered who is in charge, or the stream has ended
+        self.is_primary = False
+        self.status = 0  # of the last arbitration
+        self.deposed = False
+        self.why = "no answer"
+        self._device_id, self._election = device_id, election
+        self._on_message = on_message
+        self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
+
+    def open(self, timeout: float) -> None:
+        """Start the stream and wait for the switch's answer. Raises SwitchError."""
+        deadline = time.monotonic() + timeout
+        try:
+            grpc.channel_ready_future(self.channel).result(timeout)
+        except grpc.FutureTimeoutError:
+            raise SwitchError(f"no P4Runtime server within {timeout:.0f} s") from None
+        threading.Thread(target=self._receive, name="p4runtime stream", daemon=True).start()
+        arbitration = p4r.MasterArbitrationUpdate(device_id=self._device_id, election_id=self._election)
+        self.send(p4r.StreamMessageRequest(arbitration=arbitration))
+        self.arbitrated.wait(max(0.0, deadline - time.monotonic()))
+        if not self.is_primary:
+            raise SwitchError(f"not primary of device {self._device_id}: {self.why}")
+
+    def send(self, request: p4r.StreamMessageRequest) -> None:
+        """Send a message, unless the stream has ended."""
+        self._requests.put(request)
+
+    def close(self) -> None:
+        """End the stream and the channel."""
+        self.is_primary = False
+        self._requests.put(None)
+        self.channel.close()
+
+    def _outgoing(self) -> Iterator[p4r.StreamMessageRequest]:
+        while (request := self._requests.get()) is not None:
+            yield request
+
+    def _receive(self) -> None:
+        try:
+            for message in self.stub.StreamChannel(self._outgoing()):
+                if message.WhichOneof("update") != "arbitration":
+                    self._on_message(message)
+                    continue
+                status = message.arbitration.status
+                self.status = status.code
+                self.deposed = self.deposed or (self.is_primary and status.code != 0)
+                self.is_primary, self.why = status.code == 0, status.message or f"status {status.code}"
+                self.arbitrated.set()
+            self.why = "the switch has ended the stream"
+        except grpc.RpcError as error:
+            self.why = error.details() or str(error)
+        finally:
+            self.is_primary = False
+            self._requests.put(None)
+            self.arbitrated.set()
+            log.info("P4Runtime stream ended: %s", self.why)
 
 
 class SwitchClient:
@@ -44,88 +112,73 @@ class SwitchClient:
         self.device_id = device_id
         self._config = device_config.read_bytes()
         self._on_packet, self._on_digest = on_packet, on_digest
-        options = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20)]
-        self._channel = grpc.insecure_channel(address, options=options)
-        self._stub = p4r_grpc.P4RuntimeStub(self._channel)
-        self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
-        self._primary = threading.Event()
-        self._ended = threading.Event()
-        self._why = ""
         self.address = address
         # Later instances outbid earlier ones: a restarted controller must not wait for the old one's stream to time out.
+        # It stays the same when the connection is made anew: so nobody who has outbid this one since is pushed aside.
         self._election = p4r.Uint128(high=0, low=time.time_ns())
         self._packet_out = self.schema.controller_packet_metadata["packet_out"]
         self._packet_in_header = self.schema.controller_packet_metadata["packet_in"]
+        self._connection: _Connection | None = None
+        self._was_primary = False
 
     # ------------------------------------------------------------------------------------------------------- connection
 
     def connect(self, timeout: float = 30.0) -> None:
-        """Become primary. Raises SwitchError."""
+        """Become primary, over a new connection. Raises SwitchError; Deposed when another has outbid this controller."""
+        if self._connection is not None and self._connection.deposed:
+            raise Deposed(f"another controller is in charge of the switch at {self.address}: {self._connection.why}")
+        self.close()
+        connection = _Connection(self.address, self.device_id, self._election, self._on_message)
         try:
-            grpc.channel_ready_future(self._channel).result(timeout)
-        except grpc.FutureTimeoutError:
-            raise SwitchError(f"no P4Runtime server at {self.address} within {timeout:.0f} s") from None
-        threading.Thread(target=self._receive, name="p4runtime stream", daemon=True).start()
-        arbitration = p4r.MasterArbitrationUpdate(device_id=self.device_id, election_id=self._election)
-        self._requests.put(p4r.StreamMessageRequest(arbitration=arbitration))
-        while not self._primary.wait(0.05):
-            timeout -= 0.05
-            if self._ended.is_set() or timeout < 0:
-                raise SwitchError(
-                    f"not primary of device {self.device_id} at {self.address}: {self._why or 'no answer'}"
-                )
+            connection.open(timeout)
+        except SwitchError as error:
+            connection.close()
+            kind = Deposed if self._was_primary and connection.status == ALREADY_EXISTS else SwitchError
+            raise kind(f"{self.address}: {error}") from None
+        self._connection, self._was_primary = connection, True
 
     @property
     def is_connected(self) -> bool:
         """Whether the stream is up and this controller is primary."""
-        return self._primary.is_set() and not self._ended.is_set()
+        return self._connection is not None and self._connection.is_primary
+
+    @property
+    def _stub(self) -> Any:
+        if self._connection is None:
+            raise SwitchError(f"not connected to {self.address}")
+        return self._connection.stub
 
     def close(self) -> None:
-        """End the stream."""
-        self._requests.put(None)
-        self._channel.close()
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
-    def _outgoing(self) -> Iterator[p4r.StreamMessageRequest]:
-        while (request := self._requests.get()) is not None:
-            yield request
-
-    def _receive(self) -> None:
-        try:
-            for message in self._stub.StreamChannel(self._outgoing()):
-                kind = message.WhichOneof("update")
-                if kind == "packet":
-                    self._packet_in(message.packet)
-                elif kind == "digest":
-                    self._digest(message.digest)
-                elif kind == "arbitration":
-                    if message.arbitration.status.code == 0:
-                        self._primary.set()
-                    else:
-                        self._primary.clear()
-                        self._why = message.arbitration.status.message
-                elif kind == "error":
-                    log.warning("the switch reports a stream error: %s", message.error.message)
-        except grpc.RpcError as error:
-            self._why = error.details() or str(error)
-            log.info("P4Runtime stream ended: %s", self._why)
-        finally:
-            self._primary.clear()
-            self._ended.set()
-
-    def _packet_in(self, packet: p4r.PacketIn) -> None:
-        fields = self._packet_in_header.decode(packet.metadata)
-        self._on_packet(int(fields["element"]), packet.payload)
+    def _on_message(self, message: Any) -> None:
+        kind = message.WhichOneof("update")
+        if kind == "packet":
+            fields = self._packet_in_header.decode(message.packet.metadata)
+            self._on_packet(int(fields["element"]), message.packet.payload)
+        elif kind == "digest":
+            self._digest(message.digest)
+        elif kind == "error":
+            log.warning("the switch reports a stream error: %s", message.error.message)
 
     def _digest(self, digest: p4r.DigestList) -> None:
         ack = p4r.DigestListAck(digest_id=digest.digest_id, list_id=digest.list_id)
-        self._requests.put(p4r.StreamMessageRequest(digest_ack=ack))
+        self._send(p4r.StreamMessageRequest(digest_ack=ack))
         for data in digest.data:
             self._on_digest(tuple(int.from_bytes(m.bitstring, "big") for m in data.struct.members))
 
+    def _send(self, request: p4r.StreamMessageRequest) -> None:
+        connection = self._connection
+        if connection is not None and connection.is_primary:
+            connection.send(request)
+
     def packet_out(self, port: int, frame: bytes) -> None:
-        """Send a frame out of a port of the switch."""
+        """Send a frame out of a port of the switch; it is lost when there is no connection."""
         metadata = self._packet_out.encode({"egress_port": port, "pad": 0})
-        self._requests.put(p4r.StreamMessageRequest(packet=p4r.PacketOut(payload=frame, metadata=metadata)))
+        self._send(p4r.StreamMessageRequest(packet=p4r.PacketOut(payload=frame, metadata=metadata)))
 
     # --------------------------------------------------------------------------------------------------------- pipeline
 
@@ -248,6 +301,8 @@ class SwitchClient:
                 yield from reply.entities
         except grpc.RpcError as error:
             raise SwitchError(f"the switch refuses a read: {error.details()}") from None
+        except ValueError as error:  # what gRPC says of a channel that another thread has closed
+            raise SwitchError(f"the connection to the switch has ended: {error}") from None
 
 
 def _value(value: Any) -> int | tuple[int, int]:

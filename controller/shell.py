@@ -8,14 +8,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import queue
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from controller import frames
@@ -23,19 +21,23 @@ from controller.core import entries, events
 from controller.core.entries import Entry
 from controller.core.events import ApiRequest, Effect, Event
 from controller.core.memory import Config
-from controller.core.state import Message, State
+from controller.core.state import Message, Reply, State
 from controller.core.step import step
+from controller.inbox import Inbox
+from controller.journal import EventLog, Statistics
 from controller.store import Store
-from controller.switch import Switch, SwitchError
+from controller.switch import Deposed, Switch, SwitchError
 from protocol import wire
-from protocol.wire import Header, Op
+from protocol.wire import Header, Op, Status
 
 log = logging.getLogger(__name__)
 TICK = 0.05  # seconds
 RETRY = 0.1  # seconds between repetitions of messages to elements
 NOTICE_TRIES = 30
-KEPT_EVENTS = 2000
 BATCH = 64  # events that share a commit
+REFUSALS_A_TICK = 100  # BUSY replies
+CONNECT_TIMEOUT = 2.0  # seconds, when the switch has been lost
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to regain the switch
 
 
 class RequestRefused(Exception):
@@ -55,41 +57,8 @@ class _Notice:
     tries: int = 0
 
 
-@dataclass
-class Statistics:
-    """What the shell has done, for metrics."""
-
-    events: int = 0
-    table_writes: int = 0
-    messages_sent: int = 0
-    message_retries: int = 0
-    packet_ins: int = 0
-    digests: int = 0
-    switch_errors: int = 0
-    step_seconds: float = 0.0
-
-
-@dataclass
-class EventLog:
-    """What people want to know, numbered; the last ones are kept and can be waited for."""
-
-    entries: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    last: int = 0
-
-    def add(self, kind: str, data: dict[str, Any]) -> None:
-        """Append an event."""
-        with self.changed:
-            self.last += 1
-            self.entries.append({"id": self.last, "time": time.time(), "event": kind, **data})
-            self.changed.notify_all()
-
-    def since(self, number: int, wait: float = 0.0) -> list[dict[str, Any]]:
-        """Events after this number; waits up to ``wait`` seconds for the first."""
-        with self.changed:
-            if wait and self.last <= number:
-                self.changed.wait(wait)
-            return [e for e in self.entries if e["id"] > number]
+class _Stopping(Exception):
+    """The controller is told to end while it waits for the switch."""
 
 
 class Shell:
@@ -104,7 +73,13 @@ class Shell:
         self.statistics = Statistics()
         self.ready = threading.Event()
         self.failed: BaseException | None = None
-        self._queue: queue.SimpleQueue[tuple[Event | None, float]] = queue.SimpleQueue()
+        self.on_end: Callable[[], None] = lambda: None  # called when the core cannot go on
+        self._inbox = Inbox()
+        self._stopping = threading.Event()
+        self._lost_switch = ""  # why the switch may hold something else than the state wants; empty when it does not
+        self._regained = False  # it was made to hold what the state wants while effects were carried out
+        self._missed = False  # packets were lost on their way from and to the switch
+        self._may_refuse = 0  # BUSY replies left until the next tick
         # Operations outlive the controller and keep the token of whoever asked: no later controller may use it again.
         self._tokens = itertools.count(secrets.randbits(62))
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
@@ -117,20 +92,25 @@ class Shell:
 
     def start(self) -> None:
         """Reconcile with the switch and begin. Raises SwitchError."""
-        self.switch.connect()
-        if not self.switch.has_pipeline():
-            log.info("installing the program on the switch")
-            self.switch.push_pipeline()
-        self.switch.subscribe_digest("failed_access_t")
+        self._connect(30.0)
         self.reconcile()
         self._thread.start()
         self.submit(events.Started())
         self.ready.set()
         self.log.add("controller_started", {"allocations": len(self.state.allocations)})
 
+    def _connect(self, timeout: float) -> None:
+        self.switch.connect(timeout)
+        self.statistics.switch_connections += 1
+        if not self.switch.has_pipeline():
+            log.info("installing the program on the switch")
+            self.switch.push_pipeline()
+        self.switch.subscribe_digest("failed_access_t")
+
     def stop(self) -> None:
         """Finish the plan under way and end."""
-        self._queue.put((None, 0.0))
+        self._stopping.set()
+        self._inbox.close()
         if self._thread.ident is not None:
             self._thread.join()
         self.switch.close()
@@ -148,17 +128,22 @@ class Shell:
 
     # ---------------------------------------------------------------------------------------------------------- events
 
-    def submit(self, event: Event) -> None:
-        """Give the core an event; any thread may."""
-        self._queue.put((event, time.monotonic()))
+    def submit(self, event: Event, speaker: int = wire.CONTROLLER_ELEMENT) -> bool:
+        """Give the core an event; any thread may. False when too many of this speaker's wait."""
+        taken = self._inbox.put(speaker, event, time.monotonic())
+        self.statistics.events_refused += not taken
+        return taken
 
     def request(self, make: Callable[[int], ApiRequest], timeout: float = 20.0) -> dict[str, Any]:
         """An API request; its result. Raises RequestRefused, TimeoutError."""
+        if self._lost_switch:
+            raise RequestRefused(events.ApiError("switch", f"there is no switch to change: {self._lost_switch}"))
         token = next(self._tokens)
         future: Future[dict[str, Any]] = Future()
         self._waiting[token] = future
-        self.submit(make(token))
         try:
+            if not self.submit(make(token)):
+                raise RequestRefused(events.ApiError("busy", f"{len(self._inbox)} events wait already"))
             return future.result(timeout)
         finally:
             self._waiting.pop(token, None)
@@ -168,17 +153,20 @@ class Shell:
         self.statistics.packet_ins += 1
         if len(frame) < wire.FRAME_OVERHEAD:
             return
-        header, payload = Header.unpack(frame, 14), frame[wire.FRAME_OVERHEAD :]
+        header = Header.unpack(frame, 14)
         if header.op == Op.HEARTBEAT:
-            self.submit(events.Heartbeat(element, header.va))
+            self._inbox.hear(events.Heartbeat(element, header.va), time.monotonic())
+        elif header.op == Op.NOTIFY | wire.REPLY:
+            self._notices.pop(header.request_id, None)
         elif header.op & wire.REPLY:
-            if header.op == Op.NOTIFY | wire.REPLY:
-                self._notices.pop(header.request_id, None)
-            else:
-                self.submit(events.Acknowledged(element, header.request_id, header.status))
+            self.submit(events.Acknowledged(element, header.request_id, header.status), element)
         else:
-            request = events.ControlRequest(element, header.pid, header.request_id, header.op, header.va, payload)
-            self.submit(request)
+            payload = frame[wire.FRAME_OVERHEAD :]
+            speaker = (element, header.pid, header.request_id, header.op, header.va)
+            if not self.submit(events.ControlRequest(*speaker, payload), element) and self._may_refuse > 0:
+                # A flood must not cause another one: whoever hears nothing repeats as well.
+                self._may_refuse -= 1
+                self._send(element, frames.of_reply(Reply(*speaker[:4], int(Status.BUSY), header.va)))
 
     def on_digest(self, members: tuple[int, ...]) -> None:
         """The switch met an access to an element that is not alive."""
@@ -189,42 +177,42 @@ class Shell:
 
     def _run(self) -> None:
         try:
-            next_tick = time.monotonic()
-            while True:
-                batch = self._take(max(0.0, next_tick - time.monotonic()))
-                if batch is None:
-                    return
+            now = time.monotonic()
+            next_tick = last_tick = now
+            while not self._stopping.is_set():
+                batch = self._inbox.take(BATCH, max(0.0, next_tick - now))
                 if batch:
                     self._steps(batch)
-                    continue
-                # Only when nothing is left to read: a heartbeat that waits in the queue is no silence.
                 now = time.monotonic()
-                next_tick = now + TICK
-                self._steps([(events.Tick(), now)])
-                self._resend(now)
+                if now >= next_tick:
+                    next_tick = now + TICK
+                    self._tick(now, now - last_tick)
+                    last_tick = now = time.monotonic()
+        except _Stopping:
+            pass
         except BaseException as error:
             log.exception("the controller cannot go on")
             self.failed = error
             self.log.add("controller_failed", {"error": str(error)})
+            self.on_end()
 
-    def _take(self, timeout: float) -> list[tuple[Event, float]] | None:
-        """The events that wait, at most a batch; empty when none came in time, None when it is time to end."""
-        batch: list[tuple[Event, float]] = []
-        try:
-            while len(batch) < BATCH:
-                event, at = self._queue.get(timeout=timeout) if not batch else self._queue.get_nowait()
-                if event is None:
-                    if batch:
-                        self._queue.put((None, 0.0))
-                    return batch or None
-                batch.append((event, at))
-        except queue.Empty:
-            pass
-        return batch
+    def _tick(self, now: float, since_last: float) -> None:
+        """What happens from time to time, however many events wait."""
+        self._may_refuse = REFUSALS_A_TICK
+        if not self.switch.is_connected:
+            self._regain("the connection has ended")
+            now = time.monotonic()
+        if self._missed or since_last > self.config.heartbeat_timeout / 2:
+            # Packets were lost, or this process or its machine stood still: nobody is to be judged by the silence.
+            self._missed = False
+            self._steps([(events.Started(), now)])
+        self._steps([*self._inbox.signs(), (events.Tick(), now)])
+        self._resend(now)
 
     def _steps(self, batch: list[tuple[Event, float]]) -> None:
         """Several events with one commit: all their changes are durable before the first effect of any is carried out."""
         start = time.perf_counter()
+        self._regained = False
         changes: dict[tuple[str, Any], Any] = {}
         effects: list[Effect] = []
         for event, now in batch:
@@ -266,15 +254,39 @@ class Shell:
                 self.log.add(kind, data)
 
     def _write(self, writes: tuple[entries.Write, ...]) -> None:
-        """Write, and where the switch disagrees about what it holds, compare and correct."""
+        """Write. Nothing that comes after is done before the switch holds what the state wants."""
+        if self._regained:
+            return  # it holds already what the state wants after all events of this batch
         self.statistics.table_writes += len(writes)
         try:
             self.switch.write(writes)
         except SwitchError as error:
+            self._regain(str(error))
+
+    def _regain(self, why: str) -> None:
+        """Compare the switch with the state and correct it, connecting anew if need be, until that has been done.
+
+        Raises Deposed when another controller is in charge, _Stopping when it is time to end."""
+        pause, self._lost_switch = FIRST_PAUSE, why
+        log.warning("the switch: %s", why)
+        self.log.add("switch_error", {"error": why})
+        while self._lost_switch:
             self.statistics.switch_errors += 1
-            log.warning("%s; reconciling", error)
-            self.log.add("switch_error", {"error": str(error)})
-            self.reconcile()
+            try:
+                if not self.switch.is_connected:
+                    self._connect(CONNECT_TIMEOUT)
+                self.reconcile()
+                self._lost_switch = ""
+            except Deposed:
+                raise
+            except SwitchError as error:
+                self._lost_switch = str(error)
+                log.warning("the switch: %s; trying again in %.1f s", error, pause)
+                if self._stopping.wait(pause):
+                    raise _Stopping from None
+                pause = min(2 * pause, LONGEST_PAUSE)
+        self.log.add("switch_regained", {})
+        self._regained = self._missed = True
 
     def _port(self, element: int) -> int | None:
         record = self.state.elements.get(element)
@@ -328,11 +340,15 @@ class Shell:
         return {
             "ready": self.ready.is_set() and self.failed is None,
             "error": None if self.failed is None else str(self.failed),
-            "switch": {"address": self.switch.address, "connected": self.switch.is_connected},
+            "switch": {
+                "address": self.switch.address,
+                "connected": self.switch.is_connected,
+                "error": self._lost_switch or None,
+            },
             "elements": len(self.state.elements),
             "processes": len(self.state.processes),
             "allocations": len(self.state.allocations),
             "operations_under_way": len(self.state.operations),
-            "events_waiting": self._queue.qsize(),
+            "events_waiting": len(self._inbox),
             "statistics": dataclasses.asdict(self.statistics),
         }

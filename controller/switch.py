@@ -12,6 +12,10 @@ class SwitchError(RuntimeError):
     """The switch cannot be reached or refused something; the message says what."""
 
 
+class Deposed(SwitchError):
+    """Another controller has taken charge of the switch: this one must not compete with it."""
+
+
 class Switch(Protocol):
     """A switch that runs the Rack MMU's program. Every method but ``packet_out`` and ``close`` may raise SwitchError."""
 

@@ -10,7 +10,7 @@ from controller.core.memory import Config
 from controller.core.state import State
 from controller.shell import Shell
 from controller.store import Store
-from controller.switch import SwitchError
+from controller.switch import Deposed, SwitchError
 
 
 class FakeSwitch:
@@ -24,10 +24,13 @@ class FakeSwitch:
         self.is_connected = False
         self.refuse_writes = 0
         self.reachable = True
+        self.deposed = False
         self.program = False
         self.connections = 0
 
     def connect(self, timeout: float = 30.0) -> None:
+        if self.deposed:
+            raise Deposed("another controller is in charge")
         if not self.reachable:
             raise SwitchError("no P4Runtime server")
         self.is_connected = True

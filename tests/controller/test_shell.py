@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FakeSwitch, make_shell
 
-from controller.core import events
+from controller import inbox
+from controller.core import entries, events
+from controller.core.memory import Config
 from controller.core.step import initial
-from controller.shell import Shell
+from controller.shell import RequestRefused, Shell
+from controller.switch import Deposed
 from protocol import wire
 from protocol.wire import FRAME_OVERHEAD, PAGE_SIZE, Header, Op, Status
 from topologies.racks import small_rack
@@ -122,5 +126,103 @@ def test_frame_sizes_are_checked(rack: Rack) -> None:
         for op in Op:
             header = Header(op, pid=1).pack()
             rack.shell.on_packet(1, (bytes(14) + header + bytes(40))[:size])
-    rack.until(lambda: rack.shell._queue.qsize() == 0)
+    rack.until(lambda: rack.shell._inbox.__len__() == 0)
     assert rack.shell.failed is None
+
+
+def test_the_switch_dies_and_comes_back_empty(rack: Rack) -> None:
+    pid = rack.process()
+    made = rack.ask(lambda token: events.AllocRequest(token, pid, 3 * PAGE_SIZE, 3))
+    rack.until(made.done)
+    before = dict(rack.switch.entries)
+    rack.switch.die()
+    rack.until(lambda: bool(rack.shell.describe()["switch"]["error"]))
+    with pytest.raises(RequestRefused, match="there is no switch") as refused:
+        rack.shell.request(lambda token: events.RevokeRequest(token, made.result()["va"], 1))
+    assert refused.value.code == "switch"
+    time.sleep(1.5 * Config().heartbeat_timeout)  # no heartbeat comes through meanwhile
+    rack.switch.reachable = True
+    rack.until(lambda: rack.switch.entries == before)
+    rack.until(lambda: rack.shell.describe()["switch"]["error"] is None)
+    time.sleep(0.2)
+    rack.beat()
+    assert not [e for e in rack.shell.log.since(0) if e["event"] == "element_failed"]
+    revoked = rack.ask(lambda token: events.RevokeRequest(token, made.result()["va"], 1))
+    rack.until(revoked.done)
+    assert revoked.result()["owner"] == pid
+    assert rack.switch.connections == 2
+
+
+def test_nothing_is_acknowledged_while_the_switch_is_away(rack: Rack) -> None:
+    """The switch dies between the request and the write that withdraws the rights."""
+    pid = rack.process()
+    made = rack.ask(lambda token: events.AllocRequest(token, pid, PAGE_SIZE, 3))
+    rack.until(made.done)
+    rack.switch.refuse_writes = 3
+    revoked = rack.ask(lambda token: events.RevokeRequest(token, made.result()["va"], 1))
+    rack.until(lambda: rack.switch.refuse_writes == 1, acknowledge=False)
+    assert not rack.requests(Op.PT_CLEAR)[len(RACK.memory) :], "told the element before the switch"
+    rack.until(revoked.done)
+    assert {e.key: e for e in entries.all_entries(rack.shell.state)} == rack.switch.entries
+
+
+def test_another_controller_takes_over(rack: Rack) -> None:
+    ended = threading.Event()
+    rack.shell.on_end = ended.set
+    rack.switch.deposed = True
+    rack.switch.is_connected = False
+    assert ended.wait(5)
+    assert isinstance(rack.shell.failed, Deposed)
+    assert not rack.shell.describe()["ready"]
+    rack.shell.failed = None  # as it should be, here
+
+
+def test_a_flood_of_one_element_delays_nobody_else(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = rack.process()
+    release, real = threading.Event(), rack.shell.store.save
+
+    def slow(*arguments: Any) -> None:
+        release.wait(10)
+        real(*arguments)
+
+    monkeypatch.setattr(rack.shell.store, "save", slow)
+    rack.frame(1, Header(Op.PROCESS_CREATE, request_id=1), bytes(32))  # the core is busy with this one
+    rack.until(lambda: len(rack.shell._inbox) == 0, acknowledge=False)
+    for number in range(2, 3 * inbox.SHARE):
+        rack.frame(1, Header(Op.FREE, pid=pid, request_id=number), bytes(16))
+    assert len(rack.shell._inbox) == inbox.SHARE
+    busy = [header for _, header in rack.requests(Op.FREE | wire.REPLY)]
+    assert busy
+    assert {h.status for h in busy} == {Status.BUSY}
+    rack.frame(2, Header(Op.PROCESS_CREATE, request_id=7), bytes(32))
+    assert len(rack.shell._inbox) == inbox.SHARE + 1, "another element has a share of its own"
+    release.set()
+    rack.until(lambda: any(p.element == 2 for p in rack.shell.state.processes.values()))
+    assert rack.shell.statistics.events_refused >= inbox.SHARE
+
+
+def test_silence_is_noticed_under_a_flood(rack: Rack) -> None:
+    """Time goes on while events wait, and signs of life overtake them."""
+    stop = threading.Event()
+
+    def flood() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            if not rack.shell.submit(events.ControlRequest(1, 0, number, Op.FREE, 0, bytes(16)), 1):
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 10
+        while rack.shell.state.elements[101].liveness == "alive":
+            assert time.monotonic() < deadline
+            for element in RACK.elements:
+                if element.id != 101:
+                    rack.frame(element.id, Header(Op.HEARTBEAT, va=1))
+            time.sleep(0.02)
+    finally:
+        stop.set()
+        thread.join()
+    assert [e.id for e in rack.shell.state.elements.values() if e.liveness == "failed"] == [101]
