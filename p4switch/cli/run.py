@@ -17,6 +17,7 @@ from p4switch.server.device import Device
 from p4switch.server.errors import P4RuntimeError
 from p4switch.server.service import serve
 
+BUSY_POLL_US = 50  # about the time that a host on the same machine takes to answer
 log = logging.getLogger("p4switch")
 
 
@@ -55,9 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--busy-poll",
         type=int,
-        default=0,
+        default=BUSY_POLL_US,
         metavar="US",
-        help="look for frames so many microseconds before sleeping: shorter round trips, where a CPU can be spared",
+        help="look for frames so many microseconds before sleeping, while frames keep coming in that time; 0: never "
+        f"(default {BUSY_POLL_US})",
     )
     parser.add_argument("--pcap", type=Path, metavar="DIR", help="write a pcap of every port into this directory")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="say for each packet what happened to it")

@@ -169,7 +169,7 @@ class Switch:
     def busy_poll(self, microseconds: int) -> None:
         """How long the data-plane thread looks for more frames before it sleeps; 0 (the default): sleep at once.
 
-        Shortens round trips where the thread has a CPU of its own, and costs CPU time where it has not.
+        It does so only while that pays: while frames keep coming within that time. Shortens round trips and costs CPU time.
         """
         self._check(self._lib.p4dp_busy_poll(self._switch, microseconds), "busy poll")
 

@@ -39,8 +39,8 @@ const void *p4dp_program(p4dp_switch *sw);
 /* Packet I/O on network interfaces. */
 int p4dp_port_add(p4dp_switch *sw, uint32_t port, const char *interface, char *message, size_t message_size);
 int p4dp_port_remove(p4dp_switch *sw, uint32_t port);
-/* How long the data-plane thread looks for more frames before it sleeps; 0 (the default) sleeps at once. Shortens round trips
-   where the thread has a CPU of its own, and costs that CPU's time where it has not. */
+/* How long the data-plane thread looks for more frames before it sleeps; 0 sleeps at once. It does so only while that pays: while
+   frames keep coming within that time. */
 int p4dp_busy_poll(p4dp_switch *sw, uint32_t microseconds);
 int p4dp_start(p4dp_switch *sw);
 int p4dp_stop(p4dp_switch *sw);

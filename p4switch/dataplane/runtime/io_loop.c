@@ -5,6 +5,7 @@
 #include "io_packet.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -16,6 +17,9 @@
 #define TIMER (UINT32_MAX - 1)
 #define CHECK_MS 500u /* how often interfaces that are down or gone are looked at */
 #define DATAPLANE_NICE (-10)
+#define YIELD_NS 2000u
+#define WORTH_A_TRY 4 /* out of SURE: how often lately polling found or would have found frames */
+#define SURE 8
 #define BATCHES_PER_TURN 8u /* of one port before the others get their turn */
 
 static bool watch(p4dp_switch *sw, int fd, uint32_t what) {
@@ -138,23 +142,42 @@ static void serve_queues(p4dp_switch *sw) {
     dp_engine_flush(sw);
 }
 
-/* Serve what arrives until nothing has for a while, somebody wants the gate, or it is time to stop. */
-static void busy_poll(p4dp_switch *sw) {
-    uint64_t idle_since = dp_monotonic_ns();
+/* Serve what arrives until nothing has for a while, somebody wants the gate, or it is time to stop. True when something arrived. */
+static bool poll_for_frames(p4dp_switch *sw) {
+    uint64_t idle_since = dp_monotonic_ns(), yielded = idle_since;
+    bool any = false;
     while (!dp_gate_wanted(&sw->gate) && !atomic_load_explicit(&sw->loop.stop, memory_order_relaxed)) {
         bool served = false;
         for (uint32_t i = 0; i < sw->loop.n_active; i++) {
             dp_port *port = sw->ports[sw->loop.active[i]];
             if (!dp_io_ready(port->io)) continue;
             serve_port(sw, port);
-            served = true;
+            any = served = true;
             break; /* the list may have changed */
         }
         uint64_t now = dp_monotonic_ns();
         if (UNLIKELY(sw->traffic.waiting != 0 && now - sw->started_ns >= sw->loop.timer_ns)) serve_queues(sw);
         if (served) idle_since = now;
-        if (now - idle_since >= sw->loop.busy_poll_ns) return;
+        if (now - idle_since >= sw->loop.busy_poll_ns) break;
+        if (now - yielded >= YIELD_NS) { /* whoever else wants this CPU is not to wait for the end of it */
+            sched_yield();
+            yielded = dp_monotonic_ns();
+        }
     }
+    return any;
+}
+
+/* Look for more frames before sleeping, but only while that pays: while frames keep coming within the time it would wait for them.
+   Whether they do is learnt from the polls themselves, and when it has given them up, from how long it slept. */
+static void busy_poll(p4dp_switch *sw) {
+    dp_loop *loop = &sw->loop;
+    if (loop->busy_poll_ns == 0) return;
+    if (loop->woken_ns - loop->slept_ns < loop->busy_poll_ns && loop->confidence < SURE) loop->confidence++;
+    if (loop->confidence < WORTH_A_TRY) return;
+    if (poll_for_frames(sw))
+        loop->confidence = SURE;
+    else
+        loop->confidence -= 2;
 }
 
 static void *run(void *argument) {
@@ -164,7 +187,10 @@ static void *run(void *argument) {
     /* Hosts that share the machine are not to starve the switch that they talk through. Without the right to, it is as it is. */
     setpriority(PRIO_PROCESS, (id_t)gettid(), DATAPLANE_NICE);
     while (!atomic_load_explicit(&sw->loop.stop, memory_order_relaxed)) {
+        sw->loop.slept_ns = dp_monotonic_ns();
         int ready = epoll_wait(sw->loop.epoll, events, 64, atomic_load_explicit(&sw->n_watched, memory_order_relaxed) > 0 ? (int)CHECK_MS : -1);
+        sw->loop.woken_ns = dp_monotonic_ns();
+        bool frames = false;
         take_turn(sw);
         if (sw->n_watched > 0) check_watched(sw);
         for (int i = 0; i < ready; i++) {
@@ -182,9 +208,12 @@ static void *run(void *argument) {
             dp_port *port = sw->ports[number];
             if (port == NULL || port->io == NULL || port->lost) continue;
             if ((events[i].events & (EPOLLERR | EPOLLHUP)) != 0) handle_error(sw, port);
-            if ((events[i].events & EPOLLIN) != 0 && !port->lost) serve_port(sw, port);
+            if ((events[i].events & EPOLLIN) != 0 && !port->lost) {
+                serve_port(sw, port);
+                frames = true;
+            }
         }
-        if (sw->loop.busy_poll_ns != 0) busy_poll(sw);
+        if (frames) busy_poll(sw);
         if (UNLIKELY(sw->trace != NULL)) dp_trace_flush(sw);
         dp_gate_leave(&sw->gate);
     }
