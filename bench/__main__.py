@@ -36,9 +36,7 @@ def part_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in PARTS]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(
-            f"no part {', '.join(map(repr, unknown)) or text!r}; there are {', '.join(PARTS)}"
-        )
+        raise argparse.ArgumentTypeError(f"no part {', '.join(unknown) or text!r}; there are {', '.join(PARTS)}")
     return [name for name in PARTS if name in names]
 
 
