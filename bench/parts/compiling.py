@@ -24,11 +24,10 @@ _IN_PROCESS = """
 import sys, time
 from pathlib import Path
 from p4switch.dataplane.binding import Switch
-from p4switch import native
-from p4switch.compiler.driver import compile_source
+from p4switch import sources
 started = time.perf_counter()
 with Switch() as switch:
-    switch.load(native.build(compile_source(Path(sys.argv[1])).program))
+    switch.load(sources.compile_file(Path(sys.argv[1])).shared_object)
     print(time.perf_counter() - started)
 """
 

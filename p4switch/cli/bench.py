@@ -15,9 +15,9 @@ from finsy.proto import p4r
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from p4switch.cli.compile import REFUSED, add_source_arguments, compile_or_explain
-from p4switch.compiler import ir, p4info
+from p4switch.cli.compile import REFUSED, add_source_arguments, build_or_explain
 from p4switch.dataplane.binding import Code, DataplaneError, Op, Switch, Update
+from p4switch.dataplane.build import BuildError
 from p4switch.dataplane.layout import Field, MatchKind, Table
 from p4switch.server import pipeline
 from p4switch.server.device import Device
@@ -189,13 +189,14 @@ def _measure_program(arguments: argparse.Namespace, prepared: pipeline.Pipeline)
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit status 0, 1 when a file, table or port is not usable, 2 when the program is refused."""
-    compiled = compile_or_explain(arguments)
-    if compiled is None:
-        return REFUSED
     try:
-        prepared = pipeline.prepare(p4info.build(compiled.program), ir.dumps(compiled.program), 0)
-        result = _measure_program(arguments, prepared)
-    except (DataplaneError, P4RuntimeError, ValueError, OSError) as error:
+        compiled = build_or_explain(arguments)
+        if compiled is None:
+            return REFUSED
+        result = _measure_program(
+            arguments, pipeline.trusted(compiled.p4info, compiled.device_config, compiled.shared_object)
+        )
+    except (BuildError, DataplaneError, P4RuntimeError, ValueError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if arguments.json:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from p4switch.compiler import ir
-from p4switch.compiler.diagnostics import CompileError, render
-from p4switch.compiler.driver import CompileResult, compile_source
+from p4switch import sources
+from p4switch.compiler.diagnostics import CompileError, Diagnostic, render
 from p4switch.compiler.warn.kinds import KINDS, without
 
+if TYPE_CHECKING:
+    from p4switch.compiler.driver import CompileResult
+
 REFUSED = 2
+T = TypeVar("T")
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,12 +52,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compile_or_explain(arguments: argparse.Namespace) -> CompileResult | None:
     """Compile, with diagnostics on standard error; None when the program is refused."""
-    result: CompileResult | None = None
+    from p4switch.compiler.driver import compile_source  # who runs a program from the cache does without the compiler
+
+    def compile_it() -> CompileResult:
+        files = (arguments.program, arguments.include, arguments.define)
+        return compile_source(*files, strict_bmv2=arguments.strict_bmv2)
+
+    return _explain(arguments, compile_it, lambda result: result.diagnostics.messages)
+
+
+def build_or_explain(arguments: argparse.Namespace) -> sources.Compiled | None:
+    """Compile to native code or take it from the cache, with diagnostics on standard error; None when the program is refused.
+
+    Raises :class:`p4switch.dataplane.build.BuildError`.
+    """
+
+    def compile_it() -> sources.Compiled:
+        files = (arguments.program, arguments.include, arguments.define)
+        return sources.compile_file(*files, strict_bmv2=arguments.strict_bmv2)
+
+    return _explain(arguments, compile_it, lambda compiled: list(compiled.warnings))
+
+
+def _explain(
+    arguments: argparse.Namespace, compile_it: Callable[[], T], warnings: Callable[[T], list[Diagnostic]]
+) -> T | None:
+    result: T | None = None
     try:
-        result = compile_source(
-            arguments.program, arguments.include, arguments.define, strict_bmv2=arguments.strict_bmv2
-        )
-        messages = result.diagnostics.messages
+        result = compile_it()
+        messages = warnings(result)
     except CompileError as error:
         messages = error.diagnostics
     messages = without(messages, arguments.without)
@@ -69,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
     result = compile_or_explain(arguments)
     if result is None:
         return REFUSED
+    from p4switch.compiler import ir
+
     if arguments.output:
         arguments.output.write_bytes(ir.dumps(result.program))
     if arguments.p4info:

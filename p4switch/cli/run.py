@@ -10,8 +10,9 @@ import threading
 from pathlib import Path
 
 from p4switch.cli import queues
-from p4switch.cli.compile import REFUSED, add_check_arguments, compile_or_explain
+from p4switch.cli.compile import REFUSED, add_check_arguments, build_or_explain
 from p4switch.dataplane.binding import DROP_PORT, DataplaneError, Switch
+from p4switch.dataplane.build import BuildError
 from p4switch.server import pipeline
 from p4switch.server.device import Device
 from p4switch.server.errors import P4RuntimeError
@@ -73,15 +74,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _compile(arguments: argparse.Namespace) -> pipeline.Pipeline | None:
     """The program of --p4 as a pipeline; None when it is refused (diagnostics are on standard error)."""
-    from p4switch.compiler import ir, p4info
-
-    result = compile_or_explain(arguments)
-    if result is None:
+    try:
+        compiled = build_or_explain(arguments)
+    except BuildError as error:
+        print(f"p4switch: {error}", file=sys.stderr)
         return None
-    info = p4info.build(result.program)
+    if compiled is None:
+        return None
+    prepared = pipeline.trusted(compiled.p4info, compiled.device_config, compiled.shared_object)
     if arguments.p4info_out:
-        arguments.p4info_out.write_text(p4info.to_text(info))
-    return pipeline.prepare(info, ir.dumps(result.program), 0)
+        from p4switch.compiler import p4info
+
+        arguments.p4info_out.write_text(p4info.to_text(prepared.info))
+    return prepared
 
 
 def run(arguments: argparse.Namespace) -> int:

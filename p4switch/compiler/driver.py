@@ -33,9 +33,14 @@ def compile_source(
 
     Raises CompileError, which carries all diagnostics, when it is refused.
     """
+    return compile_text(preprocess(path, include_dirs, defines), path, strict_bmv2=strict_bmv2)
+
+
+def compile_text(text: str, path: Path, *, strict_bmv2: bool = False) -> CompileResult:
+    """Compile what the preprocessor made of a file. Raises CompileError."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     diagnostics = Diagnostics()
-    tree = parse(preprocess(path, include_dirs, defines), str(path))
+    tree = parse(text, str(path))
     try:
         program = lower_program(tree, diagnostics, path.stem)
     except CompileError:

@@ -1,23 +1,25 @@
 """Compile C: the runtime, once for each version of its sources, and programs that the compiler generated.
 
-Shared objects go to a cache directory (``$P4SWITCH_CACHE``, else ``$XDG_CACHE_HOME/p4switch``, else ``~/.cache/p4switch``) under
-the hash of everything that determines them: sources, flags, compiler version. A file appears there by an atomic rename, so
-concurrent builds are harmless. ``python -m p4switch.dataplane.build [--sanitize]`` builds the runtime and prints its path.
+Shared objects go to the cache (:mod:`p4switch.cache`) under the digest of everything that determines them: sources, flags,
+compiler and CPU. ``python -m p4switch.dataplane.build [--sanitize]`` builds the runtime and prints its path.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-import hashlib
 import os
+import platform
 import shutil
-import stat
 import subprocess
-import tempfile
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
+
+from p4switch import cache
 
 HERE = Path(__file__).resolve().parent
 INCLUDE = HERE / "include"
@@ -26,55 +28,61 @@ RUNTIME = HERE / "runtime"
 Sanitizer = Literal["address", "thread"]
 
 _WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes")
-_COMMON = ("-std=gnu11", "-fPIC", "-shared", "-g", "-fno-plt")
-_OPTIMISED = ("-O2", "-march=native", "-DNDEBUG")
+_COMMON = ("-std=gnu11", "-fPIC", "-fno-plt")
+_OPTIMISED = ("-O2", "-march=native", "-DNDEBUG", "-g1")
 _SANITIZE: dict[Sanitizer, tuple[str, ...]] = {
-    "address": ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"),
-    "thread": ("-O1", "-fsanitize=thread", "-fno-omit-frame-pointer"),
+    "address": (
+        "-O1",
+        "-g",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+        "-fno-omit-frame-pointer",
+    ),
+    "thread": ("-O1", "-g", "-fsanitize=thread", "-fno-omit-frame-pointer"),
 }
+_COMPILER_ENVIRONMENT = ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX")
 _TIMEOUT = 300.0  # seconds for one compiler run; a large generated program takes a few
+
+
+_runtime_lock = threading.Lock()  # who asks while it is being built waits instead of building it again
 
 
 class BuildError(RuntimeError):
     """The C compiler is missing or refused a source; the message holds what it said."""
 
 
-def cache_directory() -> Path:
-    """Where shared objects are kept; made if absent.
-
-    Raises :class:`BuildError` when somebody else could put code there, for what lies there is executed: it must belong to
-    this user (or the one who called sudo) and be writable by nobody else.
-    """
-    chosen = os.environ.get("P4SWITCH_CACHE")
-    if chosen:
-        path = Path(chosen)
-    else:
-        base = os.environ.get("XDG_CACHE_HOME")
-        path = (Path(base) if base else Path.home() / ".cache") / "p4switch"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.stat()
-    except OSError as error:
-        raise BuildError(f"cache directory {path}: {error.strerror}; P4SWITCH_CACHE names another") from error
-    trusted = {str(os.geteuid()), os.environ.get("SUDO_UID", str(os.geteuid()))}
-    if str(status.st_uid) not in trusted or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BuildError(
-            f"cache directory {path}: only uid {os.geteuid()} may own and write it, because it holds native code"
-        )
-    return path
-
-
 @functools.cache
 def _compiler() -> tuple[str, str]:
-    """The C compiler and what identifies it (version, and the CPU that ``-march=native`` means)."""
+    """The C compiler and what identifies it: version, the CPU that ``-march=native`` means, and what changes its search paths.
+
+    Asking the compiler takes longer than starting a cached program, so the answer is kept for as long as its file and the CPU
+    are the same.
+    """
     name = os.environ.get("CC") or "gcc"
     path = shutil.which(name)
     if path is None:
         raise BuildError(f"no C compiler: {name!r} is not in PATH (Debian: apt-get install gcc libc6-dev)")
+    real = Path(path).resolve()
+    status = real.stat()
+    paths = [f"{variable}={os.environ.get(variable)}" for variable in _COMPILER_ENVIRONMENT]
+    file = f"compiler-{cache.key([path, str(real), str(status.st_size), str(status.st_mtime_ns), _cpu(), *paths])}"
+    known = cache.read(file)
+    if known is not None:
+        return path, known.decode()
     version = _run([path, "--version"]).splitlines()[0]
     target = _run([path, "-march=native", "-E", "-v", "-x", "c", "/dev/null"], both=True)
     flags = next((line for line in target.splitlines() if "cc1 " in line), "")
-    return path, f"{version} {flags}"
+    identity = f"{version} {flags} {paths}"
+    cache.write(file, identity.encode())
+    return path, identity
+
+
+def _cpu() -> str:
+    """What ``/proc/cpuinfo`` says of the first CPU, without what changes from moment to moment."""
+    with contextlib.suppress(OSError):
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        return "\n".join(line for line in first.splitlines() if "MHz" not in line and "bogomips" not in line.lower())
+    return platform.processor()
 
 
 def _run(command: Sequence[str], *, both: bool = False) -> str:
@@ -87,33 +95,37 @@ def _run(command: Sequence[str], *, both: bool = False) -> str:
     return done.stdout + done.stderr if both else done.stdout
 
 
-def _key(parts: Sequence[bytes | str]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()[:32]
+def _compile(name: str, units: Sequence[Path | str], arguments: Sequence[str], hashed: Sequence[bytes | str]) -> Path:
+    """``name-<digest>.so`` in the cache, compiled if it is not there. Units are files, or C text."""
+    try:
+        return _compile_cached(name, units, arguments, hashed)
+    except cache.CacheError as error:
+        raise BuildError(str(error)) from error
 
 
-def _compile(name: str, inputs: Sequence[Path | str], arguments: Sequence[str], hashed: Sequence[bytes | str]) -> Path:
-    """``name-<hash>.so`` in the cache, compiled if it is not there. Inputs are files, or C text passed on standard input."""
+def _compile_cached(
+    name: str, units: Sequence[Path | str], arguments: Sequence[str], hashed: Sequence[bytes | str]
+) -> Path:
+    """Several units are compiled side by side, one on each CPU, and then linked."""
     compiler, identity = _compiler()
-    target = cache_directory() / f"{name}-{_key([identity, *arguments, *hashed])}.so"
-    if target.exists():
-        return target
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as scratch:
-        files: list[str] = []
-        for number, item in enumerate(inputs):
-            if isinstance(item, Path):
-                files.append(str(item))
-            else:
-                path = Path(scratch) / f"{name}{number}.c"
-                path.write_text(item)
-                files.append(str(path))
-        made = Path(scratch) / "out.so"
-        _run([compiler, *arguments, "-o", str(made), *files])
-        made.replace(target)
-    return target
+    name = f"{name}-{cache.key([identity, *arguments, *hashed])}.so"
+    known = cache.find(name)
+    if known is not None:
+        return known
+    with cache.scratch() as scratch:
+        files = [unit if isinstance(unit, Path) else scratch / f"unit{n}.c" for n, unit in enumerate(units)]
+        for file, unit in zip(files, units, strict=True):
+            if isinstance(unit, str):
+                file.write_text(unit)
+        made = scratch / "made.so"
+        if len(files) > 1:
+            objects = [scratch / f"{n}.o" for n in range(len(files))]
+            jobs = [[compiler, *arguments, "-c", "-o", str(o), str(f)] for f, o in zip(files, objects, strict=True)]
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+                list(pool.map(_run, jobs))
+            files = objects
+        _run([compiler, *arguments, "-shared", "-o", str(made), *map(str, files), "-ldl"])
+        return cache.write(name, made.read_bytes())
 
 
 def build_runtime(sanitize: Sanitizer | None = None) -> Path:
@@ -125,9 +137,27 @@ def build_runtime(sanitize: Sanitizer | None = None) -> Path:
     sources = sorted(RUNTIME.glob("*.c"))
     headers = sorted([*RUNTIME.glob("*.h"), *INCLUDE.glob("*.h")])
     hashed = [text for path in (*sources, *headers) for text in (path.name, path.read_bytes())]
-    mode = _SANITIZE[sanitize] if sanitize else (*_OPTIMISED, "-flto")
-    arguments = [*_COMMON, *_WARNINGS, *mode, "-fvisibility=hidden", "-pthread", "-ldl"]
-    return _compile(f"runtime-{sanitize}" if sanitize else "runtime", sources, arguments, hashed)
+    mode = _SANITIZE[sanitize] if sanitize else (*_OPTIMISED, "-flto=auto")
+    arguments = [*_COMMON, *_WARNINGS, *mode, "-fvisibility=hidden", "-pthread"]
+    with _runtime_lock:
+        return _compile(f"runtime-{sanitize}" if sanitize else "runtime", sources, arguments, hashed)
+
+
+def program_identity() -> str:
+    """Everything but its source that decides what comes of a program: C compiler, flags, headers of the runtime.
+
+    Raises :class:`BuildError`.
+    """
+    headers = [item for path in sorted(INCLUDE.glob("*.h")) for item in (path.name, path.read_bytes())]
+    try:
+        return cache.key([_compiler()[1], *_COMMON, *_OPTIMISED, *headers])
+    except cache.CacheError as error:
+        raise BuildError(str(error)) from error
+
+
+def cached_program(name: str) -> Path | None:
+    """The shared object of that file name, if the cache still has it whole."""
+    return cache.find(name)
 
 
 def build_program(

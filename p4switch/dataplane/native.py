@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import re
+from pathlib import Path
 from typing import Any
 
-import cffi
+import _cffi_backend  # what cffi's own output needs of it
 
+from p4switch import cache
 from p4switch.dataplane.build import INCLUDE, Sanitizer, build_runtime
 from p4switch.dataplane.layout import (
     Action,
@@ -31,17 +33,39 @@ CData = Any
 
 @functools.cache
 def ffi() -> Any:
-    """The cffi instance with everything that ``p4dp.h`` declares and the descriptors of ``p4prog.h``."""
+    """The cffi instance with everything that ``p4dp.h`` declares and the descriptors of ``p4prog.h``.
+
+    Reading C declarations takes longer than most of a start, so what cffi makes of them is kept in the cache.
+    """
+    headers = [(INCLUDE / name).read_text() for name in ("p4prog.h", "p4dp.h")]
+    name = f"declarations-{cache.key([_cffi_backend.__version__, Path(__file__).read_bytes(), *headers])}"
+    code = cache.read(name)
+    if code is None:
+        code = _declarations(*headers)
+        cache.write(name, code)
+    module: dict[str, Any] = {"__name__": "p4dp"}
+    exec(compile(code, name, "exec"), module)  # cffi's own output, from where only we can write
+    made = module["ffi"]
+    check_layout(made)
+    return made
+
+
+def _declarations(program: str, control: str) -> bytes:
+    """Python code with cffi's compact form of the declarations."""
+    import cffi  # brings a parser of C, which is not needed otherwise
+
     made = cffi.FFI()
-    program = (INCLUDE / "p4prog.h").read_text()
     descriptors, found, _ = program.partition("what a program calls in the runtime */")
     if not found:
         raise RuntimeError("p4prog.h has lost the comment that ends its descriptors")
     descriptors = descriptors[: descriptors.rindex("/*")]
     made.cdef(re.sub(r"^#.*$", "", descriptors, flags=re.MULTILINE))
-    made.cdef((INCLUDE / "p4dp.h").read_text())
-    check_layout(made)
-    return made
+    made.cdef(control)
+    made.set_source("p4dp", None, compiler_verbose=0)
+    with cache.scratch() as scratch:
+        file = scratch / "p4dp.py"
+        made.emit_python_code(str(file))
+        return file.read_bytes()
 
 
 @functools.cache
