@@ -42,7 +42,7 @@ def compile_file(
 
     text = preprocess(path, include_dirs, defines)
     try:
-        name = f"program-{cache.key([native.toolchain(), str(strict_bmv2), str(path), text])}"
+        name = f"source-{cache.key([native.toolchain(), str(strict_bmv2), str(path), text])}"
         compiled = _decoded(cache.read(name))
         if compiled is None:
             # The runtime is needed next: it may be built at the same time, by the machine's other CPUs.

@@ -16,19 +16,20 @@ def test_cached_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("P4SWITCH_CACHE", str(tmp_path / "cache"))
     first = build.build_program(PROGRAM % 1, "a program/with odd.name")
     assert first.parent == tmp_path / "cache"
-    made = first.stat().st_mtime_ns
+    made = first.stat().st_ino
     assert build.build_program(PROGRAM % 1, "a program/with odd.name") == first
-    assert first.stat().st_mtime_ns == made
+    assert first.stat().st_ino == made
     assert build.build_program(PROGRAM % 2) != first
     assert build.build_program(PROGRAM % 1, "a program/with odd.name", optimise=False) != first
-    assert sorted(p.suffix for p in first.parent.iterdir()) == [".so"] * 3
+    assert len(list(first.parent.glob("*.so"))) == 3
 
 
 def test_compiler_errors_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("P4SWITCH_CACHE", str(tmp_path))
     with pytest.raises(build.BuildError, match="no_such_type"):
         build.build_program("no_such_type x;")
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.glob("*.so"))
+    assert not list(tmp_path.glob(".build-*"))
 
 
 def test_caches_that_others_can_write_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
