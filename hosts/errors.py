@@ -81,6 +81,36 @@ class NotFound(RemoteMemoryError):
     status = Status.NOT_FOUND
 
 
+class NotReassignable(RemoteMemoryError):
+    """The memory was allocated so that nobody may take it."""
+
+    status = Status.NOT_REASSIGNABLE
+
+
+class BadCapability(RemoteMemoryError):
+    """The capability is forged, too few shares, or of another group."""
+
+    status = Status.BAD_CAPABILITY
+
+
+class ExpiredCapability(RemoteMemoryError):
+    """The capability is no longer good."""
+
+    status = Status.EXPIRED_CAPABILITY
+
+
+class NoSuchProcess(RemoteMemoryError):
+    """There is no such process."""
+
+    status = Status.NO_SUCH_PROCESS
+
+
+class MemoryLost(RemoteMemoryError):
+    """The memory element has restarted without the contents."""
+
+    status = Status.MEMORY_LOST
+
+
 class RequestTimeout(RemoteMemoryError):
     """No answer within the budget."""
 

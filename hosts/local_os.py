@@ -1,8 +1,9 @@
 """The local OS of a compute element: creates and ends processes, and passes failure notices on to them.
 
 It is on the control path only: processes read and write through sockets of their own. It speaks JSON lines on a Unix
-socket: ``{"create": name}`` is answered with pid, element and interface (or ``error``); the process lives as long as the
-connection; notices follow.
+socket: ``{"create": name, "sigbus": bool}`` is answered with pid, element and interface (or ``error``); notices follow. The
+process lives as long as the connection, and has crashed unless it said ``{"close": true}`` before;
+``{"contacts": [{"host": h, "port": p}]}`` names whom to tell of failures as well.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from hosts.errors import RemoteMemoryError, RequestTimeout
 from hosts.link import frame
+from hosts.notices import FAILURES, Contact, Contacts, Notice, Peer
 from hosts.requester import Requester, RetryPolicy, Wire
 from protocol import wire
 from protocol.rack import Element
-from protocol.wire import Header, Op
+from protocol.wire import Header, NotifyCode, Op
 
 log = logging.getLogger(__name__)
 NAME_BYTES = 32
+MAX_LINE = 65536
 
 
 class LocalOs:
@@ -34,7 +39,8 @@ class LocalOs:
         self.interface = interface
         self.requester = Requester(link, element.id, wire.LOCAL_OS_PID, policy, self._on_other)
         self.registration_reply: Callable[[Header, bytes], None] = lambda header, payload: None
-        self._processes: dict[int, socket.socket] = {}
+        self._processes: dict[int, _Client] = {}
+        self.contacts = Contacts()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._seen: dict[int, None] = {}  # request ids of notices delivered, the oldest first
@@ -56,10 +62,11 @@ class LocalOs:
         self._server.close()
         self.path.unlink(missing_ok=True)
         with self._lock:
-            connections = list(self._processes.values())
-        for connection in connections:
+            clients = list(self._processes.values())
+        for client in clients:
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                client.connection.shutdown(socket.SHUT_RDWR)
+        self.contacts.close()
         self.requester.close()
 
     # -------------------------------------------------------------------------------------------------------- processes
@@ -73,24 +80,25 @@ class LocalOs:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        pid = None
+        pid, closed = None, False
         try:
             reader = connection.makefile("rb")
-            pid = self._create(connection, reader.readline())
+            pid = self._create(connection, reader.readline(MAX_LINE))
             if pid is not None:
-                reader.read()  # until the process closes its end, or dies
+                closed = self._listen(pid, reader)
         except OSError:
             pass
         finally:
             if pid is not None:
-                self._exit(pid)
+                self._exit(pid, closed)
             connection.close()
 
     def _create(self, connection: socket.socket, line: bytes) -> int | None:
         try:
             request = json.loads(line)
             name = str(request["create"]).encode()[:NAME_BYTES]
-        except (ValueError, KeyError, TypeError):
+            peer = Peer(connection) if request.get("sigbus") else None
+        except (ValueError, KeyError, TypeError, AttributeError):
             connection.sendall(b'{"error": "expected {\\"create\\": name}"}\n')
             return None
         payload = wire.PROCESS_CREATE_ARGS.pack(name)
@@ -101,19 +109,40 @@ class LocalOs:
             return None
         pid = reply.va
         with self._lock:
-            self._processes[pid] = connection
+            self._processes[pid] = _Client(connection, peer)
         answer = {"pid": pid, "element": self.element.id, "interface": self.interface}
         connection.sendall(json.dumps(answer).encode() + b"\n")
         log.info("process %d (%s) created", pid, name.decode(errors="replace"))
         return pid
 
-    def _exit(self, pid: int) -> None:
+    def _listen(self, pid: int, reader: BinaryIO) -> bool:
+        """What a process says until it closes its end, or dies; whether it said that it closes."""
+        while line := reader.readline(MAX_LINE):
+            try:
+                message = json.loads(line)
+                if message.get("close"):
+                    return True
+                contacts = tuple(Contact(str(c["host"]), int(c["port"])) for c in message["contacts"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                log.warning("process %d says what is not understood: %r (%s)", pid, line[:80], error)
+                continue
+            self.contacts.register(pid, contacts)
+        return False
+
+    def _exit(self, pid: int, closed: bool) -> None:
         with self._lock:
-            self._processes.pop(pid, None)
+            client = self._processes.pop(pid, None)
+        if client is not None and client.peer is not None:
+            client.peer.close()
+        if closed:
+            self.contacts.register(pid, ())
+        else:
+            self.contacts.forward(pid, {"event": "process_crashed"})
+        payload = wire.PROCESS_EXIT_ARGS.pack(not closed)
         while True:
             try:
-                self.requester.request(Header(Op.PROCESS_EXIT, va=pid))
-                log.info("process %d has ended", pid)
+                self.requester.request(Header(Op.PROCESS_EXIT, va=pid, length=len(payload)), payload)
+                log.info("process %d has %s", pid, "ended" if closed else "crashed")
                 return
             except RequestTimeout as error:  # no controller for now: its memory must not be lost for that
                 log.warning("the end of process %d could not be reported yet: %s", pid, error)
@@ -140,12 +169,33 @@ class LocalOs:
         self._seen[header.request_id] = None
         if len(self._seen) > 4096:
             self._seen.pop(next(iter(self._seen)))
-        code, _, element, _, va, pages = wire.NOTIFY_ARGS.unpack_from(payload)
+        code, _, about, _, va, pages = wire.NOTIFY_ARGS.unpack_from(payload)
+        try:
+            notice = Notice(NotifyCode(code), about, va, pages)
+        except ValueError:
+            log.warning("notice %d for process %d is unknown here", code, header.pid)
+            return
+        log.info("for process %d: %s", header.pid, notice)
         with self._lock:
-            connection = self._processes.get(header.pid)
-        log.info("notice %d for process %d: element %d, %d pages from %#x", code, header.pid, element, pages, va)
-        if connection is not None:
-            message = {"code": code, "element": element, "va": va, "pages": pages}
-            # A process that does not read (stopped, say) loses notices rather than hold up those of all others.
-            with contextlib.suppress(OSError):
-                connection.send(json.dumps(message).encode() + b"\n", socket.MSG_DONTWAIT)
+            client = self._processes.get(header.pid)
+        if client is not None:
+            client.tell(notice)
+        if notice.code in FAILURES:
+            self.contacts.forward(header.pid, notice.to_json())
+
+
+@dataclass(frozen=True)
+class _Client:
+    """A process of this element: its connection, and itself if it wants SIGBUS."""
+
+    connection: socket.socket
+    peer: Peer | None
+
+    def tell(self, notice: Notice) -> None:
+        """A line on its connection and, for failures, the signal behind it."""
+        # A process that does not read (stopped, say) loses notices rather than hold up those of all others.
+        with contextlib.suppress(OSError):
+            self.connection.send(json.dumps(notice.to_json()).encode() + b"\n", socket.MSG_DONTWAIT)
+        if self.peer is not None and notice.code in FAILURES:
+            with contextlib.suppress(OSError):  # it has just ended
+                self.peer.bus_error(notice.va)

@@ -21,7 +21,8 @@ import logging
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,11 +30,13 @@ from typing import Any
 
 from hosts.errors import RemoteMemoryError
 from hosts.link import Link, bpf_for_process
+from hosts.notices import FAILURES, Contact, Notice
 from hosts.requester import Requester, RetryPolicy, Wire
-from protocol import wire
-from protocol.wire import Header, NotifyCode, Op, Perm
+from protocol import capability, wire
+from protocol.capability import Capability
+from protocol.wire import PAGE_SIZE, AllocFlag, Header, Media, NotifyCode, Op, Perm
 
-__all__ = ["FailureNotice", "LocalOsError", "Process", "Region", "RemoteMemoryError", "RetryPolicy"]
+__all__ = ["LocalOsError", "Notice", "Process", "Region", "RemoteMemoryError", "RetryPolicy", "Stat"]
 
 SOCKET_NAME = "local-os.sock"
 log = logging.getLogger(__name__)
@@ -52,16 +55,17 @@ class Region:
 
 
 @dataclass(frozen=True)
-class FailureNotice:
-    """What the local OS tells a process: which memory (``pages`` from ``va``) is concerned, and by which element."""
+class Stat:
+    """What is at an address: ``size`` bytes from ``va`` on that are alike."""
 
-    code: NotifyCode
-    element: int
     va: int
-    pages: int
-
-    def __str__(self) -> str:
-        return f"{self.code.name}: element {self.element}, {self.pages} pages from {self.va:#x}"
+    size: int
+    owner: int
+    permissions: Perm
+    element: int
+    media: Media
+    group: int
+    generation: int
 
 
 class Process:
@@ -74,7 +78,8 @@ class Process:
         self.element = element
         self.requester = Requester(link, element, pid, policy)
         self._local_os = local_os
-        self._callbacks: list[Callable[[FailureNotice], None]] = []
+        self._callbacks: list[tuple[frozenset[NotifyCode], Callable[[Notice], None]]] = []
+        self._background = ThreadPoolExecutor(4, thread_name_prefix=f"process {pid}")
         self._counts: dict[str, int] = defaultdict(int)
         self._listener: threading.Thread | None = None
         if local_os is not None:
@@ -82,16 +87,19 @@ class Process:
             self._listener.start()
 
     @classmethod
-    def create(cls, run_dir: str | Path, name: str, policy: RetryPolicy | None = None) -> Process:
+    def create(
+        cls, run_dir: str | Path, name: str, policy: RetryPolicy | None = None, *, sigbus: bool = False
+    ) -> Process:
         """Create a process on the compute element whose local OS has this run directory.
 
+        With ``sigbus`` the local OS sends this Unix process SIGBUS for every failure notice, the address in ``si_value``.
         Raises LocalOsError, or LinkError when the raw socket cannot be opened (it needs root).
         """
         path = Path(run_dir) / SOCKET_NAME
         local_os = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             local_os.connect(str(path))
-            local_os.sendall(json.dumps({"create": name}).encode() + b"\n")
+            local_os.sendall(json.dumps({"create": name, "sigbus": sigbus}).encode() + b"\n")
             reader = local_os.makefile("rb", buffering=0)
             answer = json.loads(reader.readline() or b"{}")
         except OSError as error:
@@ -117,8 +125,10 @@ class Process:
 
     def close(self) -> None:
         """End the process: its memory is freed."""
+        self._background.shutdown(wait=False, cancel_futures=True)
         if self._local_os is not None:
             with contextlib.suppress(OSError):  # the local OS may have gone first
+                self._local_os.sendall(b'{"close": true}\n')
                 self._local_os.shutdown(socket.SHUT_RDWR)
             self._local_os.close()
             self._local_os = None
@@ -126,9 +136,23 @@ class Process:
 
     # ---------------------------------------------------------------------------------------------------------- memory
 
-    def alloc(self, size: int, permissions: Perm = Perm.RW) -> Region:
-        """Allocate at least ``size`` bytes, rounded up to pages, zeroed, at consecutive addresses. Raises OutOfMemory."""
-        arguments = wire.ALLOC_ARGS.pack(size, permissions, 0)
+    def alloc(
+        self,
+        size: int,
+        permissions: Perm = Perm.RW,
+        *,
+        reassignable: bool = True,
+        media: Media = Media.NONE,
+        group: int = 0,
+    ) -> Region:
+        """Allocate at least ``size`` bytes, rounded up to pages, zeroed, at consecutive addresses.
+
+        ``media`` NONE takes any. Members of ``group`` (0: of none) may steal the memory with a capability, unless it is not
+        ``reassignable``. Raises OutOfMemory.
+        """
+        flags = group << wire.GROUP_SHIFT | (0 if reassignable else AllocFlag.NOT_REASSIGNABLE)
+        flags |= {Media.NONE: 0, Media.DRAM: AllocFlag.DRAM, Media.NVM: AllocFlag.NVM}[media]
+        arguments = wire.ALLOC_ARGS.pack(size, permissions, flags)
         _, payload = self.requester.request(Header(Op.ALLOC, length=len(arguments)), arguments)
         va, length, _, _ = wire.ALLOC_REPLY.unpack_from(payload)
         return Region(va, length)
@@ -166,11 +190,72 @@ class Process:
         self._count("fetch_add", 1, 8)
         return int(wire.WORD.unpack_from(reply)[0])
 
-    # --------------------------------------------------------------------------------------------------------- failures
+    def checksums(self, va: int, length: int) -> list[int]:
+        """CRC-32 of the bytes, computed where they are: one for each page that the range touches."""
+        batch = [(Header(Op.CHECKSUM, va=a, length=n), b"") for a, n in pieces(va, length)]
+        self._count("checksum", len(batch), length)
+        return [int(wire.WORD.unpack_from(payload)[0]) for _, payload in self.requester.requests(batch)]
 
-    def on_failure(self, callback: Callable[[FailureNotice], None]) -> None:
-        """Call this, in a thread of its own, for every notice of the local OS that concerns this process."""
-        self._callbacks.append(callback)
+    # ------------------------------------------------------------------------------------------------ memory changes hands
+
+    def grant(self, region: Region, to: int, permissions: Perm = Perm.RW) -> None:
+        """Give whole pages to process ``to``: it has them at the same addresses, with their contents, when this returns; its
+        local OS tells it. Accesses of this process fail from then on. Raises PermissionDenied when they are not its own,
+        NoSuchProcess, Busy, NotFound."""
+        arguments = wire.GRANT_ARGS.pack(_pages(region), to, permissions)
+        self.requester.request(Header(Op.GRANT, va=region.va, length=len(arguments)), arguments)
+
+    def grant_async(self, region: Region, to: int, permissions: Perm = Perm.RW) -> Future[None]:
+        """The same, in the background. This process must not access the pages meanwhile."""
+        return self._background.submit(self.grant, region, to, permissions)
+
+    def steal(
+        self, region: Region, source: int, capability_: Capability, group: int, permissions: Perm = Perm.RW
+    ) -> None:
+        """Take whole pages of process ``source``, running or not, at the same addresses, with what its last acknowledged write
+        put there. Raises NotReassignable, BadCapability, ExpiredCapability, NoSuchProcess, PermissionDenied, NotFound, Busy."""
+        packed = capability.pack(capability_)
+        arguments = wire.STEAL_ARGS.pack(_pages(region), source, permissions, group) + packed
+        self.requester.request(Header(Op.STEAL, va=region.va, length=len(arguments)), arguments)
+
+    def protect(self, region: Region, permissions: Perm) -> None:
+        """Change what this process may do with whole pages of its own. Raises PermissionDenied, NotFound, Busy."""
+        arguments = wire.PROTECT_ARGS.pack(_pages(region), permissions)
+        self.requester.request(Header(Op.PROTECT, va=region.va, length=len(arguments)), arguments)
+
+    def stat(self, va: int) -> Stat:
+        """What is at an address. Raises NotFound."""
+        _, payload = self.requester.request(Header(Op.STAT, va=va))
+        pages, generation, owner, element, group, permissions, media = wire.STAT_REPLY.unpack_from(payload)
+        start = va - va % PAGE_SIZE
+        return Stat(start, pages * PAGE_SIZE, owner, Perm(permissions), element, Media(media), group, generation)
+
+    # ---------------------------------------------------------------------------------------------------------- notices
+
+    def on_notice(
+        self, callback: Callable[[Notice], None], codes: Iterable[NotifyCode] = frozenset(NotifyCode)
+    ) -> None:
+        """Call this, in a thread of its own, for every notice of the local OS with one of these codes."""
+        self._callbacks.append((frozenset(codes), callback))
+
+    def on_failure(self, callback: Callable[[Notice], None]) -> None:
+        """Call this for every notice that memory is lost to this process, or its element is."""
+        self.on_notice(callback, FAILURES)
+
+    def on_grant(self, callback: Callable[[Notice], None]) -> None:
+        """Call this when another process has granted memory to this one."""
+        self.on_notice(callback, {NotifyCode.GRANTED})
+
+    def set_contacts(self, contacts: Iterable[Contact]) -> None:
+        """Whom the local OS tells of failures as well, and of this process's end unless it closes; it keeps them when the process
+        is gone. Raises LocalOsError."""
+        if self._local_os is None:
+            raise LocalOsError("the process has no local OS")
+        message = {"contacts": [{"host": c.host, "port": c.port} for c in contacts]}
+        try:
+            self._local_os.sendall(json.dumps(message).encode() + b"\n")
+        except OSError as error:
+            raise LocalOsError(f"the local OS cannot be told: {error.strerror}") from None
 
     def _listen(self) -> None:
         assert self._local_os is not None
@@ -182,16 +267,16 @@ class Process:
 
     def _deliver(self, line: bytes) -> None:
         try:
-            message = json.loads(line)
-            notice = FailureNotice(NotifyCode(message["code"]), message["element"], message["va"], message["pages"])
-        except (ValueError, KeyError) as error:
-            log.warning("process %d: notice not understood: %r (%s)", self.pid, line, error)
+            notice = Notice.from_json(line)
+        except ValueError as error:
+            log.warning("process %d: notice not understood: %s", self.pid, error)
             return
-        for callback in self._callbacks:
-            try:
-                callback(notice)
-            except Exception:  # an application's fault must not cost it, or other callbacks, later notices
-                log.exception("process %d: callback for %s raised", self.pid, notice)
+        for codes, callback in self._callbacks:
+            if notice.code in codes:
+                try:
+                    callback(notice)
+                except Exception:  # an application's fault must not cost it, or other callbacks, later notices
+                    log.exception("process %d: callback for %s raised", self.pid, notice)
 
     # ------------------------------------------------------------------------------------------------------- statistics
 
@@ -209,6 +294,13 @@ class Process:
             "refusals": traffic.refusals,
             "timeouts": traffic.timeouts,
         }
+
+
+def _pages(region: Region) -> int:
+    """Whole pages of a region; its size must be a multiple of theirs, as the controller checks of its address."""
+    if region.size <= 0 or region.size % PAGE_SIZE:
+        raise ValueError(f"{region.size} bytes are not whole pages of {PAGE_SIZE}")
+    return region.size // PAGE_SIZE
 
 
 def pieces(va: int, length: int) -> list[tuple[int, int]]:

@@ -18,6 +18,9 @@ from protocol.wire import Flag, Header, Op, Status
 
 WINDOW = 32  # requests in flight of one call
 _READ_REPLY = Op.READ | wire.REPLY
+# Refusals that pass: the switch is busy, or a mapping is changing and the switch and the element will agree again soon.
+_PASSING = (Status.BUSY, Status.STALE_GENERATION)
+STALE_PAUSE = 0.002  # seconds
 MAX_SPREAD = 512  # no request id this far above the oldest unanswered one (docs/protocol.md, Delivery)
 
 
@@ -195,8 +198,9 @@ class Requester:
                     if len(payload) < pending.header.length:
                         self.traffic.truncated += 1
                         return  # the retry will ask again
-                if reply.status == Status.BUSY and time.monotonic() + pending.pause < pending.deadline:
-                    pending.retry_at = time.monotonic() + pending.pause
+                if reply.status in _PASSING and time.monotonic() + pending.pause < pending.deadline:
+                    soon = STALE_PAUSE if reply.status == Status.STALE_GENERATION else pending.pause
+                    pending.retry_at = time.monotonic() + soon
                     return
                 pending.reply, pending.data = reply, payload
                 self._pending.pop(reply.request_id)

@@ -16,7 +16,8 @@ from hosts import errors
 from hosts.local_os import LocalOs
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
-from hosts.process import FailureNotice, Process
+from hosts.notices import Notice
+from hosts.process import Process
 from hosts.requester import Requester, RetryPolicy
 from protocol import wire
 from protocol.rack import Element
@@ -122,15 +123,15 @@ def test_a_closed_requester_does_not_hang() -> None:
 def test_a_callback_that_raises_costs_no_later_notice() -> None:
     ours, theirs = socket.socketpair()
     p = Process(5, 1, ScriptedWire(lambda header, _: []), ours, QUICK)
-    seen: list[FailureNotice] = []
+    seen: list[Notice] = []
 
-    def fail(notice: FailureNotice) -> None:
+    def fail(notice: Notice) -> None:
         raise ValueError(notice)
 
     p.on_failure(fail)
     p.on_failure(seen.append)
     for code in (NotifyCode.REVOKED, 99, NotifyCode.FENCED):
-        theirs.sendall(json.dumps({"code": code, "element": 1, "va": 5 << 48, "pages": 2}).encode() + b"\n")
+        theirs.sendall(json.dumps({"code": code, "about": 1, "va": 5 << 48, "pages": 2}).encode() + b"\n")
     wait_for(lambda: len(seen) == 2)
     assert [n.code for n in seen] == [NotifyCode.REVOKED, NotifyCode.FENCED]
     theirs.close()
