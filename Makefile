@@ -64,6 +64,10 @@ conformance: setup ## p4c's v1model programs, from a copy of p4c (P4C=DIR)
 fuzz: setup ## the packet path under libFuzzer and sanitizers, 4 minutes (ARGS="PROG.p4 ... --seconds N")
 	@$(PYTHON) -m fuzz packets $(ARGS)
 
+.PHONY: fuzz-sources
+fuzz-sources: setup ## the compiler under broken and grown programs, 2 minutes (ARGS="DIR ... --seconds N")
+	@$(PYTHON) -m fuzz sources $(ARGS)
+
 .PHONY: clean
 clean: ## end a running or crashed rack and remove everything that was made
 	@if [ -x $(PYTHON) ]; then $(ROOT) $(PYTHON) -m topologies clean; fi

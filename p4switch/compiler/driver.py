@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p4switch.compiler import ir
-from p4switch.compiler.diagnostics import CompileError, Diagnostics
+from p4switch.compiler.diagnostics import CompileError, Diagnostic, Diagnostics, Loc
 from p4switch.compiler.lower import lower_program
 from p4switch.compiler.parser_declarations import parse
 from p4switch.compiler.preprocess import preprocess
@@ -39,6 +39,14 @@ def compile_source(
 def compile_text(text: str, path: Path, *, strict_bmv2: bool = False) -> CompileResult:
     """Compile what the preprocessor made of a file. Raises CompileError."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
+    try:
+        return _compile(text, path, strict_bmv2)
+    except RecursionError:
+        message = "nested too deeply for this compiler"
+        raise CompileError([Diagnostic("error", Loc(str(path), 0, 0), message)]) from None
+
+
+def _compile(text: str, path: Path, strict_bmv2: bool) -> CompileResult:
     diagnostics = Diagnostics()
     tree = parse(text, str(path))
     try:

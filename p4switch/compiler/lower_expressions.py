@@ -15,14 +15,23 @@ from p4switch.compiler.scope import Symbol, ValueSymbol
 _ARITHMETIC = ("+", "-", "*", "/", "%", "|+|", "|-|", "&", "|", "^")
 _COMPARISONS = ("<", "<=", ">", ">=")
 BIT32 = t.BitsT(32)
+MAX_DEPTH = 200  # of an expression; chains such as a + b + c are as deep as they are long
 
 
 class ExpressionLowering(LoweringBase):
     """Rules for expressions but calls."""
 
+    _depth = 0  # of the expression that is being lowered
+
     def expression(self, expr: ast.Expr) -> Typed:
         """Lower an expression."""
-        value = self._expression(expr)
+        self._depth += 1
+        try:
+            if self._depth > MAX_DEPTH:
+                self.fail(expr.loc, f"an expression nested more than {MAX_DEPTH} levels deep")
+            value = self._expression(expr)
+        finally:
+            self._depth -= 1
         if value.loc is None:
             value.loc = expr.loc
         return value

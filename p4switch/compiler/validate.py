@@ -19,7 +19,9 @@ MAX_VARBIT = 1 << 16
 MAX_STACK = 1024
 MAX_CELLS = 1 << 28
 MAX_TABLE = 1 << 28
-MAX_NESTING = 400
+MAX_NESTING = (
+    600  # of statements and expressions together; lowering makes less (MAX_DEPTH of its expressions, of the parser)
+)
 _LVALUES = (ir.Var, ir.Member, ir.Index, ir.StackNext, ir.StackLast, ir.Slice)
 _COMPARE, _ORDER = ("==", "!="), ("<", "<=", ">", ">=")
 _BLOCKS = ("parser", "verify_checksum", "ingress", "egress", "compute_checksum", "deparser")
