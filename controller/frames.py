@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.events import Notify
-from controller.core.state import Message, Reply, State
+from controller.core.state import Message, Notice, Reply, State
 from protocol import wire
 from protocol.wire import Flag, Header, Op, Status
 
@@ -38,7 +37,7 @@ def of_reply(reply: Reply) -> bytes:
     return _frame(reply.element, header, reply.payload)
 
 
-def of_notice(number: int, notice: Notify) -> bytes:
+def of_notice(notice: Notice) -> bytes:
     """A notice for a process, through the local OS of its element."""
     payload = wire.NOTIFY_ARGS.pack(notice.code, 0, notice.about, 0, notice.va, notice.pages)
-    return _frame(notice.element, Header(Op.NOTIFY, pid=notice.pid, request_id=number), payload)
+    return _frame(notice.element, Header(Op.NOTIFY, pid=notice.pid, request_id=notice.id), payload)

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from controller import frames
@@ -21,7 +20,7 @@ from controller.core import entries, events
 from controller.core.entries import Entry
 from controller.core.events import ApiRequest, Effect, Event
 from controller.core.memory import Config
-from controller.core.state import Message, Reply, State
+from controller.core.state import Message, Notice, Reply, State
 from controller.core.step import step
 from controller.inbox import Inbox
 from controller.journal import EventLog, Statistics
@@ -33,7 +32,7 @@ from protocol.wire import Header, Op, Status
 log = logging.getLogger(__name__)
 TICK = 0.05  # seconds
 RETRY = 0.1  # seconds between repetitions of messages to elements
-NOTICE_TRIES = 30
+LONGEST_NOTICE_PAUSE = 5.0  # seconds: a local OS may be away for long
 BATCH = 64  # events that share a commit
 REFUSALS_A_TICK = 100  # BUSY replies
 CONNECT_TIMEOUT = 2.0  # seconds, when the switch has been lost
@@ -46,15 +45,6 @@ class RequestRefused(Exception):
     def __init__(self, error: events.ApiError):
         self.code = error.code
         super().__init__(error.message)
-
-
-@dataclass
-class _Notice:
-    """A NOTIFY that its element has not acknowledged."""
-
-    effect: events.Notify
-    port: int
-    tries: int = 0
 
 
 class _Stopping(Exception):
@@ -83,9 +73,7 @@ class Shell:
         # Operations outlive the controller and keep the token of whoever asked: no later controller may use it again.
         self._tokens = itertools.count(secrets.randbits(62))
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
-        self._resend_at: dict[int, float] = {}  # pending messages
-        self._notices: dict[int, _Notice] = {}
-        self._next_notice = time.time_ns() & ((1 << 62) - 1)
+        self._repeat_at: dict[int, tuple[float, float]] = {}  # messages and notices: when, and the pause after that
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
 
     # ------------------------------------------------------------------------------------------------------ life cycle
@@ -157,7 +145,7 @@ class Shell:
         if header.op == Op.HEARTBEAT:
             self._inbox.hear(events.Heartbeat(element, header.va), time.monotonic())
         elif header.op == Op.NOTIFY | wire.REPLY:
-            self._notices.pop(header.request_id, None)
+            self.submit(events.NoticeAcknowledged(element, header.request_id), element)
         elif header.op & wire.REPLY:
             self.submit(events.Acknowledged(element, header.request_id, header.status), element)
         else:
@@ -207,7 +195,7 @@ class Shell:
             self._missed = False
             self._steps([(events.Started(), now)])
         self._steps([*self._inbox.signs(), (events.Tick(), now)])
-        self._resend(now)
+        self._repeat(now)
 
     def _steps(self, batch: list[tuple[Event, float]]) -> None:
         """Several events with one commit: all their changes are durable before the first effect of any is carried out."""
@@ -241,8 +229,8 @@ class Shell:
                 self._send_message(message, time.monotonic())
             case events.SendReply(reply=reply):
                 self._send(reply.element, frames.of_reply(reply))
-            case events.Notify():
-                self._send_notice(effect)
+            case events.Notify(notice=notice):
+                self._send_notice(notice, time.monotonic())
             case events.Answer(token=token, result=answer, error=error):
                 future = self._waiting.pop(token, None)
                 if future is not None and error is None:
@@ -299,35 +287,25 @@ class Shell:
 
     def _send_message(self, message: Message, now: float) -> None:
         self.statistics.messages_sent += 1
-        self._resend_at[message.id] = now + RETRY
+        self._repeat_at[message.id] = now + RETRY, RETRY
         self._send(message.element, frames.of_message(message, self.state))
 
-    def _send_notice(self, effect: events.Notify) -> None:
-        port = self._port(effect.element)
-        if port is None:
-            return
-        self._next_notice += 1
-        self._notices[self._next_notice] = _Notice(effect, port)
-        self._transmit_notice(self._next_notice, effect)
+    def _send_notice(self, notice: Notice, now: float, pause: float = RETRY) -> None:
+        self._repeat_at[notice.id] = now + pause, min(2 * pause, LONGEST_NOTICE_PAUSE)
+        self._send(notice.element, frames.of_notice(notice))
 
-    def _transmit_notice(self, number: int, effect: events.Notify) -> None:
-        self._send(effect.element, frames.of_notice(number, effect))
-
-    def _resend(self, now: float) -> None:
-        """Repeat what has not been acknowledged."""
-        for number, at in list(self._resend_at.items()):
-            message = self.state.messages.get(number)
-            if message is None:
-                del self._resend_at[number]
+    def _repeat(self, now: float) -> None:
+        """Send again what has not been acknowledged."""
+        for number, (at, pause) in list(self._repeat_at.items()):
+            message, notice = self.state.messages.get(number), self.state.notices.get(number)
+            if message is None and notice is None:
+                del self._repeat_at[number]
             elif now >= at:
                 self.statistics.message_retries += 1
-                self._send_message(message, now)
-        for number, notice in list(self._notices.items()):
-            notice.tries += 1
-            if notice.tries > NOTICE_TRIES:
-                self._notices.pop(number, None)
-            elif notice.tries % 2 == 0:
-                self._transmit_notice(number, notice.effect)
+                if message is not None:
+                    self._send_message(message, now)
+                elif notice is not None:
+                    self._send_notice(notice, now, pause)
 
     # ----------------------------------------------------------------------------------------------------------- views
 

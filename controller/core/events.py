@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.core.entries import Write
-from controller.core.state import Counters, Message, Reply
-from protocol.wire import NotifyCode
+from controller.core.state import Counters, Message, Notice, Reply
 
 # ------------------------------------------------------------------------------------------------------------ events
 
@@ -44,6 +43,14 @@ class Acknowledged(Event):
     element: int
     message: int
     status: int
+
+
+@dataclass(frozen=True)
+class NoticeAcknowledged(Event):
+    """A local OS has taken a notice."""
+
+    element: int
+    notice: int
 
 
 @dataclass(frozen=True)
@@ -135,14 +142,9 @@ class SendReply(Effect):
 
 @dataclass(frozen=True)
 class Notify(Effect):
-    """Tell a process, through the local OS of its element, and repeat until it is acknowledged or in vain."""
+    """Send a notice; repeat it until it is acknowledged or the state forgets it."""
 
-    element: int
-    pid: int
-    code: NotifyCode
-    about: int  # the element concerned
-    va: int
-    pages: int
+    notice: Notice
 
 
 @dataclass(frozen=True)

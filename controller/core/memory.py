@@ -14,7 +14,8 @@ from controller.core.allocator import align_va, place
 from controller.core.blocks import aligned_blocks, give_back
 from controller.core.draft import Draft
 from controller.core.entries import hole_blocks
-from controller.core.events import Answer, ApiError, Notify, SendReply
+from controller.core.events import Answer, ApiError, SendReply
+from controller.core.notices import notify
 from controller.core.operations import begin, finishes, is_reachable, send
 from controller.core.placement import POLICIES
 from controller.core.state import (
@@ -24,7 +25,6 @@ from controller.core.state import (
     HoleKind,
     Liveness,
     Operation,
-    Process,
     Reply,
     ReplyLog,
     Requester,
@@ -318,9 +318,7 @@ def _finish_revoke(draft: Draft, operation: Operation) -> None:
     if _freed_meanwhile(draft, operation):
         return
     allocation = draft.state.allocations[operation.va]
-    process: Process | None = draft.state.processes.get(allocation.pid)
-    if process is not None:
-        draft.do(Notify(process.element, process.pid, NotifyCode.REVOKED, 0, operation.start, operation.pages))
+    notify(draft, allocation.pid, NotifyCode.REVOKED, 0, operation.start, operation.pages)
     draft.publish("revoked", pid=allocation.pid, va=operation.start, pages=operation.pages)
     reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages, owner=allocation.pid)
 

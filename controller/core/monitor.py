@@ -9,8 +9,8 @@ from immutables import Map
 from controller.core import operations
 from controller.core.blocks import Extents, take
 from controller.core.draft import Draft
-from controller.core.events import Notify
-from controller.core.memory import Config, Refused, held_segments, reply, segments_without
+from controller.core.memory import Config, Refused, held_segments, merged, reply, segments_without
+from controller.core.notices import notify
 from controller.core.state import (
     Allocation,
     AllocationStatus,
@@ -105,11 +105,9 @@ def fail(draft: Draft, element: Element, why: str) -> None:
     draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.FAILED))
     draft.publish("element_failed", element=element.id, name=element.name, why=why)
     for allocation in draft.state.allocations.values():
-        process = draft.state.processes.get(allocation.pid)
-        for s in allocation.segments:
-            if process is not None and s.element == element.id:
-                code = NotifyCode.ELEMENT_FAILED
-                draft.do(Notify(process.element, process.pid, code, element.id, s.va, s.pages))
+        for s in merged(held_segments(allocation)):
+            if s.element == element.id:
+                notify(draft, allocation.pid, NotifyCode.ELEMENT_FAILED, element.id, s.va, s.pages)
     operations.lose(draft, element.id)
 
 
@@ -141,7 +139,7 @@ def fence(draft: Draft, to: Requester, element_id: int, fenced: bool) -> None:
 def _finish_fence(draft: Draft, operation: Operation) -> None:
     for process in draft.state.processes.values():
         if process.element == operation.va:
-            draft.do(Notify(operation.va, process.pid, NotifyCode.FENCED, operation.va, 0, 0))
+            notify(draft, process.pid, NotifyCode.FENCED, operation.va)
     reply(draft, operation.requester, Status.OK, element=operation.va, fenced=True)
 
 

@@ -122,6 +122,19 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What a process must hear of, through the local OS of its element, which has not acknowledged it yet."""
+
+    id: int  # also its request id
+    element: int
+    pid: int
+    code: int  # NotifyCode
+    about: int  # the element concerned
+    va: int
+    pages: int
+
+
+@dataclass(frozen=True)
 class Requester:
     """Who asked: an element's process in band (``element`` > 0), or the API."""
 
@@ -188,6 +201,7 @@ KINDS: dict[str, Any] = {
     "messages": Message,
     "operations": Operation,
     "replies": ReplyLog,
+    "notices": Notice,
 }
 
 
@@ -202,6 +216,7 @@ class State:
     messages: Map[int, Message] = field(default_factory=Map)
     operations: Map[int, Operation] = field(default_factory=Map)
     replies: Map[tuple[int, int], ReplyLog] = field(default_factory=Map)
+    notices: Map[int, Notice] = field(default_factory=Map)
     free: Map[int, tuple[tuple[int, int], ...]] = field(default_factory=Map)  # element: (first page, pages), sorted
     last_seen: Map[int, float] = field(default_factory=Map)
     counters: Counters = Counters()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from immutables import Map
 
-from controller.core import memory, monitor, operations
+from controller.core import memory, monitor, notices, operations
 from controller.core.draft import Draft, Step
 from controller.core.events import (
     Acknowledged,
@@ -17,6 +17,8 @@ from controller.core.events import (
     FenceRequest,
     FreeRequest,
     Heartbeat,
+    NoticeAcknowledged,
+    Notify,
     RevokeRequest,
     Send,
     SendReply,
@@ -58,6 +60,8 @@ def step(state: State, event: Event, now: float, config: Config) -> Step:
             monitor.seen(draft, element, incarnation, now)
         case Acknowledged():
             _acknowledged(draft, event)
+        case NoticeAcknowledged(element=element, notice=number):
+            notices.acknowledge(draft, element, number)
         case Tick():
             monitor.tick(draft, config, now)
         case Started():
@@ -65,6 +69,8 @@ def step(state: State, event: Event, now: float, config: Config) -> Step:
                 draft.see(element, now)
             for message in state.messages.values():
                 draft.do(Send(message))
+            for notice in state.notices.values():
+                draft.do(Notify(notice))
         case ApiRequest():
             return _api(state, event, config)
     return draft.finish()
@@ -159,6 +165,7 @@ def _exit_process(draft: Draft, pid: int, element: Element, to: Requester) -> No
     if process is None or process.element != element.id:
         raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid} on {element.name}")
     draft.remove("processes", pid)
+    notices.forget(draft, pid)
     if (element.id, pid) in draft.state.replies:
         draft.remove("replies", (element.id, pid))
     for allocation in list(draft.state.allocations.values()):

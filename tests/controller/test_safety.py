@@ -61,6 +61,7 @@ class RackMachine(RuleBasedStateMachine):
         if kind == "take":
             taken = {where + n * PAGE_SIZE for n in range(pages)}
             self.revoked |= taken
+            self.check_notice(where, pages)
             self.too_late |= {s.number: kind for s in under_way if s.va in taken}
         elif kind == "fence":
             if where in (1, 2):
@@ -72,6 +73,16 @@ class RackMachine(RuleBasedStateMachine):
                 for page in range(first, first + count):
                     assert self.word(element, page) == 0, "memory is not zero when it is given out"
                     self.world.words[element, page] = 0
+
+    def check_notice(self, va: int, pages: int) -> None:
+        """Whose memory was revoked hears of it, whatever happens to the controller now."""
+        allocation = self.world.state.allocation_at(va)
+        if allocation is None or allocation.pid not in self.world.state.processes:
+            return
+        if any(h.va == va and h.kind is HoleKind.REVOKED for h in allocation.holes):
+            assert self.world.stored is not None
+            known = [*self.world.stored.notices.values(), *self.world.notices]
+            assert any((n.pid, n.va, n.pages) == (allocation.pid, va, pages) for n in known)
 
     def word(self, element: int, page: int) -> int:
         return int.from_bytes(self.world.elements[element].memory[page * PAGE_SIZE : page * PAGE_SIZE + 8], "big")
@@ -140,6 +151,16 @@ class RackMachine(RuleBasedStateMachine):
             assert sent.source not in self.fenced, "the switch lets a write of a fenced element pass"
             self.under_way.append(sent)
             self.stamps.append((pid, va, stamped))
+
+    @precondition(lambda self: self.world.notices)
+    @rule(data=st.data(), by=st.sampled_from((1, 2, 101)))
+    def take_notice(self, data: st.DataObject, by: int) -> None:
+        """A local OS acknowledges a notice, its own or not."""
+        notice = data.draw(st.sampled_from(self.world.notices))
+        pending = notice.id in self.world.state.notices
+        self.world.crash_after = None
+        self.world.feed(events.NoticeAcknowledged(by, notice.id))
+        assert (notice.id in self.world.state.notices) == (pending and by != notice.element)
 
     # ---------------------------------------------------------------------------------------------------------- elements
 

@@ -226,3 +226,21 @@ def test_silence_is_noticed_under_a_flood(rack: Rack) -> None:
         stop.set()
         thread.join()
     assert [e.id for e in rack.shell.state.elements.values() if e.liveness == "failed"] == [101]
+
+
+def test_a_notice_is_repeated_until_its_own_element_has_taken_it(rack: Rack) -> None:
+    pid = rack.process()
+    made = rack.ask(lambda token: events.AllocRequest(token, pid, PAGE_SIZE, 3))
+    rack.until(made.done)
+    revoked = rack.ask(lambda token: events.RevokeRequest(token, made.result()["va"], 1))
+    rack.until(revoked.done)
+    rack.until(lambda: len(rack.requests(Op.NOTIFY)) >= 3)
+    _, notice = rack.requests(Op.NOTIFY)[0]
+    rack.frame(2, notice._replace(op=Op.NOTIFY | wire.REPLY))  # another element's word is worth nothing
+    rack.kill()
+    rack.switch.frames.clear()
+    rack.boot()
+    rack.until(lambda: len(rack.requests(Op.NOTIFY)) >= 2)
+    assert {h.request_id for _, h in rack.requests(Op.NOTIFY)} == {notice.request_id}
+    rack.frame(1, notice._replace(op=Op.NOTIFY | wire.REPLY))
+    rack.until(lambda: not rack.shell.state.notices)

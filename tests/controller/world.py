@@ -16,7 +16,7 @@ from controller.core import entries, events, monitor
 from controller.core.entries import Entry, WriteOp
 from controller.core.events import Effect, Event
 from controller.core.memory import Config
-from controller.core.state import Message, State
+from controller.core.state import Message, Notice, State
 from controller.core.step import initial, step
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
@@ -56,7 +56,7 @@ class World:
     stored: State | None = None
     answers: dict[int, events.Answer] = field(default_factory=dict)
     replies: list = field(default_factory=list)
-    notices: list[events.Notify] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
     published: list[events.Publish] = field(default_factory=list)
     writes: list[entries.Write] = field(default_factory=list)
     frames_of: dict[int, bytes] = field(default_factory=dict)  # writes, by their number
@@ -125,8 +125,8 @@ class World:
                 self.transmit(message)
             case events.SendReply(reply=reply):
                 self.replies.append(reply)
-            case events.Notify():
-                self.notices.append(effect)
+            case events.Notify(notice=notice):
+                self.notices.append(notice)
             case events.Answer(token=token):
                 self.answers[token] = effect
                 if self.on_answer is not None:
