@@ -16,6 +16,7 @@ from p4switch.dataplane.build import BuildError
 from p4switch.server import pipeline
 from p4switch.server.device import Device
 from p4switch.server.errors import P4RuntimeError
+from p4switch.server.links import Links
 from p4switch.server.service import serve
 
 BUSY_POLL_US = 50  # about the time that a host on the same machine takes to answer
@@ -52,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="attach an interface",
     )
     parser.add_argument("--grpc-addr", default="127.0.0.1:9559", metavar="HOST:PORT", help="default 127.0.0.1:9559")
+    parser.add_argument(
+        "--monotonic-elections",
+        action="store_true",
+        help="an election id below the highest one ever seen never becomes primary (default: highest connected one)",
+    )
     parser.add_argument("--cpu-port", type=int, metavar="N", help="the port of packet-in and packet-out")
     parser.add_argument("--drop-port", type=int, default=DROP_PORT, metavar="N", help=f"default {DROP_PORT}")
     parser.add_argument(
@@ -115,7 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
                 switch.pcap(arguments.pcap)
             if arguments.trace:
                 switch.trace(arguments.trace, json=arguments.trace_format == "json")
-            device = Device(arguments.device_id, switch)
+            links = Links(dict(arguments.interface))
+            device = Device(arguments.device_id, switch, links=links, monotonic_elections=arguments.monotonic_elections)
             if prepared:
                 device.load(prepared)
             server, port = serve(device, arguments.grpc_addr)

@@ -321,6 +321,17 @@ class Switch:
             self._check(code, f"table {which.table}")
             return self._entry(view, key_size)
 
+    def entry(self, table: int, handle: int) -> Entry | None:
+        """The entry with this handle, if it is still there."""
+        key_size = self._key_size(table)
+        view = self._ffi.new("p4dp_entry_view *")
+        with self._lock:  # handles hold their entry's place: the search for the next entry starts right there
+            code = self._lib.p4dp_entry_next(self._switch, table, (handle - 1) & 0xFFFFFFFF, view)
+            if code == Code.NOT_FOUND or view.handle != handle:
+                return None
+            self._check(code, f"table {table}")
+            return self._entry(view, key_size)
+
     def default_entry(self, table: int) -> Entry:
         """The default entry of a table."""
         view = self._ffi.new("p4dp_entry_view *")

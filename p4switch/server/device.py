@@ -4,251 +4,315 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from finsy.proto import p4r
+from google.protobuf import any_pb2
 
 from p4switch.dataplane import binding as dp
-from p4switch.server import pipeline, tables, values
-from p4switch.server.arbitration import Arbitration
+from p4switch.server import entities, entries, packets, pipeline, profiles, roles
+from p4switch.server.arbitration import Arbitration, Notice, Role, Stream
 from p4switch.server.digests import DigestLists
-from p4switch.server.entities import Entities, Mirror
-from p4switch.server.errors import Code, P4RuntimeError, invalid, unimplemented
-from p4switch.server.schema import HeaderInfo, Schema, no_pipeline
+from p4switch.server.entities import Scope
+from p4switch.server.errors import P4RuntimeError, denied, failure, invalid, not_found
+from p4switch.server.links import Links
+from p4switch.server.roles import RoleConfig
+from p4switch.server.schema import no_pipeline
+from p4switch.server.state import Target
 
 log = logging.getLogger(__name__)
-CONTINUE, ROLLBACK, ATOMIC = (
-    p4r.WriteRequest.CONTINUE_ON_ERROR,
-    p4r.WriteRequest.ROLLBACK_ON_ERROR,
-    p4r.WriteRequest.DATAPLANE_ATOMIC,
-)
+IDLE_AT_ONCE = 500  # entries of one idle-timeout notification
+Config = p4r.SetForwardingPipelineConfigRequest
 
 
 class Device:
-    """A P4Runtime device. ``to_primary`` sends a message on the primary's stream."""
+    """A P4Runtime device. ``send`` puts a message on a controller's stream."""
 
-    def __init__(self, number: int, switch: dp.Switch):
+    def __init__(
+        self, number: int, switch: dp.Switch, *, links: Links | None = None, monotonic_elections: bool = False
+    ):
         self.number = number
         self.switch = switch
-        self.lock = threading.RLock()
-        self.arbitration = Arbitration()
-        self.mirror = Mirror()
-        self.digests = DigestLists()
+        self.links = links or Links()
+        self.lock = threading.RLock()  # one Write, Read or change of primary at a time
         self.pipeline: pipeline.Pipeline | None = None
-        self.saved: pipeline.Pipeline | None = None
-        self.schema: Schema | None = None
-        self.to_primary: Callable[[p4r.StreamMessageResponse], None] = lambda message: None
+        self.send: Callable[[Stream, p4r.StreamMessageResponse], None] = lambda stream, message: None
+        self._arbitration = Arbitration(monotonic_elections)
+        self._elections = threading.Lock()  # for events, which must not wait for a long Write
+        self._target: Target | None = None
+        self._staged: pipeline.Staged | None = None
+        self._digests = DigestLists()
         self._stop = threading.Event()
         self._events = threading.Thread(target=self._pump, name="events", daemon=True)
 
     def start(self) -> None:
         """Serve the data plane's events."""
         self._events.start()
+        self.links.start(self._links_changed)
 
     def stop(self) -> None:
         """End."""
+        self.links.stop()
         self._stop.set()
         self.switch.wake()
         if self._events.ident is not None:
             self._events.join()
+        with self.lock:
+            self._unstage()
 
-    def _entities(self) -> Entities:
-        if self.schema is None:
+    def _written_to(self) -> Target:
+        """What Write and Read are about: a saved pipeline, once there is one, or the running one."""
+        target = self._staged.target if self._staged is not None else self._target
+        if target is None:
             raise no_pipeline()
-        return Entities(self.switch, self.schema, self.mirror)
+        return target
+
+    # ------------------------------------------------------------------------------------------------------ arbitration
+
+    def arbitrate(self, stream: Stream, update: p4r.MasterArbitrationUpdate) -> list[Notice]:
+        """A controller announces itself. Raises P4RuntimeError, which is to end its stream."""
+        self.check_number(update.device_id)
+        election = _election_id(update)
+        role = update.role
+        with self.lock:  # a Write that has begun ends before there is another primary
+            config, message = None, None
+            if role.HasField("config"):
+                message = any_pb2.Any()
+                message.CopyFrom(role.config)
+                config = roles.parse(message, None if self.pipeline is None else self.pipeline.info)
+            with self._elections:
+                return self._arbitration.update(stream, election, role.name, role.id, config, message)
+
+    def leave(self, stream: Stream) -> list[Notice]:
+        """A stream has ended."""
+        with self.lock, self._elections:
+            return self._arbitration.leave(stream)
+
+    def check_number(self, number: int) -> None:
+        """NOT_FOUND for other devices."""
+        if number != self.number:
+            raise not_found(f"no device {number} here; this is device {self.number}")
+
+    def _check_primary(self, request: Any) -> Role:
+        """The role of a request; NOT_FOUND or PERMISSION_DENIED unless it is its primary's."""
+        self.check_number(request.device_id)
+        with self._elections:
+            return self._arbitration.check_write(request.role, request.role_id, _election_id(request))
+
+    def _publish(self, message: p4r.StreamMessageResponse, concerns: Callable[[RoleConfig], bool]) -> None:
+        """Send to the primary of every role that a message concerns."""
+        with self._elections:
+            primaries = [role.primary for role in self._arbitration.roles.values() if concerns(role.config)]
+        for stream in primaries:
+            if stream is not None:
+                self.send(stream, message)
 
     # --------------------------------------------------------------------------------------------------------- pipeline
 
-    def set_pipeline(self, action: int, config: p4r.ForwardingPipelineConfig) -> None:
-        """SetForwardingPipelineConfig (specification, section 7). The old pipeline goes on when anything is wrong."""
-        request = p4r.SetForwardingPipelineConfigRequest
-        if action == request.COMMIT:
+    def set_pipeline(self, request: p4r.SetForwardingPipelineConfigRequest) -> None:
+        """SetForwardingPipelineConfig. The old pipeline goes on when anything is wrong."""
+        self._check_may_push(request)
+        action, config = request.action, request.config
+        if action == Config.COMMIT:
+            if config.HasField("p4info") or config.p4_device_config:
+                raise invalid("COMMIT takes no config: it commits the saved one")
             with self.lock:
-                if self.saved is None:
-                    raise P4RuntimeError(Code.FAILED_PRECONDITION, "there is no saved pipeline config to commit")
-                self._load(self.saved)
+                self._check_may_push(request)
+                if self._staged is None:
+                    raise not_found("there is no saved pipeline config to commit")
+                self._activate(self._staged)
             return
-        if action not in (
-            request.VERIFY,
-            request.VERIFY_AND_SAVE,
-            request.VERIFY_AND_COMMIT,
-            request.RECONCILE_AND_COMMIT,
-        ):
-            raise invalid(f"pipeline config action {action} does not exist")
-        prepared = pipeline.prepare(config.p4info, config.p4_device_config, config.cookie.cookie)
-        with self.lock:
-            if action == request.VERIFY_AND_SAVE:
-                self.saved = prepared
-            elif action == request.VERIFY_AND_COMMIT:
-                self._load(prepared)
-            elif action == request.RECONCILE_AND_COMMIT:
-                if self.pipeline is not None and self.pipeline.device_config != prepared.device_config:
-                    raise unimplemented("reconciling with another program: use VERIFY_AND_COMMIT")
-                if self.pipeline is None:
-                    self._load(prepared)
-                else:
-                    self.pipeline = prepared
-                    self.schema = Schema(prepared.info, self.switch.layout)
+        if action not in (Config.VERIFY, Config.VERIFY_AND_SAVE, Config.VERIFY_AND_COMMIT, Config.RECONCILE_AND_COMMIT):
+            raise invalid(f"pipeline config action {action} does not exist; there are 1 to 5")
+        if not config.HasField("p4info"):
+            raise invalid("the pipeline config has no p4info")
+        cookie = config.cookie.cookie if config.HasField("cookie") else None
+        compiled = pipeline.compile_config(config.p4info, config.p4_device_config, cookie)
+        staged: pipeline.Staged | None = pipeline.stage(compiled, self.links)
+        try:
+            with self.lock:
+                self._check_may_push(request)  # compiling takes a while
+                assert staged is not None
+                if action == Config.VERIFY_AND_SAVE:
+                    self._unstage()
+                    self._staged, staged = staged, None
+                elif action != Config.VERIFY:
+                    if action == Config.RECONCILE_AND_COMMIT and self._target is not None and self.pipeline is not None:
+                        pipeline.carry_over(self._target, self.pipeline, staged)
+                    self._activate(staged)
+        finally:
+            if staged is not None:
+                staged.close()
 
-    def load(self, prepared: pipeline.Pipeline) -> None:
-        """Run a prepared pipeline, without a client."""
-        with self.lock:
-            self._load(prepared)
+    def _check_may_push(self, request: p4r.SetForwardingPipelineConfigRequest) -> None:
+        role = self._check_primary(request)
+        if not role.config.can_push_pipeline:
+            raise denied(f"role {role.name!r} may not set the pipeline config")
 
-    def _load(self, prepared: pipeline.Pipeline) -> None:
-        layout = self.switch.load(prepared.shared_object)
-        self.schema = Schema(prepared.info, layout)
-        self.pipeline, self.saved = prepared, None
-        self.mirror.forget_program()
-        self.digests.clear()
+    def load(self, compiled: pipeline.Pipeline) -> None:
+        """Run a compiled pipeline, without a client."""
+        with self.lock:
+            self._activate(pipeline.stage(compiled, self.links))
+
+    def _activate(self, staged: pipeline.Staged) -> None:
+        if staged is self._staged:
+            self._staged = None
+        else:
+            self._unstage()
+        self._target = pipeline.activate(staged, self.switch, self._target)
+        self.pipeline = staged.pipeline
+        self._digests.clear()
+        with self._elections:
+            for role in self._arbitration.roles.values():
+                if role.config_message is not None:
+                    role.config = _resolve(role, staged.pipeline.info)
+        layout = self.switch.layout
         log.info("running program %s: %d tables", layout.name, len(layout.tables))
 
-    # ------------------------------------------------------------------------------------------------------------ write
+    def _unstage(self) -> None:
+        if self._staged is not None:
+            self._staged.close()
+            self._staged = None
 
-    def write(self, updates: Sequence[p4r.Update], atomicity: int) -> list[P4RuntimeError | None]:
+    # ----------------------------------------------------------------------------------------------------- write, read
+
+    def write(self, request: p4r.WriteRequest) -> list[P4RuntimeError | None]:
         """All updates of a Write, in order; one result each."""
         with self.lock:
-            entities = self._entities()
-            assert self.schema is not None
-            if atomicity in (ROLLBACK, ATOMIC):
-                return self._write_atomic(updates, self.schema)
-            if atomicity != CONTINUE:
-                raise invalid(f"atomicity {atomicity} does not exist")
-            results: list[P4RuntimeError | None] = [None] * len(updates)
-            batch: list[tuple[int, dp.Update, str]] = []
-            for position, update in enumerate(updates):
-                try:
-                    if update.entity.WhichOneof("entity") == "table_entry":
-                        entry = update.entity.table_entry
-                        translated = tables.to_update(self.schema, update.type, entry)
-                        batch.append((position, translated, self._describe(entry)))
-                        continue
-                    self._flush(batch, results)
-                    entities.write(update.type, update.entity)
-                except P4RuntimeError as error:
-                    results[position] = error
-            self._flush(batch, results)
-            return results
+            role = self._check_primary(request)
+            scope = Scope(role.name, role.config)
+            return entities.write(self._written_to(), request.updates, request.atomicity, scope)
 
-    def _describe(self, entry: p4r.TableEntry) -> str:
-        assert self.schema is not None
-        what = "the default entry" if entry.is_default_action else "the entry"
-        return f"{what} of table {self.schema.table(entry.table_id).name}"
-
-    def _flush(self, batch: list[tuple[int, dp.Update, str]], results: list[P4RuntimeError | None]) -> None:
-        """Table entries that follow one another go to the data plane as one change."""
-        if not batch:
-            return
-        done = self.switch.apply([u for _, u, _ in batch])
-        for (position, update, what), result in zip(batch, done, strict=True):
-            if result.code != dp.Code.OK:
-                results[position] = tables.update_failure(update, result.code, what)
-        batch.clear()
-
-    def _write_atomic(self, updates: Sequence[p4r.Update], schema: Schema) -> list[P4RuntimeError | None]:
-        """All or none; packets see the whole change or nothing of it."""
-        batch = []
-        for position, update in enumerate(updates):
-            if update.entity.WhichOneof("entity") != "table_entry":
-                raise unimplemented(
-                    f"an atomic batch with a {update.entity.WhichOneof('entity')}: only table entries can be"
-                )
-            try:
-                batch.append(tables.to_update(schema, update.type, update.entity.table_entry))
-            except P4RuntimeError as error:
-                aborted = P4RuntimeError(Code.ABORTED, "not done, because another update of the batch failed")
-                return [error if i == position else aborted for i in range(len(updates))]
-        done = self.switch.apply(batch, all_or_none=True)
-        if all(r.code == dp.Code.OK for r in done):
-            return [None] * len(updates)
-        results: list[P4RuntimeError | None] = []
-        for update, translated, result in zip(updates, batch, done, strict=True):
-            code = dp.Code.STATE if result.code == dp.Code.OK else result.code
-            results.append(tables.update_failure(translated, code, self._describe(update.entity.table_entry)))
-        return results
-
-    def read(self, wanted: Sequence[p4r.Entity]) -> Iterator[p4r.Entity]:
-        """What a Read asks for, from one moment."""
+    def write_entries(self, updates: Sequence[p4r.Update]) -> list[P4RuntimeError | None]:
+        """Write without a client, all or nothing."""
         with self.lock:
-            entities = self._entities()
-            found = [entity for one in wanted for entity in entities.read(one)]
-        yield from found
+            return entities.write(self._written_to(), updates, p4r.WriteRequest.ROLLBACK_ON_ERROR, Scope())
+
+    def read(self, request: p4r.ReadRequest) -> tuple[list[p4r.Entity], list[P4RuntimeError | None]]:
+        """What a Read asks for, from one moment: the entities of the valid requests, and one result for each request."""
+        self.check_number(request.device_id)
+        found: list[p4r.Entity] = []
+        results: list[P4RuntimeError | None] = []
+        with self.lock:
+            with self._elections:
+                role = self._arbitration.role(request.role)
+            target, scope = self._written_to(), Scope(role.name, role.config)
+            for wanted in request.entities:
+                try:
+                    found += entities.read(target, wanted, scope)
+                    results.append(None)
+                except P4RuntimeError as error:
+                    results.append(error)
+        return found, results
 
     # ---------------------------------------------------------------------------------------------------------- packets
 
-    def packet_out(self, packet: p4r.PacketOut) -> None:
-        """A frame of the controller, with its metadata as header in front."""
-        schema = self.schema
-        if schema is None:
+    def packet_out(self, stream: Stream, packet: p4r.PacketOut) -> None:
+        """A frame of a controller, with its metadata as header in front. Raises P4RuntimeError."""
+        with self._elections:
+            role = self._arbitration.role_of(stream)
+            if role is None or role.primary != stream:
+                raise denied("Not primary: only the primary sends packets")
+            if not role.config.sends_packet_outs:
+                raise denied(f"role {role.name!r} may not send packets")
+        target = self._target
+        if target is None:
             raise no_pipeline()
-        header = b"" if schema.packet_out is None else _pack_header(schema.packet_out, packet)
-        if schema.packet_out is None and packet.metadata:
-            raise invalid("the program has no packet_out header: packet-out cannot carry metadata")
         try:
-            self.switch.packet_out(header + packet.payload)
+            self.switch.packet_out(packets.pack(target.schema.packet_out, packet))
         except dp.DataplaneError as error:
-            raise tables.failure(error.code, "packet-out") from None
+            if error.code is dp.Code.STATE:
+                raise invalid("packet-out: this switch has no CPU port (--cpu-port)") from None
+            if error.code is dp.Code.INVALID:
+                raise invalid(f"packet-out of {len(packet.payload)} bytes is longer than any frame") from None
+            raise failure(error.code, "packet-out") from None
+
+    def digest_ack(self, stream: Stream, ack: p4r.DigestListAck) -> None:
+        """A controller has a digest list. Raises P4RuntimeError."""
+        target = self._target
+        if target is None:
+            raise no_pipeline()
+        if ack.digest_id not in target.schema.digests:
+            raise invalid(f"digest ack: there is no digest with id {ack.digest_id:#x}")
+        self._digests.acknowledge(ack)
+
+    # ----------------------------------------------------------------------------------------------------------- events
 
     def _pump(self) -> None:
+        pending: dp.Event | None = None
         while not self._stop.is_set():
             try:
-                event = self.switch.event(self.digests.next_deadline())
-            except dp.DataplaneError:
-                return
-            try:
+                event, pending = pending or self.switch.event(self._digests.next_deadline()), None
                 if event is not None:
-                    self._event(event)
-                for message in self.digests.due():
-                    self.to_primary(p4r.StreamMessageResponse(digest=message))
+                    pending = self._event(event)
+                for message in self._digests.due():
+                    if self._target is not None and message.digest_id in self._target.state.digests:
+                        self._send_digest(message)
+            except dp.DataplaneError:
+                if self._stop.is_set():
+                    return
             except Exception:
                 log.exception("an event of the data plane was lost")
 
-    def _event(self, event: dp.Event) -> None:
-        schema = self.schema
-        if schema is None:
-            return
+    def _event(self, event: dp.Event) -> dp.Event | None:
+        """Tell controllers; returns an event that was taken from the queue on the way."""
+        target = self._target
+        if target is None:
+            return None
         if event.kind is dp.EventKind.PACKET_IN:
-            self.to_primary(p4r.StreamMessageResponse(packet=_packet_in(schema.packet_in, event.data)))
+            packet, metadata = packets.unpack(target.schema.packet_in, event.data)
+            message = p4r.StreamMessageResponse(packet=packet)
+            self._publish(message, lambda config: roles.wants_packet(config, metadata))
         elif event.kind is dp.EventKind.DIGEST:
-            for number, digest in schema.digests.items():
-                if digest.index == event.index and number in self.mirror.digests:
-                    data = self.digests.decode(schema, number, event.data)
-                    self.digests.add(number, data, self.mirror.digests[number].config)
+            info = target.schema.digests_by_index.get(event.index)
+            entry = None if info is None else target.state.digests.get(info.id)
+            if info is not None and entry is not None and len(event.data) == info.fields.size:
+                self._digests.add(info, event.data, entry.config)
         elif event.kind is dp.EventKind.IDLE_TIMEOUT:
-            self._idle(schema, event)
+            return self._idle(target, event)
+        return None
 
-    def _idle(self, schema: Schema, event: dp.Event) -> None:
-        """Tell the controller which entry has not been hit; it may be gone by now."""
-        for table in schema.tables.values():
-            if table.table.index != event.index:
-                continue
-            for entry in self.switch.entries(event.index):
-                if entry.handle == event.handle:
-                    message = tables.to_message(schema, table, entry)
-                    notice = p4r.IdleTimeoutNotification(table_entry=[message], timestamp=event.timestamp_ns)
-                    self.to_primary(p4r.StreamMessageResponse(idle_timeout_notification=notice))
+    def _send_digest(self, message: p4r.DigestList) -> None:
+        about = (message.digest_id,)
+        self._publish(p4r.StreamMessageResponse(digest=message), lambda config: roles.may_read(config, about))
+
+    def _idle(self, target: Target, first: dp.Event) -> dp.Event | None:
+        """One notification for the entries of a table that are idle at the same time; they may be gone by now."""
+        table = target.schema.tables_by_index.get(first.index)
+        notice = p4r.IdleTimeoutNotification(timestamp=first.timestamp_ns)
+        event: dp.Event | None = first
+        while event is not None and event.kind is dp.EventKind.IDLE_TIMEOUT and event.index == first.index:
+            entry = self.switch.entry(event.index, event.handle)
+            if table is not None and entry is not None:
+                notice.table_entry.append(entries.to_message(target, table, entry))
+            if len(notice.table_entry) >= IDLE_AT_ONCE:
+                event = None
+                break
+            event = self.switch.event(0)
+        if table is not None and notice.table_entry:
+            about = (table.id,)
+            message = p4r.StreamMessageResponse(idle_timeout_notification=notice)
+            self._publish(message, lambda config: roles.may_read(config, about))
+        return event
+
+    def _links_changed(self) -> None:
+        with self.lock:
+            if self._target is not None:
+                profiles.follow_links(self._target)
 
 
-def _pack_header(header: HeaderInfo, packet: p4r.PacketOut) -> bytes:
-    given = {m.metadata_id: m.value for m in packet.metadata}
-    number = 0
-    for metadata_id, name, width in header.fields:
-        if metadata_id not in given and not name.startswith(("pad", "_pad")):
-            raise invalid(f"packet-out needs metadata {metadata_id} ({name})")
-        value = values.decode(given.pop(metadata_id, b"\0"), width, f"packet-out metadata {name}")
-        number = number << width | value
-    if given:
-        raise invalid(f"packet-out has no metadata {min(given)}")
-    return number.to_bytes(header.size, "big")
+def _resolve(role: Role, info: Any) -> RoleConfig:
+    """A role config with the ids of a new P4Info; what is not in there stays as it was written."""
+    assert role.config_message is not None
+    try:
+        return roles.parse(role.config_message, info)
+    except P4RuntimeError as error:
+        log.warning("role %s: %s", role.name, error)
+        return roles.parse(role.config_message, None)
 
 
-def _packet_in(header: HeaderInfo | None, data: bytes) -> p4r.PacketIn:
-    if header is None or len(data) < header.size:
-        return p4r.PacketIn(payload=data)
-    packet = p4r.PacketIn(payload=data[header.size :])
-    number = int.from_bytes(data[: header.size], "big")
-    shift = header.size * 8
-    for metadata_id, _, width in header.fields:
-        shift -= width
-        packet.metadata.add(metadata_id=metadata_id, value=values.encode(number >> shift & ((1 << width) - 1)))
-    return packet
+def _election_id(message: Any) -> int | None:
+    if not message.HasField("election_id"):
+        return None
+    return int(message.election_id.high << 64 | message.election_id.low)

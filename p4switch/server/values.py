@@ -1,23 +1,40 @@
-"""Byte strings of P4Runtime (specification 8.3): any length in if the value fits, the shortest out (zero is one byte)."""
+"""Byte strings of P4Runtime (specification, "Bytestrings"): any length in if the value fits, the shortest out."""
 
 from __future__ import annotations
 
-from p4switch.server.errors import invalid
+from p4switch.server.errors import invalid, out_of_range
 
 
 def decode(value: bytes, width: int, what: str) -> int:
-    """The number in a byte string; INVALID_ARGUMENT when it is empty or has more than ``width`` bits."""
+    """The unsigned number in a byte string; OUT_OF_RANGE when it is empty or has more than ``width`` bits."""
     if not value:
-        raise invalid(f"{what}: an empty byte string; a value of {width} bits has at least one byte")
+        raise out_of_range(f"{what}: an empty byte string; a value of {width} bits has at least one byte")
     number = int.from_bytes(value, "big")
     if number >> width:
-        raise invalid(f"{what}: {number:#x} does not fit into {width} bits")
+        raise out_of_range(f"{what}: {number:#x} does not fit into {width} bits")
     return number
 
 
 def encode(number: int) -> bytes:
-    """The canonical byte string."""
-    return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big")
+    """The canonical byte string of an unsigned number; zero is one byte."""
+    return number.to_bytes((number.bit_length() + 7) // 8 or 1, "big")
+
+
+def decode_signed(value: bytes, width: int, what: str) -> int:
+    """The bits (two's complement, ``width`` of them) of a signed number; OUT_OF_RANGE when it does not fit."""
+    if not value:
+        raise out_of_range(f"{what}: an empty byte string; a value of {width} bits has at least one byte")
+    number = int.from_bytes(value, "big", signed=True)
+    if not -(1 << (width - 1)) <= number < 1 << (width - 1):
+        raise out_of_range(f"{what}: {number} does not fit into {width} bits with a sign")
+    return number & ((1 << width) - 1)
+
+
+def encode_signed(bits: int, width: int) -> bytes:
+    """The canonical byte string of a signed number, given its bits."""
+    number = bits - (1 << width) if bits >> (width - 1) else bits
+    magnitude = number if number >= 0 else ~number
+    return number.to_bytes(magnitude.bit_length() // 8 + 1, "big", signed=True)
 
 
 def prefix_mask(width: int, length: int, what: str) -> int:

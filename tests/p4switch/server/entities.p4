@@ -39,6 +39,21 @@ struct learned_t {
     bool flag;
 }
 
+enum bit<8> level_t {
+    LOW = 1,
+    HIGH = 200
+}
+
+struct inner_t {
+    int<12> offset;
+    level_t level;
+}
+
+struct nested_t {
+    inner_t inner;
+    bit<16> number;
+}
+
 const bit<9> CPU_PORT = 64;
 
 parser EntitiesParser(packet_in packet, out headers_t hdr, inout metadata_t meta, inout standard_metadata_t standard_metadata) {
@@ -78,7 +93,11 @@ control EntitiesIngress(inout headers_t hdr, inout metadata_t meta, inout standa
     counter(8, CounterType.packets_and_bytes) op_counter;
     meter(4, MeterType.packets) op_meter;
     register<bit<20>>(4) op_register;
+    register<int<12>>(2) signed_register;
+    register<bool>(2) bool_register;
+    register<level_t>(2) level_register;
     direct_counter(CounterType.packets_and_bytes) exact_hits;
+    direct_counter(CounterType.packets) const_hits;
     direct_meter<bit<8>>(MeterType.packets) exact_meter;
     action_profile(4) members;
     @max_group_size(8)
@@ -138,6 +157,23 @@ control EntitiesIngress(inout headers_t hdr, inout metadata_t meta, inout standa
             1: forward(1);
             2: forward(2);
         }
+        counters = const_hits;
+    }
+
+    table initial_table {
+        key = { hdr.op.number: exact @name("number"); }
+        actions = { @tableonly forward; @defaultonly drop; }
+        default_action = drop();
+        entries = {
+            const 1: forward(1);
+            2: forward(2);
+        }
+        size = 8;
+    }
+
+    table keyless_table {
+        actions = { forward; drop; }
+        default_action = forward(3);
     }
 
     table profile_table {
@@ -212,6 +248,22 @@ control EntitiesIngress(inout headers_t hdr, inout metadata_t meta, inout standa
             standard_metadata.egress_spec = CPU_PORT;
         } else if (hdr.op.op == 15) {
             hdr.op.tag = meta.in_set;
+            standard_metadata.egress_spec = 1;
+        } else if (hdr.op.op == 16) {
+            initial_table.apply();
+        } else if (hdr.op.op == 17) {
+            keyless_table.apply();
+        } else if (hdr.op.op == 18) {
+            int<12> offset;
+            bool flag;
+            level_t level;
+            signed_register.read(offset, (bit<32>) hdr.op.number);
+            bool_register.read(flag, (bit<32>) hdr.op.number);
+            level_register.read(level, (bit<32>) hdr.op.number);
+            digest<nested_t>(1, { { offset, level }, hdr.op.number });
+            signed_register.write((bit<32>) hdr.op.number, offset - 1);
+            bool_register.write((bit<32>) hdr.op.number, !flag);
+            level_register.write((bit<32>) hdr.op.number, level_t.HIGH);
             standard_metadata.egress_spec = 1;
         } else {
             drop();

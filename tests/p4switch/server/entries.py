@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finsy.proto import p4r
+from google.protobuf import any_pb2, struct_pb2
 
 from tests.p4switch.server.conftest import Program
 
@@ -59,3 +60,34 @@ def entry(program: Program, table: str, *matches: p4r.FieldMatch, **rest: Any) -
 
 def packet(op: int, tag: int = 0, number: int = 0, address: int = 0) -> bytes:
     return bytes([op, tag]) + number.to_bytes(2, "big") + address.to_bytes(4, "big")
+
+
+def role_config(**members: Any) -> any_pb2.Any:
+    """A role config of these members."""
+    content = struct_pb2.Struct()
+    content.update(members)
+    packed = any_pb2.Any()
+    packed.Pack(content)
+    return packed
+
+
+def replication(**kind: Any) -> dict[str, Any]:
+    """A replication entry as the only member of an entity."""
+    return {"packet_replication_engine_entry": p4r.PacketReplicationEngineEntry(**kind)}
+
+
+def member(program: Program, profile: str, number: int, port: int) -> p4r.ActionProfileMember:
+    """A member that forwards to a port."""
+    owner = program.id("action_profiles", profile)
+    chosen = action(program, "forward", bytes([port])).action
+    return p4r.ActionProfileMember(action_profile_id=owner, member_id=number, action=chosen)
+
+
+def action_set(program: Program, *ports: int, weight: int = 1) -> p4r.TableAction:
+    """A one-shot that forwards to one of these ports."""
+    made = p4r.TableAction()
+    made.action_profile_action_set.SetInParent()
+    for port in ports:
+        one = made.action_profile_action_set.action_profile_actions.add(weight=weight)
+        one.action.CopyFrom(action(program, "forward", bytes([port])).action)
+    return made

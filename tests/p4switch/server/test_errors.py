@@ -4,189 +4,255 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import grpc
+import pytest
 from finsy.proto import p4r
+from google.protobuf import any_pb2, struct_pb2
 
 from p4switch.server.errors import Code
-from tests.p4switch.server.conftest import Client, Program
-from tests.p4switch.server.entries import (
-    DELETE,
-    INSERT,
-    MODIFY,
-    action,
-    entry,
-    exact,
-    in_range,
-    lpm,
-    optional,
-    ternary,
-    update,
+from tests.p4switch.server.conftest import DEVICE, Client, Program, arbitration, everything
+from tests.p4switch.server.entries import DELETE, INSERT, action, action_set, entry, exact, member, role_config, update
+from tests.p4switch.server.refusals import (
+    one_shot_errors,
+    other_errors,
+    prepared,
+    profile_errors,
+    read_errors,
+    table_errors,
 )
 
 GOLDEN = Path(__file__).parent / "errors.golden"
+Config = p4r.SetForwardingPipelineConfigRequest
 
 
-def table_errors(program: Program) -> dict[str, p4r.Update]:
-    metered, forward = action(program, "metered", b"\1"), action(program, "forward", b"\1")
-
-    def exact_entry(*matches: p4r.FieldMatch, **rest: Any) -> p4r.TableEntry:
-        return entry(program, "exact_table", *matches, **{"action": metered, **rest})
-
-    def ternary_entry(*matches: p4r.FieldMatch, **rest: Any) -> p4r.TableEntry:
-        return entry(program, "ternary_table", *matches, **{"action": forward, "priority": 1, **rest})
-
-    one = exact(1, b"\1")
-    unknown_action = p4r.TableAction()
-    unknown_action.action.action_id = 0x01FFFFFF
-    twice, none = action(program, "metered", b"\1"), action(program, "metered")
-    twice.action.params.add(param_id=1, value=b"\1")
-    insert = {
-        "no such table": p4r.TableEntry(table_id=0x02FFFFFF, match=[one], action=metered),
-        "no table": p4r.TableEntry(match=[one], action=metered),
-        "missing exact field": exact_entry(),
-        "unknown field": exact_entry(one, exact(2, b"\1")),
-        "field twice": exact_entry(one, one),
-        "wrong kind of match": exact_entry(lpm(1, b"\1", 8)),
-        "match without a value": exact_entry(p4r.FieldMatch(field_id=1)),
-        "value too large": exact_entry(exact(1, b"\1\0\0")),
-        "empty value": exact_entry(exact(1, b"")),
-        "priority without ternary keys": exact_entry(one, priority=5),
-        "no action": entry(program, "exact_table", one),
-        "unknown action": exact_entry(one, action=unknown_action),
-        "action of another table": exact_entry(one, action=forward),
-        "default-only action": exact_entry(one, action=action(program, "drop")),
-        "missing parameter": exact_entry(one, action=none),
-        "parameter twice": exact_entry(one, action=twice),
-        "unknown parameter": exact_entry(one, action=action(program, "metered", b"\1", b"\1")),
-        "parameter too large": exact_entry(one, action=action(program, "metered", b"\2\0")),
-        "empty parameter": exact_entry(one, action=action(program, "metered", b"")),
-        "member in a table without profile": exact_entry(one, action=p4r.TableAction(action_profile_member_id=1)),
-        "idle timeout not supported": exact_entry(one, idle_timeout_ns=5),
-        "prefix of length 0": entry(program, "lpm_table", lpm(1, b"\0", 0), action=forward),
-        "prefix too long": entry(program, "lpm_table", lpm(1, b"\0", 33), action=forward),
-        "negative prefix": entry(program, "lpm_table", lpm(1, b"\0", -1), action=forward),
-        "bits beyond the prefix": entry(program, "lpm_table", lpm(1, b"\x0a\0\0\1", 8), action=forward),
-        "no priority": ternary_entry(priority=0),
-        "negative priority": ternary_entry(priority=-1),
-        "mask of 0": ternary_entry(ternary(1, b"\0", b"\0")),
-        "bits outside of the mask": ternary_entry(ternary(1, b"\3", b"\1")),
-        "empty range": ternary_entry(in_range(2, b"\5", b"\4")),
-        "full range": ternary_entry(in_range(2, b"\0", b"\xff\xff")),
-        "optional too large": ternary_entry(optional(3, b"\1\0")),
-        "const table": entry(program, "const_table", exact(1, b"\7"), action=forward),
-        "action in a table with profile": entry(program, "profile_table", one, action=forward),
-        "unknown member": entry(program, "profile_table", one, action=p4r.TableAction(action_profile_member_id=9)),
-        "one-shot action set": entry(
-            program,
-            "selector_table",
-            one,
-            action=p4r.TableAction(action_profile_action_set=p4r.ActionProfileActionSet()),
-        ),
-    }
-    return {
-        **{name: update(INSERT, table_entry=value) for name, value in insert.items()},
-        "no type": update(0, table_entry=exact_entry(one)),
-        "modify an absent entry": update(MODIFY, table_entry=exact_entry(one)),
-        "delete an absent entry": update(DELETE, table_entry=exact_entry(one)),
-        "insert a default entry": update(
-            INSERT, table_entry=entry(program, "lpm_table", is_default_action=True, action=forward)
-        ),
-        "default entry with a match": update(
-            MODIFY, table_entry=entry(program, "lpm_table", lpm(1, b"\1", 32), is_default_action=True, action=forward)
-        ),
-        "const default": update(
-            MODIFY, table_entry=entry(program, "exact_table", is_default_action=True, action=action(program, "drop"))
-        ),
-    }
+def compare(section: str, lines: list[str]) -> None:
+    """Hold one section of the golden file against what was found."""
+    title = f"# {section}\n"
+    parts = GOLDEN.read_text().split("\n\n") if GOLDEN.exists() else []
+    sections = {part.partition("\n")[0] + "\n": part.partition("\n")[2].rstrip("\n") for part in parts if part}
+    found = "\n".join(lines)
+    if os.environ.get("UPDATE_GOLDEN"):
+        sections[title] = found
+        GOLDEN.write_text("\n\n".join(t + c for t, c in sections.items()) + "\n")
+    assert found == sections.get(title)
 
 
-def other_errors(program: Program) -> dict[str, p4r.Update]:
-    counter, meter = program.id("counters", "op_counter"), program.id("meters", "op_meter")
-    register = program.id("registers", "op_register")
-    profile = program.id("action_profiles", "members")
-
-    def index(number: int) -> p4r.Index:
-        return p4r.Index(index=number)
-
-    def replication(**kind: Any) -> p4r.PacketReplicationEngineEntry:
-        return p4r.PacketReplicationEngineEntry(**kind)
-
-    bad_port = p4r.MulticastGroupEntry(multicast_group_id=1)
-    bad_port.replicas.add(egress_port=600)
-    twice = p4r.MulticastGroupEntry(multicast_group_id=1)
-    for _ in range(2):
-        twice.replicas.add(egress_port=1, instance=1)
-    crossed = p4r.MeterConfig(cir=5, cburst=1, pir=4, pburst=1)
-    wide = p4r.RegisterEntry(register_id=register, index=index(0))
-    wide.data.bitstring = b"\x10\0\0"
-    member = p4r.ActionProfileMember(action_profile_id=profile, member_id=1)
-    group = p4r.ActionProfileGroup(action_profile_id=program.id("action_profiles", "groups"), group_id=1)
-    group.members.add(member_id=77, weight=1)
-    full = p4r.ValueSetEntry(value_set_id=program.id("value_sets", "special_tags"))
-    for n in range(5):
-        full.members.add(match=[exact(1, bytes([n]))])
-    no_counter = p4r.DirectCounterEntry(table_entry=entry(program, "lpm_table", lpm(1, b"\1", 32)))
-    absent = p4r.DirectCounterEntry(table_entry=entry(program, "exact_table", exact(1, b"\1")))
-    return {
-        "no entity": p4r.Update(type=INSERT),
-        "counter: insert": update(INSERT, counter_entry=p4r.CounterEntry(counter_id=counter, index=index(0))),
-        "counter: no such": update(MODIFY, counter_entry=p4r.CounterEntry(counter_id=1, index=index(0))),
-        "counter: no index": update(MODIFY, counter_entry=p4r.CounterEntry(counter_id=counter)),
-        "counter: index too large": update(MODIFY, counter_entry=p4r.CounterEntry(counter_id=counter, index=index(8))),
-        "counter: negative index": update(MODIFY, counter_entry=p4r.CounterEntry(counter_id=counter, index=index(-1))),
-        "direct counter: table has none": update(MODIFY, direct_counter_entry=no_counter),
-        "direct counter: no such entry": update(MODIFY, direct_counter_entry=absent),
-        "meter: committed above peak": update(
-            MODIFY, meter_entry=p4r.MeterEntry(meter_id=meter, index=index(0), config=crossed)
-        ),
-        "meter: negative": update(
-            MODIFY, meter_entry=p4r.MeterEntry(meter_id=meter, index=index(0), config=p4r.MeterConfig(cir=-1))
-        ),
-        "register: value too large": update(MODIFY, register_entry=wide),
-        "register: no data": update(MODIFY, register_entry=p4r.RegisterEntry(register_id=register, index=index(0))),
-        "member: no action": update(INSERT, action_profile_member=member),
-        "member: delete an absent one": update(DELETE, action_profile_member=member),
-        "group: unknown member": update(INSERT, action_profile_group=group),
-        "value set: too many": update(MODIFY, value_set_entry=full),
-        "value set: insert": update(INSERT, value_set_entry=full),
-        "digest: no such": update(INSERT, digest_entry=p4r.DigestEntry(digest_id=1)),
-        "digest: modify before insert": update(
-            MODIFY, digest_entry=p4r.DigestEntry(digest_id=program.id("digests", "learned_t"))
-        ),
-        "multicast: group 0": update(
-            INSERT, packet_replication_engine_entry=replication(multicast_group_entry=p4r.MulticastGroupEntry())
-        ),
-        "multicast: port does not exist": update(
-            INSERT, packet_replication_engine_entry=replication(multicast_group_entry=bad_port)
-        ),
-        "multicast: the same replica twice": update(
-            INSERT, packet_replication_engine_entry=replication(multicast_group_entry=twice)
-        ),
-        "multicast: modify an absent one": update(
-            MODIFY,
-            packet_replication_engine_entry=replication(
-                multicast_group_entry=p4r.MulticastGroupEntry(multicast_group_id=9)
-            ),
-        ),
-        "clone session: delete an absent one": update(
-            DELETE, packet_replication_engine_entry=replication(clone_session_entry=p4r.CloneSessionEntry(session_id=9))
-        ),
-        "extern entry": update(INSERT, extern_entry=p4r.ExternEntry(extern_type_id=1)),
-    }
-
-
-def test_every_refusal(client: Client, program: Program) -> None:
+def test_updates(client: Client, program: Program) -> None:
+    client.write(*prepared(program))
+    before = everything(client)
     lines = []
-    for name, wrong in {**table_errors(program), **other_errors(program)}.items():
+    for name, wrong in {**table_errors(program), **profile_errors(program), **other_errors(program)}.items():
         ((code, text),) = client.failures(wrong)
         assert code not in (Code.OK, Code.UNKNOWN, Code.INTERNAL), name
         lines.append(f"{name}: {Code(code).name}: {text}")
-    found = "\n".join(lines) + "\n"
-    if os.environ.get("UPDATE_GOLDEN"):
-        GOLDEN.write_text(found)
-    assert found == GOLDEN.read_text()
-    # None of it left a trace.
-    held = client.read(p4r.Entity(table_entry=p4r.TableEntry()))
-    assert {e.table_entry.table_id for e in held} == {program.id("tables", "const_table")}
+    compare("updates", lines)
+    assert everything(client) == before
+
+
+def test_one_shots(client: Client, program: Program) -> None:
+    before = everything(client)
+    lines = []
+    for name, wrong in one_shot_errors(program).items():
+        ((code, text),) = client.failures(wrong)
+        lines.append(f"{name}: {Code(code).name}: {text}")
+    shot = entry(program, "selector_table", exact(1, b"\1"), action=action_set(program, 1, 2))
+    client.write(update(INSERT, table_entry=shot))
+    full = [
+        update(
+            INSERT,
+            table_entry=entry(program, "selector_table", exact(1, bytes([n])), action=action_set(program, *range(8))),
+        )
+        for n in (2, 3)
+    ]
+    (_, (code, text)) = client.failures(*full)
+    lines.append(f"one-shot: the selector is full: {Code(code).name}: {text}")
+    ((code, text),) = client.failures(update(INSERT, action_profile_member=member(program, "groups", 1, 1)))
+    lines.append(f"member: beside one-shots: {Code(code).name}: {text}")
+    client.write(*[update(DELETE, table_entry=u) for u in (shot, full[0].entity.table_entry)])
+    compare("one-shots", lines)
+    assert everything(client) == before
+
+
+def test_reads(client: Client, program: Program) -> None:
+    lines = []
+    for name, wanted in read_errors(program).items():
+        ((code, text),) = client.read_failures(wanted)
+        lines.append(f"{name}: {Code(code).name}: {text}")
+    compare("reads", lines)
+
+
+def answer(call: Callable[[], object]) -> str:
+    """Code and text of a call that fails."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return f"{caught.value.code().name}: {caught.value.details()}"
+
+
+def test_calls(client: Client, program: Program) -> None:
+    """Refusals of whole requests."""
+
+    def write(**changes: object) -> Callable[[], object]:
+        request = client.write_request()
+        for name, value in changes.items():
+            setattr(request, name, value)
+        return lambda: client.stub.Write(request)
+
+    def pipeline(kind: int, config: p4r.ForwardingPipelineConfig | None = None) -> Callable[[], object]:
+        return lambda: client.set_pipeline(kind, config or p4r.ForwardingPipelineConfig())
+
+    def tampered(change: Callable[[p4r.ForwardingPipelineConfig], object]) -> Callable[[], object]:
+        config = program.pipeline()
+        change(config)
+        return pipeline(Config.VERIFY, config)
+
+    info = lambda c: c.p4info  # noqa: E731
+    calls: dict[str, Callable[[], object]] = {
+        "write: another device": write(device_id=99),
+        "write: a role nobody announced": write(role="nobody"),
+        "write: a numbered role nobody announced": write(role_id=3),
+        "write: atomicity": write(atomicity=7),
+        "read: another device": lambda: list(client.stub.Read(p4r.ReadRequest(device_id=99))),
+        "read: a role nobody announced": lambda: list(
+            client.stub.Read(p4r.ReadRequest(device_id=DEVICE, role="nobody"))
+        ),
+        "get: another device": lambda: client.stub.GetForwardingPipelineConfig(
+            p4r.GetForwardingPipelineConfigRequest(device_id=99)
+        ),
+        "capabilities: another device": lambda: client.stub.Capabilities(p4r.CapabilitiesRequest(device_id=99)),
+        "pipeline: no action": pipeline(0, program.pipeline()),
+        "pipeline: nothing to commit": pipeline(Config.COMMIT),
+        "pipeline: commit with a config": pipeline(Config.COMMIT, program.pipeline()),
+        "pipeline: no config": pipeline(Config.VERIFY),
+        "pipeline: no IR": tampered(lambda c: setattr(c, "p4_device_config", b"junk")),
+        "pipeline: no P4Info": tampered(lambda c: c.ClearField("p4info")),
+        "pipeline: a table of another program": tampered(
+            lambda c: setattr(info(c).tables[0].preamble, "name", "other")
+        ),
+        "pipeline: fewer match fields": tampered(lambda c: info(c).tables[0].ClearField("match_fields")),
+        "pipeline: fewer parameters": tampered(lambda c: [a.ClearField("params") for a in info(c).actions]),
+        "pipeline: an action that is not declared": tampered(lambda c: info(c).ClearField("actions")),
+        "pipeline: no action profiles": tampered(lambda c: info(c).ClearField("action_profiles")),
+        "pipeline: a register of another size": tampered(
+            lambda c: info(c).registers[0].type_spec.struct.CopyFrom(info(c).digests[1].type_spec.struct)
+        ),
+        "pipeline: a register without type": tampered(lambda c: info(c).registers[0].ClearField("type_spec")),
+        "pipeline: types without type_info": tampered(lambda c: info(c).ClearField("type_info")),
+        "pipeline: a digest with fewer fields": tampered(
+            lambda c: info(c).digests[0].type_spec.CopyFrom(info(c).registers[0].type_spec)
+        ),
+        "pipeline: a header of half a byte": tampered(
+            lambda c: setattr(info(c).controller_packet_metadata[0].metadata[0], "bitwidth", 5)
+        ),
+    }
+    client.election_id = 1
+    lines = [f"{name}: {answer(call)}" for name, call in calls.items()]
+    client.election_id = 9
+    lines.append(f"write: not the primary: {answer(write())}")
+    lines.append(f"pipeline: not the primary: {answer(pipeline(Config.VERIFY, program.pipeline()))}")
+    client.election_id = 1
+    assert not [line for line in lines if ": INTERNAL: " in line]
+    compare("calls", [line.partition(" (char ")[0] for line in lines])
+
+
+def test_arbitration(client: Client, program: Program) -> None:
+    """Refusals that end the stream."""
+    other = any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Duration")
+    broken = any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Struct", value=b"\xff")
+    holder = client.stream()
+    holder.arbitrate(4, role="holder", config=role_config(exclusive=["lpm_table"], shared=["exact_table"]))
+    updates = {
+        "another device": arbitration(3, device=99),
+        "an election id that is taken": arbitration(1),
+        "a config for the default role": arbitration(3, config=role_config()),
+        "a config of another type": arbitration(3, role="r", config=other),
+        "a config that cannot be read": arbitration(3, role="r", config=broken),
+        "an unknown member": arbitration(3, role="r", config=role_config(tables=["lpm_table"])),
+        "no list": arbitration(3, role="r", config=role_config(shared=True)),
+        "an item that is no id": arbitration(3, role="r", config=role_config(shared=[1.5])),
+        "an unknown name": arbitration(3, role="r", config=role_config(shared=["lpm_tables"])),
+        "no flag": arbitration(3, role="r", config=role_config(receives_packet_ins="yes")),
+        "an empty filter": arbitration(3, role="r", config=role_config(packet_in_filter={})),
+        "a filter by text": arbitration(3, role="r", config=role_config(packet_in_filter={"reason": "x"})),
+        "what another role has for itself": arbitration(3, role="r", config=role_config(shared=["lpm_table"])),
+        "for itself what another role shares": arbitration(3, role="r", config=role_config(exclusive=["exact_table"])),
+    }
+    lines = []
+    for name, wrong in updates.items():
+        stream = client.stream()
+        stream.send(arbitration=wrong)
+        error = stream.next()
+        lines.append(f"{name}: {error.code().name}: {error.details()}")
+    holder.send(arbitration=arbitration(4, role="another"))
+    error = holder.next()
+    lines.append(f"another role: {error.code().name}: {error.details()}")
+    compare("arbitration", lines)
+
+
+def test_stream_messages(client: Client, program: Program) -> None:
+    """Refusals that leave the stream open."""
+    stream, backup, silent = client.streams[0], client.stream(), client.stream()
+    backup.arbitrate(0)
+    reader = client.stream()
+    reader.arbitrate(1, role="reader", config=role_config(read_only=["lpm_table"]))
+
+    def packet(*metadata: tuple[int, bytes]) -> dict[str, p4r.PacketOut]:
+        made = p4r.PacketOut(payload=b"x")
+        for number, value in metadata:
+            made.metadata.add(metadata_id=number, value=value)
+        return {"packet": made}
+
+    cases = {
+        "packet-out: no metadata": (stream, packet()),
+        "packet-out: a value too large": (stream, packet((1, b"\2\0"))),
+        "packet-out: an empty value": (stream, packet((1, b""))),
+        "packet-out: unknown metadata": (stream, packet((1, b"\1"), (9, b"\1"))),
+        "packet-out: metadata twice": (stream, packet((1, b"\1"), (1, b"\1"))),
+        "packet-out: too long": (
+            stream,
+            {"packet": p4r.PacketOut(payload=bytes(70000), metadata=packet((1, b"\1"))["packet"].metadata)},
+        ),
+        "packet-out: a backup": (backup, packet((1, b"\1"))),
+        "packet-out: before arbitration": (silent, packet((1, b"\1"))),
+        "packet-out: not in the role": (reader, packet((1, b"\1"))),
+        "digest ack: no such digest": (stream, {"digest_ack": p4r.DigestListAck(digest_id=1)}),
+        "no message": (stream, {}),
+        "a message of another architecture": (stream, {"other": any_pb2.Any(type_url="x")}),
+    }
+    lines = []
+    for name, (sender, message) in cases.items():
+        sender.send(**message)
+        error = sender.next().error
+        lines.append(f"{name}: {Code(error.canonical_code).name}: {error.message}")
+        kind = {"packet": "packet_out", "digest_ack": "digest_list_ack"}.get(next(iter(message), ""), "other")
+        assert error.WhichOneof("details") == kind
+    compare("stream", lines)
+
+
+def test_roles(client: Client, program: Program) -> None:
+    """What a role may not do."""
+    stream = client.stream()
+    stream.arbitrate(1, role="reader", config=role_config(read_only=["lpm_table"], shared=["ternary_table"]))
+    reader = client.acting(role="reader")
+    lpm_entry = entry(program, "lpm_table", action=action(program, "drop"))
+    exact_entry = entry(program, "exact_table", exact(1, b"\1"), action=action(program, "metered", b"\1"))
+    group = p4r.PacketReplicationEngineEntry(multicast_group_entry=p4r.MulticastGroupEntry(multicast_group_id=1))
+    lines = []
+    for name, wrong in {
+        "write what is only to be read": update(INSERT, table_entry=lpm_entry),
+        "write what is not in the role": update(INSERT, table_entry=exact_entry),
+        "write a multicast group": update(INSERT, packet_replication_engine_entry=group),
+    }.items():
+        ((code, text),) = reader.failures(wrong)
+        lines.append(f"{name}: {Code(code).name}: {text}")
+    ((code, text),) = reader.read_failures(p4r.Entity(table_entry=exact_entry))
+    lines.append(f"read what is not in the role: {Code(code).name}: {text}")
+    lines.append(f"pipeline: {answer(lambda: reader.set_pipeline(Config.VERIFY, program.pipeline()))}")
+    compare("roles", lines)
+
+
+def test_struct_is_what_the_documentation_says() -> None:
+    """The role config's type, by its full name."""
+    assert role_config().type_url == f"type.googleapis.com/{struct_pb2.Struct.DESCRIPTOR.full_name}"

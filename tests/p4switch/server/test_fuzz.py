@@ -13,7 +13,7 @@ from finsy.proto import p4r
 
 from tests.p4switch.server.conftest import DEVICE, Client, Program, Running
 from tests.p4switch.server.entries import INSERT, action, entry, exact, packet, update
-from tests.p4switch.server.test_errors import other_errors, table_errors
+from tests.p4switch.server.refusals import other_errors, table_errors
 
 FINE = {
     grpc.StatusCode.UNKNOWN,

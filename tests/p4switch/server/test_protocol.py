@@ -77,7 +77,7 @@ def test_pipeline_actions(bare: Client, program: Program, running: Running) -> N
     bare.set_pipeline(Config.VERIFY, program.pipeline())
     refused(grpc.StatusCode.FAILED_PRECONDITION, get)
     commit = lambda: bare.set_pipeline(Config.COMMIT, p4r.ForwardingPipelineConfig())  # noqa: E731
-    refused(grpc.StatusCode.FAILED_PRECONDITION, commit)
+    refused(grpc.StatusCode.NOT_FOUND, commit)
     bare.set_pipeline(Config.VERIFY_AND_SAVE, program.pipeline(cookie=77))
     refused(grpc.StatusCode.FAILED_PRECONDITION, get)
     commit()
