@@ -129,7 +129,7 @@ def _fill(switch: Switch, table: Table, count: int, seed: int) -> dict[str, Any]
 def _write(device: Device, file: Path) -> int:
     """Carry out a file's updates; returns their number. Raises ValueError for the first that is refused."""
     updates = read_entries(file).updates
-    for position, error in enumerate(device.write(updates, p4r.WriteRequest.CONTINUE_ON_ERROR)):
+    for position, error in enumerate(device.write_entries(updates)):
         if error is not None:
             raise ValueError(f"{file}, update {position}: {error}")
     return len(updates)

@@ -185,9 +185,9 @@ class Device:
             return entities.write(self._written_to(), request.updates, request.atomicity, scope)
 
     def write_entries(self, updates: Sequence[p4r.Update]) -> list[P4RuntimeError | None]:
-        """Write without a client, all or nothing."""
+        """Write without a client, what can be done; one result for each update."""
         with self.lock:
-            return entities.write(self._written_to(), updates, p4r.WriteRequest.ROLLBACK_ON_ERROR, Scope())
+            return entities.write(self._written_to(), updates, entities.CONTINUE, Scope())
 
     def read(self, request: p4r.ReadRequest) -> tuple[list[p4r.Entity], list[P4RuntimeError | None]]:
         """What a Read asks for, from one moment: the entities of the valid requests, and one result for each request."""

@@ -139,12 +139,12 @@ def test_every_frame_of_a_workload_is_forwarded(name: str, full: bool) -> None:
     names = Names(info)
     with Switch(cpu_port=workload.CPU_PORT) as switch:
         device = Device(0, switch)
-        device.load(pipeline.prepare(info, ir.dumps(program), 0))
+        device.load(pipeline.compile_config(info, ir.dumps(program), None))
         rows = list(work.all_rows(full))
         for series, count in work.full.items():
             rows += work.rows(series, work.full[series] if full else count, 60)
         updates = [p4r.Update(type=p4r.Update.INSERT, entity=p4r.Entity(table_entry=names.entry(r))) for r in rows]
-        assert not any(device.write(updates, p4r.WriteRequest.CONTINUE_ON_ERROR))
+        assert not any(device.write_entries(updates))
         for size in workload.SIZES:
             for flows in workload.FLOWS:
                 frames = work.frames(size, flows, full)
