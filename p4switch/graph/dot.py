@@ -37,7 +37,7 @@ LOOKS: dict[NodeKind, _Look] = {
     "empty": _Look("plain"),
     "state": _Look("box", "#ddf4ff", "parser state: what it extracts, what it selects on"),
     "accept": _Look("ellipse", "#dafbe1", "accept: the packet is parsed"),
-    "reject": _Look("ellipse", "#ffebe9", "reject: parser_error is set, the pipeline runs all the same"),
+    "reject": _Look("ellipse", "#ffebe9", "reject: ingress runs all the same"),
     "table": _Look("box", "#fff8c5", "table: keys, actions, default action, size"),
     "condition": _Look("hexagon", "#fbefff", "condition or switch"),
     "switch": _Look("hexagon", "#fbefff"),
