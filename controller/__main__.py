@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import signal
 import sys
@@ -81,6 +82,7 @@ def main() -> int:
             lambda members: shell.on_digest(members) if shell else None,
         )
         now = time.time_ns()
+        config = dataclasses.replace(config, table_size=switch.table_size("translation", "protection"))
         shell = Shell(store.load(initial(rack, now // 10**9, now)), store, config, switch)
         shell.start()
     except (racks.RackError, StoreError, SwitchError, OSError) as error:

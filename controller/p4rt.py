@@ -142,6 +142,10 @@ class SwitchClient:
         """Whether the stream is up and this controller is primary."""
         return self._connection is not None and self._connection.is_primary
 
+    def table_size(self, *tables: str) -> int:
+        """Entries that fit into each of these tables, by the program."""
+        return min(self.schema.tables[t].size for t in tables)
+
     @property
     def _stub(self) -> Any:
         if self._connection is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,11 +22,31 @@ class StoreError(RuntimeError):
     """The store cannot be used; the message says why."""
 
 
+def _locked(path: Path) -> int:
+    """A descriptor that holds the lock on the store until it is closed; raises StoreError when another controller has it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise StoreError(
+            f"{path.with_suffix('')} is in use by another controller (process {owner or 'unknown'})"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
 class Store:
     """One SQLite file. Not thread-safe: it belongs to the thread that carries out plans."""
 
     def __init__(self, path: Path):
         self.path = path
+        self._lock = _locked(path.with_name(path.name + ".lock"))
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -35,15 +57,18 @@ class Store:
             )
             version = self._meta("schema")
         except sqlite3.Error as error:
+            os.close(self._lock)
             raise StoreError(f"{path}: {error}") from None
         if version is None:
             self._set_meta("schema", str(SCHEMA_VERSION))
         elif version != str(SCHEMA_VERSION):
+            self.close()
             raise StoreError(f"{path} has schema {version}, this controller {SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+        os.close(self._lock)
 
     def _meta(self, name: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()

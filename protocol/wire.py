@@ -18,6 +18,7 @@ PAGE_SHIFT = 12
 VA_BITS = 64
 PID_SHIFT = 48  # the top 16 bits of a VA name the process that allocated it
 MAX_PID = 0xFFFF
+MAX_GENERATION = 0xFFFFFFFF
 LOCAL_OS_PID = 0  # the local OS of an element speaks with this process id
 CONTROLLER_ELEMENT = 0  # element id of the controller
 MAX_ELEMENT = 1023  # the largest element id (size of the switch's per-element counters)

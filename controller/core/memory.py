@@ -31,18 +31,20 @@ from controller.core.state import (
     Segment,
 )
 from protocol import wire
-from protocol.wire import PAGE_SIZE, PID_SHIFT, NotifyCode, Op, Perm, Status
+from protocol.wire import MAX_GENERATION, PAGE_SIZE, PID_SHIFT, NotifyCode, Op, Perm, Status
 
 REMEMBERED_REPLIES = 32  # for each speaker; it has at most that many control requests in flight
-TABLE_SIZE = 65536  # entries of `translation` and `protection`
+SPARE_GENERATIONS = 1 << 20  # kept back from requests: processes end and elements recover without asking
 
 
 @dataclass(frozen=True)
 class Config:
-    """Policy. ``largest_block`` bounds a segment (pages, a power of two); times are in seconds."""
+    """Policy. ``largest_block`` bounds a segment (pages, a power of two), ``table_size`` is that of the switch's `translation`
+    and `protection` (entries); times are in seconds."""
 
     placement: str = "best-fit"
     largest_block: int = 1 << 18
+    table_size: int = 1 << 16
     heartbeat_interval: float = 0.1
     heartbeat_timeout: float = 0.6
 
@@ -97,11 +99,11 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
         if e.kind == "memory" and e.liveness is Liveness.ALIVE and not e.fenced
     }
     placed = place(va, pages, usable, POLICIES[config.placement], config.largest_block)
-    rules = sum(len(a.segments) + len(a.holes) for a in draft.state.allocations.values())
-    if placed is None or rules + len(placed[0]) > TABLE_SIZE or (va + pages * PAGE_SIZE - 1) >> PID_SHIFT != pid:
+    if placed is None or (va + pages * PAGE_SIZE - 1) >> PID_SHIFT != pid:
         free = sum(n for extents in usable.values() for _, n in extents) * PAGE_SIZE
         raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", f"{size} bytes asked for, {free} free")
     segments, left = placed
+    check_room(draft, config, len(segments))
     for element, extents in left.items():
         draft.set_free(element, extents)
     draft.put("processes", pid, dataclasses.replace(process, next_va=va + pages * PAGE_SIZE))
@@ -113,6 +115,19 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
         for s in merged(segments)
     ]
     begin(draft, "alloc", va, to, waiting)
+
+
+def check_room(draft: Draft, config: Config, more: int) -> None:
+    """Refused, unless the switch has room for so many entries more, and there are generations left."""
+    # Some room is left: while a change is carried out, the switch holds some entries of before and after.
+    room = config.table_size - config.table_size // 64
+    rules = sum(len(a.segments) + len(a.holes) for a in draft.state.allocations.values())
+    if rules + more > room:
+        text = f"the switch's tables have room for {room} entries; {rules} are in use, {more} more are needed"
+        raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", text)
+    if draft.state.counters.next_generation > MAX_GENERATION - SPARE_GENERATIONS:
+        text = f"all {MAX_GENERATION} generations have been used: free everything, and start with a new store"
+        raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", text)
 
 
 def merged(segments: tuple[Segment, ...]) -> list[Segment]:
@@ -131,7 +146,7 @@ def merged(segments: tuple[Segment, ...]) -> list[Segment]:
 # -------------------------------------------------------------------------------------------------- freeing and revoking
 
 
-def free(draft: Draft, to: Requester, va: int, size: int, owner: int | None) -> None:
+def free(draft: Draft, config: Config, to: Requester, va: int, size: int, owner: int | None) -> None:
     """Plan the freeing of an allocation or of whole pages of it. ``owner`` None: whoever it belongs to. Raises Refused."""
     allocation = draft.state.allocation_at(va)
     if allocation is None or (owner is not None and allocation.pid != owner):
@@ -148,7 +163,7 @@ def free(draft: Draft, to: Requester, va: int, size: int, owner: int | None) -> 
         taken = [h for h in allocation.holes if h.kind is not HoleKind.REVOKED and _overlap(h, va, pages)]
         if taken:
             raise Refused(Status.NOT_FOUND, "not_found", f"the page at {taken[0].va:#x} is free already")
-        _make_holes(draft, to, allocation, va, pages, HoleKind.FREEING, "free-part")
+        _make_holes(draft, config, to, allocation, va, pages, HoleKind.FREEING, "free-part")
 
 
 def check_range(allocation: Allocation, va: int, pages: int) -> None:
@@ -192,7 +207,7 @@ def segments_without(allocation: Allocation, *kinds: HoleKind) -> tuple[Segment,
     return tuple(parts)
 
 
-def revoke(draft: Draft, to: Requester, va: int, pages: int) -> None:
+def revoke(draft: Draft, config: Config, to: Requester, va: int, pages: int) -> None:
     """Plan a revocation: access is withdrawn at once, the contents are kept. Raises Refused."""
     allocation = draft.state.allocation_at(va)
     if allocation is None:
@@ -203,7 +218,7 @@ def revoke(draft: Draft, to: Requester, va: int, pages: int) -> None:
     taken = [h for h in allocation.holes if _overlap(h, va, pages)]
     if taken:
         raise Refused(Status.NOT_FOUND, "not_found", f"the page at {taken[0].va:#x} is {taken[0].kind} already")
-    _make_holes(draft, to, allocation, va, pages, HoleKind.REVOKED, "revoke")
+    _make_holes(draft, config, to, allocation, va, pages, HoleKind.REVOKED, "revoke")
 
 
 def _overlap(hole: Hole, va: int, pages: int) -> bool:
@@ -211,7 +226,14 @@ def _overlap(hole: Hole, va: int, pages: int) -> bool:
 
 
 def _make_holes(
-    draft: Draft, to: Requester, allocation: Allocation, va: int, pages: int, kind: HoleKind, operation: str
+    draft: Draft,
+    config: Config,
+    to: Requester,
+    allocation: Allocation,
+    va: int,
+    pages: int,
+    kind: HoleKind,
+    operation: str,
 ) -> None:
     """Take a range out of an allocation: deny at the switch, clear the page tables with a new generation."""
     holes: list[Hole] = []
@@ -220,6 +242,7 @@ def _make_holes(
     blocks = hole_blocks(allocation, va, pages)
     holes += [Hole(block_va, count, element, pa, kind) for block_va, count, element, pa in blocks]
     holes.sort(key=lambda h: h.va)
+    check_room(draft, config, len(holes) - len(allocation.holes))
     draft.put("allocations", allocation.va, dataclasses.replace(allocation, holes=tuple(holes)))
     generation = draft.new_generation()
     zero = kind is HoleKind.FREEING

@@ -32,6 +32,7 @@ from protocol.rack import Rack
 from protocol.wire import LOCAL_OS_PID, MAX_PID, Op, Status
 
 MAX_PROCESSES = 4096  # of one compute element, so that none can take all process ids
+MAX_RACK_PROCESSES = 65536 - 1024  # the size of `binding`, without the local OSes
 
 
 def initial(rack: Rack, epoch: int = 1, first_id: int = 1) -> State:
@@ -135,7 +136,7 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
             memory.alloc(draft, config, to, event.pid, size, permissions)
         case Op.FREE if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.FREE_ARGS.size:
             va, size = wire.FREE_ARGS.unpack_from(event.payload)
-            memory.free(draft, to, va, size, event.pid)
+            memory.free(draft, config, to, va, size, event.pid)
         case _:
             raise Refused(
                 Status.BAD_REQUEST, "bad_request", f"operation {event.op:#x} of process {event.pid} makes no sense"
@@ -146,6 +147,8 @@ def _create_process(draft: Draft, event: ControlRequest, element: Element, to: R
     name = event.payload[: wire.PROCESS_CREATE_ARGS.size].rstrip(b"\0").decode(errors="replace")
     if sum(p.element == element.id for p in draft.state.processes.values()) >= MAX_PROCESSES:
         raise Refused(Status.BUSY, "busy", f"{element.name} has {MAX_PROCESSES} processes already")
+    if len(draft.state.processes) >= MAX_RACK_PROCESSES:
+        raise Refused(Status.BUSY, "busy", f"the rack has {MAX_RACK_PROCESSES} processes already")
     pid = draft.state.counters.next_pid
     taken = {a.pid for a in draft.state.allocations.values()} | set(draft.state.processes)
     for _ in range(MAX_PID):
@@ -186,9 +189,9 @@ def _api(state: State, event: ApiRequest, config: Config) -> Step:
             case AllocRequest(pid=pid, size=size, permissions=permissions):
                 memory.alloc(draft, config, to, pid, size, permissions)
             case FreeRequest(va=va, size=size):
-                memory.free(draft, to, va, size, None)
+                memory.free(draft, config, to, va, size, None)
             case RevokeRequest(va=va, pages=pages):
-                memory.revoke(draft, to, va, pages)
+                memory.revoke(draft, config, to, va, pages)
             case FenceRequest(element=element, fenced=fenced):
                 monitor.fence(draft, to, element, fenced)
     except Refused as refused:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 
@@ -10,6 +11,7 @@ from world import World
 
 from controller.core import allocator, blocks, entries, events
 from controller.core.entries import Entry, Write, WriteOp
+from controller.core.memory import Config
 from controller.core.placement import POLICIES
 from controller.core.state import Liveness
 from protocol import wire
@@ -236,3 +238,54 @@ def test_hello_is_checked_against_the_rack(world: World) -> None:
         payload = wire.HELLO_ARGS.pack(wire.ElementKind.MEMORY, 1, 0, 0, pages, 1)
         world.feed(events.ControlRequest(101, 0, pages, Op.HELLO, 0, payload))
         assert next(r for r in world.replies if r.request_id == pages).status == status
+
+
+def full_world(table_size: int) -> tuple[World, int, int]:
+    world = World(small_rack(), Config(table_size=table_size, largest_block=64))
+    pid = world.create_process(1)
+    token = world.ask(lambda t: events.AllocRequest(t, pid, 64 * PAGE_SIZE, 3))
+    world.settle(RNG)
+    return world, pid, world.answers[token].result["va"]
+
+
+@pytest.mark.parametrize("request_type", ["revoke", "free"])
+def test_tables_that_are_full_refuse_and_nothing_happens(request_type: str) -> None:
+    world, pid, va = full_world(table_size=16)
+    refused = 0
+    for page in range(0, 64, 2):
+        before = world.state
+        if request_type == "revoke":
+            token = world.ask(lambda t, at=va + page * PAGE_SIZE: events.RevokeRequest(t, at, 1))
+        else:
+            token = world.ask(lambda t, at=va + page * PAGE_SIZE: events.FreeRequest(t, at, PAGE_SIZE))
+        world.settle(RNG)
+        error = world.answers[token].error
+        if error is not None:
+            refused += 1
+            assert error.code == "out_of_memory"
+            assert "16 entries" in error.message
+            assert world.state == before
+    assert refused == 32 - 15
+    for table in ("translation", "protection"):
+        assert sum(key[0] == table for key in world.entries) <= 16
+    more = world.ask(lambda t: events.AllocRequest(t, pid, PAGE_SIZE, 3))
+    assert world.answers[more].error.code == "out_of_memory"
+    whole = world.ask(lambda t: events.FreeRequest(t, va, 0))
+    world.settle(RNG)
+    assert world.answers[whole].error is None, "freeing the whole needs no room"
+
+
+def test_generations_end_in_a_refusal_and_memory_can_still_be_freed() -> None:
+    world, pid, va = full_world(table_size=65536)
+    counters = dataclasses.replace(world.state.counters, next_generation=wire.MAX_GENERATION - 5)
+    world.state = dataclasses.replace(world.state, counters=counters)
+    for make in (
+        lambda t: events.AllocRequest(t, pid, PAGE_SIZE, 3),
+        lambda t: events.RevokeRequest(t, va, 1),
+        lambda t: events.FreeRequest(t, va, PAGE_SIZE),
+    ):
+        token = world.ask(make)
+        assert "generations" in world.answers[token].error.message
+    token = world.ask(lambda t: events.FreeRequest(t, va, 0))
+    world.settle(RNG)
+    assert world.answers[token].error is None
