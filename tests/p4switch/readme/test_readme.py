@@ -100,7 +100,7 @@ def test_requirements_are_what_is_imported() -> None:
                 wanted |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 wanted.add(node.module.split(".")[0])
-    names = {"google": "protobuf", "grpc": "grpcio"}
+    names = {"google": "protobuf", "grpc": "grpcio", "_cffi_backend": "cffi"}
     required = (ROOT / "p4switch" / "requirements.txt").read_text().splitlines()
     given = {line.split("#")[0].strip() for line in required} - {""}
     assert given == {names.get(name, name) for name in wanted - sys.stdlib_module_names - {"p4switch"}}
