@@ -53,7 +53,7 @@ def _compile(text: str, path: Path, strict_bmv2: bool) -> CompileResult:
         program = lower_program(tree, diagnostics, path.stem)
     except CompileError:
         raise CompileError(diagnostics.messages) from None
-    check(tree, diagnostics)
+    check(tree, program, diagnostics)
     if strict_bmv2:
         check_strict(tree, program, diagnostics)
     diagnostics.raise_errors()

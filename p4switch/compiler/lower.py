@@ -220,7 +220,10 @@ class Lowering(ParserLowering):
         symbol = self.root.lookup("V1Switch")
         if not isinstance(symbol, GenericSymbol) or not isinstance(symbol.declaration, ast.PackageDecl):
             self.fail(main.loc, "V1Switch is not declared: #include <v1model.p4> is missing")
-        pairs = self.bind(symbol.declaration.params, main.args, main.loc, "V1Switch")
+        params = symbol.declaration.params
+        if len(params) != len(_BLOCKS):
+            self.fail(symbol.declaration.loc, f"V1Switch has {len(_BLOCKS)} blocks in v1model, not {len(params)}")
+        pairs = self.bind(params, main.args, main.loc, "V1Switch")
         blocks = {}
         for block, (_, argument) in zip(_BLOCKS, pairs, strict=True):
             value = argument.value if argument is not None else None

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from p4switch.compiler import ast, ir
 from p4switch.compiler.diagnostics import UNKNOWN, Diagnostics, Loc
+from p4switch.compiler.warn.lowered import located, place
 from p4switch.compiler.warn.names import Names, children
 
+__all__ = ["KIND", "Refusals", "below", "called", "located", "place"]
 KIND = "strict-bmv2"
 
 
@@ -37,24 +39,6 @@ class Refusals:
             if isinstance(item, kind) and item.name == last:
                 return item.loc
         return UNKNOWN
-
-
-def place(where: ir.Location | None) -> Loc:
-    """An IR location for a diagnostic."""
-    return UNKNOWN if where is None else Loc(where.file, where.line, where.column)
-
-
-def located(root: object, where: ir.Location | None = None) -> Iterator[tuple[ir.Node, ir.Location | None]]:
-    """All nodes below and including ``root``, each with the place of the statement, state or table that it belongs to."""
-    stack: list[tuple[object, ir.Location | None]] = [(root, where)]
-    while stack:
-        item, here = stack.pop()
-        if isinstance(item, ir.Node):
-            here = getattr(item, "loc", None) or here
-            yield item, here
-            stack.extend((getattr(item, f), here) for f in reversed(item.__struct_fields__))
-        elif isinstance(item, list | tuple):
-            stack.extend((part, here) for part in reversed(item))
 
 
 def below(node: ast.Node) -> Iterator[ast.Node]:

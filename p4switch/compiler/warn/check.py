@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p4switch.compiler import ast
+from p4switch.compiler import ast, ir
 from p4switch.compiler.diagnostics import Diagnostic, Diagnostics, Loc
 from p4switch.compiler.warn import shapes as s
 from p4switch.compiler.warn.duplicates import duplicates
 from p4switch.compiler.warn.flow import Flow
+from p4switch.compiler.warn.lowered import entries, shifts
 from p4switch.compiler.warn.names import Names, is_system, resolve
 from p4switch.compiler.warn.shapes import Shapes
 from p4switch.compiler.warn.state import State, Validity
-from p4switch.compiler.warn.tables import tables
+from p4switch.compiler.warn.tables import muted_entries, tables
 from p4switch.compiler.warn.unused import parser_states, shadowing, unused
 from p4switch.compiler.warn.values import TooLarge
 
 _BLOCKS = ("parser", "verify_checksum", "ingress", "egress", "compute_checksum", "deparser")
 
 
-def check(source: ast.SourceFile, diagnostics: Diagnostics) -> None:
+def check(source: ast.SourceFile, program: ir.Program, diagnostics: Diagnostics) -> None:
     """Add the warnings of an accepted program to ``diagnostics``, and the errors of functions without return."""
     found: dict[tuple[str, Loc, str], Diagnostic] = {}
 
@@ -36,6 +37,8 @@ def check(source: ast.SourceFile, diagnostics: Diagnostics) -> None:
             parser_states(item, report)
     shapes = Shapes(names)
     tables(source, shapes, report)
+    entries(program, muted_entries(source), report)
+    shifts(program, report)
     flow = Flow(names, shapes, report)
     _Blocks(source, names, flow, diagnostics).follow()
     diagnostics.messages.extend(sorted(found.values(), key=lambda d: (d.loc.file, d.loc.line, d.loc.column)))
@@ -74,20 +77,25 @@ class _Blocks:
         if function.body is None:
             return
         try:
-            if not self.flow.function(function):
-                self.diagnostics.error(
-                    function.loc, f"the end of function '{function.name}' can be reached without a return"
-                )
+            with self.flow.inside(function):
+                returns = self.flow.function(function)
         except TooLarge:
-            pass
+            return
+        if not returns:
+            self.diagnostics.error(
+                function.loc, f"the end of function '{function.name}' can be reached without a return"
+            )
 
     def end_of(self, block: ast.Declaration | None, invalid: Sequence[s.Path]) -> State | None:
         """Follow a block; the state at its end, None where that is not known."""
+        if block is None:
+            return None
         try:
-            if isinstance(block, ast.ParserDecl) and block.states is not None:
-                return self.flow.parser(block)
-            if isinstance(block, ast.ControlDecl) and block.body is not None:
-                return self.flow.control(block, invalid)
+            with self.flow.inside(block):
+                if isinstance(block, ast.ParserDecl) and block.states is not None:
+                    return self.flow.parser(block)
+                if isinstance(block, ast.ControlDecl) and block.body is not None:
+                    return self.flow.control(block, invalid)
         except TooLarge:
             pass
         return None

@@ -219,12 +219,13 @@ class Flow(Calls):
         """The body of an action, with its own ``return`` but the control's ``exit``."""
         outer, self.returns = self.returns, []
         loops = self.breaks, self.continues
-        self.sequence(action.body.body)
-        for state in self.returns:
-            self.state = join(self.state, state)
+        with self.inside(action):
+            self.sequence(action.body.body)
+            for state in self.returns:
+                self.state = join(self.state, state)
+            self.check_out(action.params, "action", action.name)
         self.returns = outer
         self.breaks, self.continues = loops
-        self.check_out(action.params, "action", action.name)
 
     def check_out(self, params: Sequence[ast.ParamDecl], kind: str, name: str) -> None:
         """``out`` parameters must have a value at the end, all but headers."""
@@ -308,9 +309,10 @@ class Flow(Calls):
     def parser_state(self, state: ast.StateDecl, entry: State) -> State | None:
         """One state of a parser, up to its transition."""
         self.state = entry.copy()
-        self.sequence(state.body)
-        for expr in state.transition.select if state.transition is not None else []:
-            self.read(expr)
+        with self.inside(state):
+            self.sequence(state.body)
+            for expr in state.transition.select if state.transition is not None else []:
+                self.read(expr)
         return self.state
 
 

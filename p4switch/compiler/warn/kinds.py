@@ -1,6 +1,8 @@
 """The kinds of warnings, by which each can be switched off with ``--Wno-KIND``.
 
-``unused``, ``shadow`` and those about parser states also with ``@noWarn("kind")`` at the declaration."""
+``@noWarn("kind")`` at a declaration does so for what is in it (block, function, action, parser state), or for itself (``unused``,
+``shadow``).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ KINDS = {
     "duplicate-name": "two keys of a table with one name",
     "ordering": "an l-value that gets the results of two parameters of a call",
     "mismatch": "constant keys, entries with bits outside their mask, negative numbers for unsigned types",
-    "overflow": "a number that does not fit into its type",
+    "overflow": "a number that does not fit into its type, a shift of all bits out of a value",
+    "duplicate-priorities": "two entries of a table with one priority",
+    "entries-out-of-priority-order": "an entry behind one of lower priority",
     "foreign-extern": "an extern that is none of v1model's: no switch runs the program",
     "ignored-property": "a table property without meaning in v1model",
 }

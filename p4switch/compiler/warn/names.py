@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from p4switch.compiler import ast
+from p4switch.compiler import ast, notes
 from p4switch.compiler.diagnostics import UNKNOWN, Loc
 from p4switch.compiler.preprocess import INCLUDE_DIR
 
+_LIBRARIES = ("core.p4", "v1model.p4")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -67,8 +68,13 @@ class Names:
 
 
 def is_system(loc: Loc) -> bool:
-    """Whether the place is in core.p4 or v1model.p4, or nowhere."""
-    return loc.line < 1 or loc.file.startswith(str(INCLUDE_DIR))
+    """Whether the place is in core.p4 or v1model.p4, this project's or a program's own copy, or nowhere."""
+    return loc.line < 1 or loc.file.startswith(str(INCLUDE_DIR)) or loc.file.rpartition("/")[2] in _LIBRARIES
+
+
+def silenced(annotations: Iterable[ast.Annotation]) -> list[str]:
+    """The kinds of ``@noWarn("kind")`` among annotations."""
+    return [notes.string_body(a) or "" for a in annotations if a.name == "noWarn"]
 
 
 def children(node: ast.Node) -> Iterator[ast.Node]:

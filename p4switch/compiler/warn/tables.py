@@ -7,7 +7,7 @@ from collections.abc import Callable
 from p4switch.compiler import ast
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.source_text import text_of
-from p4switch.compiler.warn.names import children
+from p4switch.compiler.warn.names import children, silenced
 from p4switch.compiler.warn.shapes import Shapes
 from p4switch.compiler.warn.values import span
 
@@ -21,6 +21,19 @@ def tables(node: ast.Node, shapes: Shapes, report: Report) -> None:
     else:
         for part in children(node):
             tables(part, shapes, report)
+
+
+def muted_entries(node: ast.Node) -> dict[Loc, list[str]]:
+    """The kinds of ``@noWarn`` at tables below a node and at their entries, by the first character of the table's name."""
+    if isinstance(node, ast.TableDecl):
+        kinds = silenced(node.annotations)
+        for prop in node.properties:
+            kinds += silenced(prop.annotations)
+        return {Loc(node.loc.file, node.loc.line, node.loc.column): kinds}
+    found: dict[Loc, list[str]] = {}
+    for part in children(node):
+        found |= muted_entries(part)
+    return found
 
 
 def table(declaration: ast.TableDecl, shapes: Shapes, report: Report) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from p4switch.compiler import ast, notes
+from p4switch.compiler import ast
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.warn.flow import targets
-from p4switch.compiler.warn.names import Names, TypeParam, is_system
+from p4switch.compiler.warn.names import Names, TypeParam, is_system, silenced
 
 Report = Callable[[str, Loc, str], None]
 
@@ -38,7 +38,11 @@ def unused(names: Names, report: Report) -> None:
             continue
         if isinstance(item, ast.ConstDecl) and calls(item.value, "static_assert"):
             continue
-        if item.name.startswith("_") or (item.name == "main" and owner is None) or silenced(item, "unused"):
+        if (
+            item.name.startswith("_")
+            or (item.name == "main" and owner is None)
+            or "unused" in silenced(item.annotations)
+        ):
             continue
         report("unused", item.loc, f"{noun} '{item.name}' is not used")
 
@@ -48,16 +52,11 @@ def calls(expr: ast.Expr, name: str) -> bool:
     return isinstance(expr, ast.Call) and isinstance(expr.function, ast.Name) and expr.function.name == name
 
 
-def silenced(item: ast.Declaration, kind: str) -> bool:
-    """Whether ``@noWarn("kind")`` stands at the declaration."""
-    return any(a.name == "noWarn" and notes.string_body(a) == kind for a in item.annotations)
-
-
 def shadowing(names: Names, report: Report) -> None:
     """Declarations that hide one of an outer scope."""
     for hidden in names.hidden:
         inner, outer = hidden.inner, hidden.outer
-        if is_system(inner.loc) or isinstance(outer, TypeParam) or silenced(inner, "shadow"):
+        if is_system(inner.loc) or isinstance(outer, TypeParam) or "shadow" in silenced(inner.annotations):
             continue
         where = (
             "one of the same name in an included library"
@@ -78,11 +77,11 @@ def parser_states(parser: ast.ParserDecl, report: Report) -> None:
             reached.add(name)
             work.extend(targets(states[name]) if name in states else [])
     for name, state in states.items():
-        if state.transition is None and not silenced(state, "parser-transition"):
+        if state.transition is None and "parser-transition" not in silenced(state.annotations):
             report("parser-transition", state.loc, f"state '{name}' ends without a transition: it goes to reject")
         elif state.transition is not None:
             select_cases(state.transition, report)
-        if name not in reached and not silenced(state, "unreachable"):
+        if name not in reached and "unreachable" not in silenced(state.annotations):
             report("unreachable", state.loc, f"no path from start reaches state '{name}'")
     if "accept" not in reached and states:
         report("unreachable", parser.loc, f"parser '{parser.name}' never accepts: no path from start reaches accept")

@@ -9,7 +9,7 @@ from p4switch.compiler import ast
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.source_text import text_of
 from p4switch.compiler.warn import shapes as s
-from p4switch.compiler.warn.names import LoopVar, Names, children
+from p4switch.compiler.warn.names import LoopVar, Names, children, silenced
 from p4switch.compiler.warn.shapes import Record, Shapes, Stack
 from p4switch.compiler.warn.state import Place, State, Validity, is_invalid, is_valid, join_branches
 
@@ -46,10 +46,11 @@ class Values:
         self.state: State | None = State()
         self.quiet = 0
         self.steps = 0
+        self.muted: list[str] = []
 
     def report(self, kind: str, loc: Loc, message: str) -> None:
-        """Warn, unless this pass only looks for a fixed point."""
-        if not self.quiet:
+        """Warn, unless this pass only looks for a fixed point or ``@noWarn`` stands around it."""
+        if not self.quiet and kind not in self.muted:
             self._report(kind, loc, message)
 
     def step(self) -> None:
@@ -66,6 +67,16 @@ class Values:
             yield
         finally:
             self.quiet -= 1
+
+    @contextmanager
+    def inside(self, declaration: ast.Declaration) -> Iterator[None]:
+        """Within a declaration, whose ``@noWarn("kind")`` hold for all in it."""
+        kinds = silenced(declaration.annotations)
+        self.muted += kinds
+        try:
+            yield
+        finally:
+            del self.muted[len(self.muted) - len(kinds) :]
 
     # ---------------------------------------------------------------------------------------------------------- places
 

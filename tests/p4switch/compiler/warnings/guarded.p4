@@ -66,6 +66,7 @@ control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_met
     action both(out bit<8> x, out bit<8> y) { x = 1; y = 2; }
     action encapsulate() { hdr.added.setValid(); hdr.added.a = 1; hdr.added.b = 2; }
     action strip() { hdr.h.setInvalid(); }
+    @noWarn("invalid-header") action trusted() { hdr.h.setInvalid(); hdr.h.a = 3; }
     action rewrite() { hdr.h.a = 3; }
     table selection {
         key = { hdr.h.isValid() : exact; meta.kind : ternary; }
@@ -112,6 +113,7 @@ control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_met
         if (checked.apply().hit) { meta.kind = 2; }
         if (hdr.i.isValid()) { meta.kind = 7; }
         if (meta.kind == 7) { hdr.i.a = 8; }
+        trusted();
         hdr.stack.push_front(1);
         hdr.stack[0].setValid();
         hdr.stack[0].a = 5;

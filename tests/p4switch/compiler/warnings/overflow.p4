@@ -14,7 +14,7 @@ parser P(packet_in packet, out headers_t hdr, inout metadata_t meta, inout stand
 }
 
 control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
-    apply { hdr.h.a = 256; hdr.h.b = 256; }
+    apply { hdr.h.a = 256; hdr.h.b = 256; hdr.h.a = hdr.h.a >> 7; hdr.h.a = hdr.h.a << 8; }
 }
 
 #include "skeleton.p4"

@@ -1,0 +1,61 @@
+"""What needs types and priorities, and so the IR: entries of tables, shifts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from p4switch.compiler import ir
+from p4switch.compiler.diagnostics import UNKNOWN, Loc
+
+Report = Callable[[str, Loc, str], None]
+
+
+def place(where: ir.Location | None) -> Loc:
+    """An IR location for a diagnostic."""
+    return UNKNOWN if where is None else Loc(where.file, where.line, where.column)
+
+
+def located(root: object, where: ir.Location | None = None) -> Iterator[tuple[ir.Node, ir.Location | None]]:
+    """All nodes below and including ``root``, each with the place of the statement, state or table that it belongs to."""
+    stack: list[tuple[object, ir.Location | None]] = [(root, where)]
+    while stack:
+        item, here = stack.pop()
+        if isinstance(item, ir.Node):
+            here = getattr(item, "loc", None) or here
+            yield item, here
+            stack.extend((getattr(item, f), here) for f in reversed(item.__struct_fields__))
+        elif isinstance(item, list | tuple):
+            stack.extend((part, here) for part in reversed(item))
+
+
+def entries(program: ir.Program, muted: Mapping[Loc, list[str]], report: Report) -> None:
+    """Entries of one priority, and such that stand behind one of lower priority (specification, section 14.2.1.4).
+
+    ``muted`` are the kinds of ``@noWarn`` by the place of the table."""
+    for table in program.tables:
+        kinds = muted.get(place(table.loc), [])
+        if any(a.name == "priority" for e in table.entries for a in e.annotations):
+            continue  # bmv2's annotation gives its own order
+        first: dict[int, Loc] = {}
+        before = 0
+        for entry in table.entries:
+            if not entry.priority:
+                continue
+            here = place(entry.loc)
+            other = first.setdefault(entry.priority, here)
+            if other is not here and "duplicate-priorities" not in kinds:
+                report("duplicate-priorities", here, f"this entry has the priority of the one in line {other.line}")
+            if entry.priority > before > 0 and "entries-out-of-priority-order" not in kinds:
+                report(
+                    "entries-out-of-priority-order", here, "this entry comes before the one above it, by its priority"
+                )
+            before = entry.priority
+
+
+def shifts(program: ir.Program, report: Report) -> None:
+    """Shifts by the whole width or more."""
+    for node, where in located(program):
+        match node:
+            case ir.Binary(op="<<" | ">>", type=ir.Bits(width=width), right=ir.Const() as amount):
+                if amount.number >= width > 0:
+                    report("overflow", place(where), f"a shift of {width} bits by {amount.number} leaves none of them")
