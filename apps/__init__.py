@@ -1,0 +1,1 @@
+"""Applications and libraries on top of remote memory."""
