@@ -92,7 +92,7 @@ static int64_t rank_of(const p4prog_table *table, const p4dp_entry_view *entry, 
 }
 
 static bool gives(const p4dp_entry_view *entry, const p4prog_match *match) {
-    if (entry->kind != P4DP_ACTION) return entry->kind == P4DP_GROUP || match->hit; /* an empty group counts as a miss */
+    if (entry->kind != P4DP_ACTION) return match->hit;
     return match->hit && match->action == entry->action &&
            memcmp(match->data, entry->data, p4prog_main.actions[entry->action].data_size) == 0;
 }
@@ -115,7 +115,8 @@ p4prog_match oracle_lookup(p4prog_env *env, uint32_t number, const uint8_t *key,
         best = rank;
         agreed |= gives(&s->entries[i], &match);
     }
-    if (match.action >= p4prog_main.n_actions) broken("lookup in %s gives action %u", table->name, match.action);
+    bool empty_group = match.hit && match.action == P4PROG_NO_ACTION && table->implementation >= 0;
+    if (match.action >= p4prog_main.n_actions && !empty_group) broken("lookup in %s gives action %u", table->name, match.action);
     if (best == INT64_MIN ? match.hit : !agreed)
         broken("lookup in %s gives a %s, action %u, which is not what its %u entries say", table->name, match.hit ? "hit" : "miss",
                match.action, s->n);

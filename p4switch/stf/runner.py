@@ -71,6 +71,7 @@ class Runner:
         self.digests: list[tuple[int, bytes]] = []
         self.nodes: list[list[Replica]] = []
         self.groups: dict[int, list[Replica]] = {}
+        self.known: set[tuple[int, str, int]] = set()  # members and groups of profiles
 
     def run(self, commands: Sequence[script.Command]) -> list[Failure]:
         """Execute all commands; raises StfError for one that cannot be."""
@@ -108,10 +109,14 @@ class Runner:
                 extern = self.extern(command.profile, command.line)
                 action = self.action(self.layout.actions, command.action, command.line)
                 data = self.data(action, command.action, command.line)
-                self.switch.set_member(extern.index, command.member, action.index, data, must_exist=False)
+                known = (extern.index, "member", command.member) in self.known
+                self.switch.set_member(extern.index, command.member, action.index, data, must_exist=known)
+                self.known.add((extern.index, "member", command.member))
             case script.Group():
                 extern = self.extern(command.profile, command.line)
-                self.switch.set_group(extern.index, command.group, command.members, must_exist=False)
+                known = (extern.index, "group", command.group) in self.known
+                self.switch.set_group(extern.index, command.group, command.members, must_exist=known)
+                self.known.add((extern.index, "group", command.group))
             case script.SetValues():
                 self.value_set(command)
             case script.ExpectDigest():
@@ -231,6 +236,9 @@ class Runner:
         if command.word in actions:
             actions[command.word]()
             return
+        if command.word in ("check_direct_counter", "direct_meter_set_rates"):
+            self.direct(command)
+            return
         extern = self.extern(command.name, line)
         if command.word == "register_write":
             self.switch.write_register(extern.index, values[0], values[1])
@@ -245,6 +253,19 @@ class Runner:
         """Set the switch's clock; packets whose time comes leave their queues."""
         self.switch.set_time(microseconds * 1000)
         self.collect()
+
+    def direct(self, command: script.Numbers) -> None:
+        """The counter or meter of a table's entry; entries count from 0 in the order in which they were added."""
+        table, line = self.table(command.name, command.line), command.line
+        entries = sorted(self.switch.entries(table.index), key=lambda e: e.handle)
+        number, *values = command.values
+        if number >= len(entries):
+            raise StfError(line, f"entry {number} of {table.name}: it has {len(entries)}")
+        entry = entries[number]
+        if command.word == "direct_meter_set_rates":
+            self.switch.write_direct_meter(table.index, entry.handle, MeterConfig(*values))
+        else:
+            self.check((entry.packets, entry.bytes), tuple(values), command)
 
     def check(self, found: object, wanted: object, command: script.Numbers) -> None:
         """Note a difference."""

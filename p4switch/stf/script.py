@@ -234,7 +234,14 @@ _COUNTS = {
 }
 # As in simple_switch's command line: a number, then optionally a port and a priority.
 _QUEUES = {"set_priority_queues": 1, "set_queue_depth": 3, "set_queue_rate": 3, "set_port_rate": 2, "set_time": 1}
-_NAMED = {"register_write": 2, "check_register": 2, "check_counter": 3, "meter_set_rates": 5}
+_NAMED = {
+    "register_write": 2,
+    "check_register": 2,
+    "check_counter": 3,
+    "meter_set_rates": 5,
+    "check_direct_counter": 3,
+    "direct_meter_set_rates": 5,
+}
 
 
 def parse_line(word: str, rest: str, line: int) -> Command:

@@ -188,17 +188,18 @@ typedef struct {
 
 typedef struct {
     const uint8_t *data; /* action data, valid until the end of the packet */
-    uint32_t action; /* index into p4prog_program.actions */
+    uint32_t action; /* index into p4prog_program.actions, or P4PROG_NO_ACTION: a hit on an empty group, nothing to do */
     bool hit;
 } p4prog_match;
+#define P4PROG_NO_ACTION 0xffffffffu
 
-/* Look a key of key_size bytes up; counts direct counters. Direct meters: the colour of this lookup via p4prog_direct_meter. */
+/* Look a key of key_size bytes up; a hit counts in the entry's direct counter and executes its direct meter. */
 p4prog_match p4prog_lookup(p4prog_env *env, uint32_t table, const uint8_t *key, uint32_t packet_length);
 bool p4prog_value_set_contains(p4prog_env *env, uint32_t value_set, const uint8_t *key);
 
 void p4prog_count(p4prog_env *env, uint32_t extern_index, uint64_t cell, uint32_t packet_length);
 uint32_t p4prog_meter(p4prog_env *env, uint32_t extern_index, uint64_t cell, uint32_t packet_length);
-uint32_t p4prog_direct_meter(p4prog_env *env, uint32_t table); /* colour of the entry that table last hit for this packet */
+uint32_t p4prog_direct_meter(p4prog_env *env, uint32_t table); /* the colour of this table's last hit in this pass; 0 without */
 /* Out of range: read leaves `value` as it is (bmv2 then does not change the destination, so fill it in before), write does
    nothing, a meter is green. */
 void p4prog_register_read(p4prog_env *env, uint32_t extern_index, uint64_t cell, uint8_t *value);

@@ -75,15 +75,15 @@ typedef struct {
 } dp_member;
 typedef struct {
     uint32_t id, references, count, total_weight;
-    uint32_t *members; /* ids, for the control side */
-    uint32_t *weights;
+    uint32_t *members; /* ids, in order */
     uint32_t *choices; /* member slots, each as often as its weight */
 } dp_member_group;
 typedef struct {
     dp_map member_map, group_map; /* id to slot + 1 */
     dp_member *members;
     dp_member_group *groups;
-    uint32_t n_members, n_groups, used_members, used_groups;
+    uint32_t n_members, n_groups, used_members;
+    uint32_t free_member, free_group; /* no slot below is free */
 } dp_profile;
 
 typedef struct {

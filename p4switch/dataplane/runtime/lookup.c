@@ -10,9 +10,16 @@ static NOINLINE p4prog_match resolve_profile(p4prog_env *env, const dp_table *t,
         return (p4prog_match){member->data, member->action, hit};
     }
     env->chosen = DP_NONE;
-    /* An empty group: what the program would do without an entry. */
-    if (t->default_kind == P4DP_ACTION) return (p4prog_match){t->default_data, t->default_action, false};
-    return (p4prog_match){env->program->tables[t->index].default_data, t->desc->default_action, false};
+    /* An empty group: a hit that does nothing, as with bmv2 and PSA's default for it. */
+    return (p4prog_match){t->default_data, P4PROG_NO_ACTION, hit};
+}
+
+/* Each hit executes the entry's meter, whether or not the program reads the colour, and once however often it does. */
+static NOINLINE void meter_hit(p4prog_env *env, dp_table *t, uint32_t index) {
+    dp_meter *meter = index != DP_NONE ? t->cold[index].meter : NULL;
+    bool packets = env->externs[t->desc->meter].desc->unit == P4PROG_PACKETS;
+    t->metered_pass = env->pass;
+    t->colour = meter != NULL ? dp_meter_execute(meter, packets ? 1 : env->packet_length, env->now_us) : 0;
 }
 
 p4prog_match p4prog_lookup(p4prog_env *env, uint32_t table, const uint8_t *key, uint32_t packet_length) {
@@ -26,25 +33,18 @@ p4prog_match p4prog_lookup(p4prog_env *env, uint32_t table, const uint8_t *key, 
         match = (p4prog_match){dp_entry_data(t, e), e->action, true};
         if (UNLIKELY(t->has_idle)) t->cold[index].last_hit_ns = env->now_ns;
         if (UNLIKELY(e->kind != P4DP_ACTION)) match = resolve_profile(env, t, e->kind, e->action, key, true);
-        if (t->desc->meter >= 0) {
-            t->hit_pass = env->pass;
-            t->hit_entry = index;
-        }
     } else {
         match = (p4prog_match){t->default_data, t->default_action, false};
         if (UNLIKELY(t->default_kind != P4DP_ACTION)) match = resolve_profile(env, t, t->default_kind, t->default_action, key, false);
     }
+    if (UNLIKELY(t->desc->meter >= 0)) meter_hit(env, t, index);
     if (UNLIKELY(env->tracing)) dp_trace_lookup(env, t, key, index, &match);
     return match;
 }
 
 uint32_t p4prog_direct_meter(p4prog_env *env, uint32_t table) {
-    dp_table *t = &env->tables[table];
-    if (t->hit_pass != env->pass || t->hit_entry == DP_NONE) return 0;
-    dp_meter *meter = t->cold[t->hit_entry].meter;
-    if (meter == NULL) return 0;
-    bool packets = env->externs[t->desc->meter].desc->unit == P4PROG_PACKETS;
-    return dp_meter_execute(meter, packets ? 1 : env->packet_length, env->now_us);
+    const dp_table *t = &env->tables[table];
+    return t->metered_pass == env->pass ? t->colour : 0;
 }
 
 bool p4prog_value_set_contains(p4prog_env *env, uint32_t value_set, const uint8_t *key) {

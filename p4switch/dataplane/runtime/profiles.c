@@ -15,7 +15,6 @@ dp_profile *dp_profile_new(void) {
 
 static void free_group(dp_member_group *group) {
     free(group->members);
-    free(group->weights);
     free(group->choices);
     *group = (dp_member_group){0};
 }
@@ -125,8 +124,9 @@ static void *with_room(void *array, uint32_t count, size_t item) {
 
 static int add_member(dp_profile *profile, uint32_t id, uint32_t limit) {
     if (limit != 0 && profile->used_members >= limit) return P4DP_EFULL;
-    uint32_t slot = 0;
+    uint32_t slot = profile->free_member;
     while (slot < profile->n_members && profile->members[slot].data != NULL) slot++;
+    profile->free_member = slot;
     if (slot == profile->n_members) {
         dp_member *members = with_room(profile->members, profile->n_members, sizeof *members);
         if (members == NULL) return P4DP_ENOMEM;
@@ -181,6 +181,7 @@ int p4dp_member_delete(p4dp_switch *sw, uint32_t index, uint32_t member) {
             free(profile->members[slot].data);
             profile->members[slot] = (dp_member){0};
             profile->used_members--;
+            if (slot < profile->free_member) profile->free_member = slot;
         }
     }
     dp_gate_leave(&sw->gate);
@@ -189,6 +190,28 @@ int p4dp_member_delete(p4dp_switch *sw, uint32_t index, uint32_t member) {
 
 static void drop_group_members(dp_profile *profile, dp_member_group *group) {
     for (uint32_t i = 0; i < group->count; i++) profile->members[member_slot(profile, group->members[i])].references--;
+}
+
+static int compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Fill the group in the order of the members' ids, so that which one a flow gets does not depend on the order in which they were
+   listed. */
+static bool fill_by_id(const dp_profile *profile, dp_member_group *made, const uint32_t *members, const uint32_t *weights) {
+    uint64_t *pairs = malloc((made->count + 1) * sizeof *pairs);
+    if (pairs == NULL) return false;
+    for (uint32_t i = 0; i < made->count; i++) pairs[i] = (uint64_t)members[i] << 32 | weights[i];
+    qsort(pairs, made->count, sizeof *pairs, compare);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < made->count; i++) {
+        made->members[i] = (uint32_t)(pairs[i] >> 32);
+        uint32_t slot = member_slot(profile, made->members[i]);
+        for (uint32_t w = 0; w < (uint32_t)pairs[i]; w++) made->choices[at++] = slot;
+    }
+    free(pairs);
+    return true;
 }
 
 /* The new content of a group in memory of its own, so that a failure leaves the old one as it was. */
@@ -202,17 +225,10 @@ static int build_group(const dp_profile *profile, dp_member_group *made, const u
     if (total > MAX_GROUP_WEIGHT) return P4DP_EINVAL;
     *made = (dp_member_group){.count = count, .total_weight = (uint32_t)total};
     made->members = malloc((count + 1) * sizeof *members);
-    made->weights = malloc((count + 1) * sizeof *weights);
     made->choices = malloc((total + 1) * sizeof *made->choices);
-    if (made->members == NULL || made->weights == NULL || made->choices == NULL) {
+    if (made->members == NULL || made->choices == NULL || !fill_by_id(profile, made, members, weights)) {
         free_group(made);
         return P4DP_ENOMEM;
-    }
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        made->members[i] = members[i];
-        made->weights[i] = weights[i];
-        for (uint32_t w = 0; w < weights[i]; w++) made->choices[at++] = member_slot(profile, members[i]);
     }
     return 0;
 }
@@ -231,8 +247,9 @@ int p4dp_group_set(p4dp_switch *sw, uint32_t index, uint32_t group, const uint32
         else
             result = build_group(profile, &made, members, weights, count);
         if (result == 0 && slot == DP_NONE) {
-            slot = 0;
+            slot = profile->free_group;
             while (slot < profile->n_groups && profile->groups[slot].members != NULL) slot++;
+            profile->free_group = slot;
             if (slot == profile->n_groups) {
                 dp_member_group *groups = with_room(profile->groups, profile->n_groups, sizeof *groups);
                 if (groups == NULL) result = P4DP_ENOMEM;
@@ -267,6 +284,7 @@ int p4dp_group_delete(p4dp_switch *sw, uint32_t index, uint32_t group) {
             dp_map_remove(&profile->group_map, id_hash(group), slot + 1);
             drop_group_members(profile, &profile->groups[slot]);
             free_group(&profile->groups[slot]);
+            if (slot < profile->free_group) profile->free_group = slot;
         }
     }
     dp_gate_leave(&sw->gate);

@@ -93,9 +93,9 @@ struct dp_table {
     uint8_t *default_data;
     uint64_t default_cookie;
 
-    /* what the last lookup of the current packet hit, for direct meters */
-    uint64_t hit_pass;
-    uint32_t hit_entry;
+    /* direct meters: the colour of the last lookup, and the pass that made it */
+    uint64_t metered_pass;
+    uint32_t colour;
 };
 
 static inline dp_entry *dp_table_entry(const dp_table *t, uint32_t index) {

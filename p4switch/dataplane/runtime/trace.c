@@ -141,7 +141,8 @@ void dp_trace_lookup(p4prog_env *env, const dp_table *t, const uint8_t *key, uin
         fputs(json ? ", \"member\": null" : ", no member", file);
     else if (kind != P4DP_ACTION)
         fprintf(file, json ? ", \"member\": %u" : ", member %u", env->chosen);
-    const p4prog_action *action = &env->program->actions[match->action];
+    static const p4prog_action nothing = {.name = "(none)"};
+    const p4prog_action *action = match->action == P4PROG_NO_ACTION ? &nothing : &env->program->actions[match->action];
     if (!json) fputs(", action ", file);
     print_call(sw, "action", action->name, action->params, action->n_params, match->data);
     end(sw);

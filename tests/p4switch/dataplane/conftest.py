@@ -13,6 +13,7 @@ from p4switch.dataplane.build import build_program
 from p4switch.dataplane.layout import Layout, Table
 
 CPU_PORT = 64
+NO_ACTION = 255  # how op 0x20 writes a hit without an action
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Bench:
         """Look values (one a key field) up."""
         found = self.table(table)
         out = self.run(0x20, found.index, 0, found.keys.pack(values))
-        size = self.layout.actions[out[1]].params.size
+        size = self.layout.actions[out[1]].params.size if out[1] != NO_ACTION else 0
         return Looked(bool(out[0]), out[1], int.from_bytes(out[2 : 2 + size], "big"))
 
     def update(

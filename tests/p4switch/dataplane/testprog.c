@@ -142,7 +142,7 @@ static void services(p4prog_env *env, context *c, p4prog_standard_metadata *sm, 
         p4prog_match match = p4prog_lookup(env, c->arg, c->key, sm->packet_length);
         put_number(c, match.hit, 1);
         put_number(c, match.action, 1);
-        put(c, match.data, actions[match.action].data_size);
+        if (match.action != P4PROG_NO_ACTION) put(c, match.data, actions[match.action].data_size);
         if (c->arg == T_COUNTED) put_number(c, p4prog_direct_meter(env, T_COUNTED), 1);
         break;
     }
