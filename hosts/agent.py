@@ -9,7 +9,9 @@ import threading
 import time
 from pathlib import Path
 
+from hosts.faults import Faults, FaultsError, FaultyWire
 from hosts.link import Link, frame
+from hosts.requester import Wire
 from protocol import rack as racks
 from protocol import wire
 from protocol.rack import Element
@@ -24,7 +26,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rack", type=Path, required=True, help="the rack description (JSON)")
     parser.add_argument("--name", required=True, help="this element's name in the rack description")
     parser.add_argument("--ready-file", type=Path, help="create this file when the controller has answered")
+    parser.add_argument(
+        "--faults",
+        type=faults_argument,
+        metavar="NAME=VALUE,...",
+        help="lose, copy and delay frames on this link: loss, copies, late (probabilities), delay (seconds), seed",
+    )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+
+
+def faults_argument(text: str) -> Faults:
+    """The value of --faults."""
+    try:
+        return Faults.parse(text)
+    except FaultsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def with_faults(link: Link, arguments: argparse.Namespace) -> Wire:
+    """The link, with the faults that were asked for."""
+    return link if arguments.faults is None else FaultyWire(link, arguments.faults)
 
 
 def element_of(arguments: argparse.Namespace, kind: str) -> Element:
@@ -52,7 +73,7 @@ class StopSignal:
 class Registration:
     """Says HELLO until the controller answers, then sends heartbeats, from a thread of its own that load does not delay."""
 
-    def __init__(self, link: Link, element: Element, ready_file: Path | None = None):
+    def __init__(self, link: Wire, element: Element, ready_file: Path | None = None):
         self.link = link
         self.element = element
         self.incarnation = time.time_ns()

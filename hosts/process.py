@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Any
 
 from hosts.errors import RemoteMemoryError
+from hosts.faults import Faults, FaultyWire
 from hosts.link import Link, bpf_for_process
 from hosts.notices import FAILURES, Contact, Notice
 from hosts.requester import Requester, RetryPolicy, Wire
@@ -88,12 +89,19 @@ class Process:
 
     @classmethod
     def create(
-        cls, run_dir: str | Path, name: str, policy: RetryPolicy | None = None, *, sigbus: bool = False
+        cls,
+        run_dir: str | Path,
+        name: str,
+        policy: RetryPolicy | None = None,
+        *,
+        sigbus: bool = False,
+        faults: Faults | None = None,
     ) -> Process:
         """Create a process on the compute element whose local OS has this run directory.
 
         With ``sigbus`` the local OS sends this Unix process SIGBUS for every failure notice, the address in ``si_value``.
-        Raises LocalOsError, or LinkError when the raw socket cannot be opened (it needs root).
+        ``faults`` are put before its link, for tests and experiments. Raises LocalOsError, or LinkError when the raw socket
+        cannot be opened (it needs root).
         """
         path = Path(run_dir) / SOCKET_NAME
         local_os = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -113,7 +121,8 @@ class Process:
         except OSError:
             local_os.close()
             raise
-        return cls(answer["pid"], answer["element"], link, local_os, policy)
+        faulty = link if faults is None else FaultyWire(link, faults)
+        return cls(answer["pid"], answer["element"], faulty, local_os, policy)
 
     def __enter__(self) -> Process:
         return self

@@ -21,7 +21,7 @@ def main() -> int:
     agent.set_up_logging(arguments)
     try:
         element = agent.element_of(arguments, "compute")
-        link = Link(arguments.interface, bpf_for_local_os())
+        link = agent.with_faults(Link(arguments.interface, bpf_for_local_os()), arguments)
         local_os = LocalOs(element, arguments.interface, link, arguments.run_dir)
     except (RackError, LinkError, OSError) as error:
         print(f"hosts.compute: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from hosts import agent
 from hosts.link import Link, LinkError
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
+from hosts.requester import Wire
 from protocol import wire
 from protocol.rack import RackError
 
@@ -33,7 +34,7 @@ def open_memory(pages: int, nvm_file: Path | None) -> mmap.mmap:
         os.close(descriptor)
 
 
-def serve(link: Link, element: MemoryElement, stop: agent.StopSignal) -> None:
+def serve(link: Wire, element: MemoryElement, stop: agent.StopSignal) -> None:
     """Answer frames until told to stop."""
     receive, send, handle = link.receive, link.send, element.handle
     while not stop.event.is_set():
@@ -54,7 +55,7 @@ def main() -> int:
     try:
         description = agent.element_of(arguments, "memory")
         memory = open_memory(description.pages, arguments.nvm_file)
-        link = Link(arguments.interface)
+        link = agent.with_faults(Link(arguments.interface), arguments)
     except (RackError, LinkError, OSError) as error:
         print(f"hosts.memory: {error}", file=sys.stderr)
         return 1
