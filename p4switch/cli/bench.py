@@ -11,15 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from finsy.proto import p4r
-from google.protobuf import text_format
-from google.protobuf.message import DecodeError
-
 from p4switch.cli.compile import REFUSED, add_source_arguments, build_or_explain
 from p4switch.dataplane.binding import Code, DataplaneError, Op, Switch, Update
 from p4switch.dataplane.build import BuildError
 from p4switch.dataplane.layout import Field, MatchKind, Table
-from p4switch.server import pipeline
+from p4switch.server import entries_file, pipeline
 from p4switch.server.device import Device
 from p4switch.server.errors import P4RuntimeError
 
@@ -54,19 +50,6 @@ def read_packets(file: Path) -> list[bytes]:
     if not packets:
         raise ValueError(f"{file}: no packets")
     return packets
-
-
-def read_entries(file: Path) -> p4r.WriteRequest:
-    """A WriteRequest, as text (``.txt``, ``.txtpb``, ``.textproto``) or binary. Raises ValueError."""
-    request = p4r.WriteRequest()
-    try:
-        if file.suffix in (".txt", ".txtpb", ".textproto"):
-            text_format.Parse(file.read_text(), request)
-        else:
-            request.ParseFromString(file.read_bytes())
-    except (text_format.ParseError, DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: no P4Runtime WriteRequest: {error}") from None
-    return request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,15 +109,6 @@ def _fill(switch: Switch, table: Table, count: int, seed: int) -> dict[str, Any]
     }
 
 
-def _write(device: Device, file: Path) -> int:
-    """Carry out a file's updates; returns their number. Raises ValueError for the first that is refused."""
-    updates = read_entries(file).updates
-    for position, error in enumerate(device.write_entries(updates)):
-        if error is not None:
-            raise ValueError(f"{file}, update {position}: {error}")
-    return len(updates)
-
-
 def measure(switch: Switch, port: int, packets: Sequence[bytes], seconds: float) -> float:
     """Nanoseconds a packet: the best of the batches that fit into the time, which is the one that was disturbed least."""
     best = switch.bench(port, packets, _BATCH)
@@ -158,7 +132,7 @@ def _measure_program(arguments: argparse.Namespace, prepared: pipeline.Pipeline)
         device = Device(0, switch)
         device.load(prepared)
         layout = switch.layout
-        written = _write(device, arguments.entries) if arguments.entries else 0
+        written = entries_file.install(device, arguments.entries) if arguments.entries else 0
         wanted = {t.name: arguments.fill for t in layout.tables.values() if arguments.fill}
         for name, count in arguments.fill_table:
             if name not in layout.tables:

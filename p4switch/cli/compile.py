@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="write the IR (a P4Runtime device config)")
     parser.add_argument("--p4info", type=Path, metavar="FILE", help="write the P4Info as protobuf text")
+    parser.add_argument(
+        "--entries-out",
+        type=Path,
+        metavar="FILE",
+        help="write const and initial entries as a P4Runtime WriteRequest, as text",
+    )
 
 
 def compile_or_explain(arguments: argparse.Namespace) -> CompileResult | None:
@@ -101,8 +107,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.output:
         arguments.output.write_bytes(ir.dumps(result.program))
-    if arguments.p4info:
-        from p4switch.compiler import p4info  # protobuf is slow to import
+    if arguments.p4info or arguments.entries_out:
+        from p4switch.compiler import entries, p4info  # protobuf is slow to import
 
-        arguments.p4info.write_text(p4info.to_text(p4info.build(result.program)))
+        info = p4info.build(result.program)
+        if arguments.p4info:
+            arguments.p4info.write_text(p4info.to_text(info))
+        if arguments.entries_out:
+            arguments.entries_out.write_text(entries.to_text(entries.build(result.program, info)))
     return 0

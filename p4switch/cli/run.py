@@ -9,11 +9,13 @@ import sys
 import threading
 from pathlib import Path
 
+import grpc
+
 from p4switch.cli import queues
 from p4switch.cli.compile import REFUSED, add_check_arguments, build_or_explain
 from p4switch.dataplane.binding import DROP_PORT, DataplaneError, Switch
 from p4switch.dataplane.build import BuildError
-from p4switch.server import pipeline
+from p4switch.server import entries_file, pipeline, tls
 from p4switch.server.device import Device
 from p4switch.server.errors import P4RuntimeError
 from p4switch.server.links import Links
@@ -53,6 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="attach an interface",
     )
     parser.add_argument("--grpc-addr", default="127.0.0.1:9559", metavar="HOST:PORT", help="default 127.0.0.1:9559")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate (PEM)")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key (PEM, no password)")
+    parser.add_argument(
+        "--tls-ca", type=Path, metavar="FILE", help="clients need a certificate of this authority (PEM)"
+    )
+    parser.add_argument(
+        "--entries",
+        type=Path,
+        metavar="FILE",
+        help="a P4Runtime WriteRequest (.txtpb or binary) to carry out at the start",
+    )
     parser.add_argument(
         "--monotonic-elections",
         action="store_true",
@@ -95,22 +108,37 @@ def _compile(arguments: argparse.Namespace) -> pipeline.Pipeline | None:
     return prepared
 
 
+def credentials(arguments: argparse.Namespace) -> grpc.ServerCredentials | None:
+    """For TLS, if it is wanted. Raises ValueError."""
+    given = {name: getattr(arguments, f"tls_{name}") for name in ("cert", "key", "ca")}
+    if not any(given.values()):
+        if not tls.is_local(arguments.grpc_addr):
+            log.warning(
+                "%s can be reached from elsewhere, without TLS: whoever does may do everything", arguments.grpc_addr
+            )
+        return None
+    if given["cert"] is None or given["key"] is None:
+        raise tls.TlsError("TLS needs both --tls-cert and --tls-key")
+    return tls.credentials(given["cert"], given["key"], given["ca"])
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Exit status 0, 1 when it cannot start, 2 when the program is refused."""
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
     try:
         if arguments.ready_file:
             arguments.ready_file.unlink(missing_ok=True)  # one of an earlier run would say too much
+        shown = credentials(arguments)
         prepared = None
         if arguments.program:
             prepared = _compile(arguments)
             if prepared is None:
                 return REFUSED
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: stop.set())
         with Switch(cpu_port=arguments.cpu_port, drop_port=arguments.drop_port) as switch:
             for port, name in arguments.interface:
                 switch.add_port(port, name)
@@ -125,7 +153,11 @@ def run(arguments: argparse.Namespace) -> int:
             device = Device(arguments.device_id, switch, links=links, monotonic_elections=arguments.monotonic_elections)
             if prepared:
                 device.load(prepared)
-            server, port = serve(device, arguments.grpc_addr)
+            if arguments.entries:
+                if prepared is None:
+                    raise ValueError("--entries needs a program: --p4")
+                log.info("%s: %d entries", arguments.entries, entries_file.install(device, arguments.entries))
+            server, port = serve(device, arguments.grpc_addr, shown)
             device.start()
             switch.start()
             print(f"READY: P4Runtime device {arguments.device_id} on port {port}", flush=True)
@@ -142,7 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
     except P4RuntimeError as error:
         print(f"p4switch: {error}", file=sys.stderr)
         return REFUSED
-    except (DataplaneError, OSError) as error:
+    except (DataplaneError, OSError, ValueError) as error:
         print(f"p4switch: {error}", file=sys.stderr)
         return 1
     return 0

@@ -691,12 +691,14 @@ class ActionCallConst(Node, kw_only=True, tag="action_call_const"):
 
 
 class Entry(Node, kw_only=True, tag="entry"):
-    """A ``const entries`` or ``entries`` row. ``priority`` is P4Runtime's (larger wins; 0 where the table needs none)."""
+    """A ``const entries`` or ``entries`` row. ``priority`` is P4Runtime's (larger wins; 0 where the table needs none);
+    ``listed_priority`` is what p4c's entries files have where that is another number."""
 
     keys: list[Keyset]
     prefix_lens: list[int | None] = []
     action: ActionCallConst
     priority: int = 0
+    listed_priority: int | None = None
     is_const: bool = True
     annotations: list[Annotation] = []
     loc: Location | None = None

@@ -461,7 +461,7 @@ class TableLowering(StatementLowering):
                 # BMv2's @priority: the smaller wins, entries without one have their position, counted from 1.
                 values = [position + 1 if v is None else v for position, v in enumerate(annotated)]
                 for (entry, _), value in zip(rows, values, strict=True):
-                    entry.priority = max(values) + 1 - value
+                    entry.listed_priority, entry.priority = entry.priority, max(values) + 1 - value
         result.entries = [entry for entry, _ in rows]
 
     def _flag(self, properties: dict[str, ast.TableProperty], name: str, default: bool) -> bool:
@@ -475,6 +475,7 @@ class TableLowering(StatementLowering):
         if all(given is None for _, given in rows):
             for position, (entry, _) in enumerate(rows):
                 entry.priority = (count - position - 1) * delta + 1 if largest_wins else count - position
+                entry.listed_priority = None if largest_wins else position * delta + 1
             return
         values: list[int] = []
         for position, (_, given) in enumerate(rows):
@@ -487,6 +488,7 @@ class TableLowering(StatementLowering):
         top = max(values) + 1
         for (entry, _), value in zip(rows, values, strict=True):
             entry.priority = value if largest_wins else top - value
+            entry.listed_priority = None if largest_wins else value
 
     def entry_key(self, expr: ast.Expr, key: ir.KeyField) -> tuple[ir.Keyset, int | None]:
         """A keyset of an entry, and its prefix length for lpm."""
