@@ -9,7 +9,7 @@ from p4switch.compiler.diagnostics import Diagnostic, Diagnostics, Loc
 from p4switch.compiler.warn import shapes as s
 from p4switch.compiler.warn.duplicates import duplicates
 from p4switch.compiler.warn.flow import Flow
-from p4switch.compiler.warn.lowered import entries, shifts
+from p4switch.compiler.warn.lowered import covered_entries, entries, shifts
 from p4switch.compiler.warn.names import Names, is_system, resolve
 from p4switch.compiler.warn.shapes import Shapes
 from p4switch.compiler.warn.state import State, Validity
@@ -38,6 +38,7 @@ def check(source: ast.SourceFile, program: ir.Program, diagnostics: Diagnostics)
     shapes = Shapes(names)
     tables(source, shapes, report)
     entries(program, muted_entries(source), report)
+    covered_entries(program, report)
     shifts(program, report)
     flow = Flow(names, shapes, report)
     _Blocks(source, names, flow, diagnostics).follow()

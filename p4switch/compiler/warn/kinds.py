@@ -19,6 +19,7 @@ KINDS = {
     "parser-transition": "a state without transition, a select whose cases cannot matter",
     "shadow": "a declaration that hides one of an outer scope",
     "duplicate-name": "two keys of a table with one name",
+    "keys": "an entry of a table that another takes all packets from",
     "ordering": "an l-value that gets the results of two parameters of a call",
     "mismatch": "constant keys, entries with bits outside their mask, negative numbers for unsigned types",
     "overflow": "a number that does not fit into its type, a shift of all bits out of a value",

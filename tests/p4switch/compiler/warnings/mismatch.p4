@@ -18,7 +18,7 @@ control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_met
         key = { hdr.h.a : ternary; 8w3 : exact; }
         actions = { NoAction; }
         default_action = NoAction();
-        const entries = { (0x11 &&& 0xf0, 3) : NoAction(); (0x10 &&& 0xf0, 3) : NoAction(); }
+        const entries = { (0x11 &&& 0xf0, 3) : NoAction(); (0x20 &&& 0xf0, 3) : NoAction(); }
     }
     apply {
         hdr.h.a = -1;
