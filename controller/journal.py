@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,3 +49,24 @@ class EventLog:
             if wait and self.last <= number:
                 self.changed.wait(wait)
             return [e for e in self.entries if e["id"] > number]
+
+
+class RateLimit:
+    """Lets one event of a kind through in ``interval`` seconds, and remembers how many it did not; ``most`` kinds at a time."""
+
+    def __init__(self, interval: float = 1.0, most: int = 1024):
+        self._interval, self._most = interval, most
+        self._kinds: dict[Hashable, tuple[float, int]] = {}  # when the next may pass, and how many did not
+
+    def heard(self, kind: Hashable, now: float) -> int | None:
+        """None when this one must not pass; otherwise how many of its kind did not since the last that did."""
+        due, unheard = self._kinds.get(kind, (now, 0))
+        if now < due:
+            self._kinds[kind] = due, unheard + 1
+            return None
+        if kind not in self._kinds and len(self._kinds) >= self._most:
+            self._kinds = {k: v for k, v in self._kinds.items() if now < v[0]}
+            if len(self._kinds) >= self._most:
+                return None
+        self._kinds[kind] = now + self._interval, 0
+        return unheard

@@ -24,6 +24,7 @@ from controller.switch import Deposed, SwitchError
 log = logging.getLogger(__name__)
 WRITE_TIMEOUT = 10.0
 BATCH = 500  # updates a Write
+DIGEST_LIST, DIGEST_DELAY = 256, 20_000_000  # messages a list at most; nanoseconds until one that is not full is sent
 ALREADY_EXISTS = int(
     grpc.StatusCode.ALREADY_EXISTS.value[0]
 )  # arbitration: there is a primary with a larger election id
@@ -224,8 +225,10 @@ class SwitchClient:
             raise SwitchError(f"the switch refuses the program: {error.details()}") from None
 
     def subscribe_digest(self, name: str) -> None:
-        """Have digests of this name sent, each at once."""
-        config = p4r.DigestEntry.Config(max_timeout_ns=0, max_list_size=1, ack_timeout_ns=1_000_000_000)
+        """Have digests of this name sent, many at a time: they come as fast as packets do."""
+        config = p4r.DigestEntry.Config(
+            max_timeout_ns=DIGEST_DELAY, max_list_size=DIGEST_LIST, ack_timeout_ns=1_000_000_000
+        )
         number = self.schema.digests[name].id
         entity = p4r.Entity(digest_entry=p4r.DigestEntry(digest_id=number, config=config))
         try:

@@ -23,7 +23,7 @@ from controller.core.memory import Config
 from controller.core.state import Message, Notice, Reply, State
 from controller.core.step import step
 from controller.inbox import Inbox
-from controller.journal import EventLog, Statistics
+from controller.journal import EventLog, RateLimit, Statistics
 from controller.store import Store
 from controller.switch import Deposed, Switch, SwitchError
 from protocol import wire
@@ -65,6 +65,7 @@ class Shell:
         self.failed: BaseException | None = None
         self.on_end: Callable[[], None] = lambda: None  # called when the core cannot go on
         self._inbox = Inbox()
+        self._accesses = RateLimit()
         self._stopping = threading.Event()
         self._lost_switch = ""  # why the switch may hold something else than the state wants; empty when it does not
         self._regained = False  # it was made to hold what the state wants while effects were carried out
@@ -161,7 +162,10 @@ class Shell:
         self.statistics.digests += 1
         if len(members) == 4:
             element, pid, va, source = members
-            self.log.add("failed_access", {"element": element, "pid": pid, "va": va, "source": source})
+            unheard = self._accesses.heard((element, pid, source), time.monotonic())
+            if unheard is not None:
+                told = {"element": element, "pid": pid, "va": va, "source": source, "more_before": unheard}
+                self.log.add("failed_access", told)
 
     def _run(self) -> None:
         try:

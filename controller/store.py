@@ -15,7 +15,7 @@ from immutables import Map
 from controller.core import monitor
 from controller.core.state import KINDS, Counters, State
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class StoreError(RuntimeError):
@@ -101,7 +101,7 @@ class Store:
             return state
         maps: dict[str, Any] = {}
         for kind, record_type in KINDS.items():
-            key_type: Any = tuple[int, int] if kind == "replies" else int
+            key_type: Any = tuple[int, int, int] if kind == "replies" else int
             rows = self._db.execute("SELECT key, value FROM records WHERE kind = ?", (kind,))
             maps[kind] = Map(
                 (msgspec.json.decode(key, type=key_type), msgspec.json.decode(value, type=record_type))

@@ -26,7 +26,8 @@ class Draft:
     what they want now (``controller.core.entries``).
     """
 
-    def __init__(self, state: State):
+    def __init__(self, state: State, now: float = 0.0):
+        self.now = now
         self.before = state
         self.state = state
         self.effects: list[Effect] = []

@@ -11,10 +11,10 @@ import dataclasses
 from dataclasses import dataclass
 
 from controller.core.allocator import align_va, place
+from controller.core.answers import Refused, reply
 from controller.core.blocks import aligned_blocks, give_back
 from controller.core.draft import Draft
 from controller.core.entries import hole_blocks
-from controller.core.events import Answer, ApiError, SendReply
 from controller.core.notices import notify
 from controller.core.operations import begin, finishes, is_reachable, send
 from controller.core.placement import POLICIES
@@ -25,15 +25,12 @@ from controller.core.state import (
     HoleKind,
     Liveness,
     Operation,
-    Reply,
-    ReplyLog,
     Requester,
     Segment,
 )
 from protocol import wire
 from protocol.wire import MAX_GENERATION, PAGE_SIZE, PID_SHIFT, NotifyCode, Op, Perm, Status
 
-REMEMBERED_REPLIES = 32  # for each speaker; it has at most that many control requests in flight
 SPARE_GENERATIONS = 1 << 20  # kept back from requests: processes end and elements recover without asking
 
 
@@ -47,38 +44,6 @@ class Config:
     table_size: int = 1 << 16
     heartbeat_interval: float = 0.1
     heartbeat_timeout: float = 0.6
-
-
-class Refused(Exception):
-    """A request cannot be met: a status for the protocol, a code and text for the API."""
-
-    def __init__(self, status: Status, code: str, message: str):
-        self.status, self.code, self.message = status, code, message
-        super().__init__(message)
-
-
-def requester_of_token(token: int) -> Requester:
-    """An API request as requester: no element, the token as id."""
-    return Requester(request_id=token)
-
-
-def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", **result: object) -> None:
-    """Answer whoever asked. ``va`` of ``result`` is also the header's.
-
-    In-band answers are remembered for repetitions, but for refusals: they had no effect, and may well be decided anew.
-    """
-    if to.element == 0:
-        error = None if status is Status.OK else ApiError(status.name.lower(), str(result.get("message", status.name)))
-        draft.do(Answer(to.request_id, dict(result), error))
-        return
-    va = result.get("va", to.va)
-    assert isinstance(va, int)
-    answer = Reply(to.element, to.pid, to.request_id, to.op, int(status), va, payload)
-    if status is Status.OK:
-        log = draft.state.replies.get((to.element, to.pid)) or ReplyLog(to.element, to.pid)
-        kept = (*log.replies, answer)[-REMEMBERED_REPLIES:]
-        draft.put("replies", (to.element, to.pid), dataclasses.replace(log, replies=kept))
-    draft.do(SendReply(answer))
 
 
 # ----------------------------------------------------------------------------------------------------------- allocating

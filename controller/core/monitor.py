@@ -7,9 +7,10 @@ import dataclasses
 from immutables import Map
 
 from controller.core import operations
+from controller.core.answers import Refused, reply
 from controller.core.blocks import Extents, take
 from controller.core.draft import Draft
-from controller.core.memory import Config, Refused, held_segments, merged, reply, segments_without
+from controller.core.memory import Config, held_segments, merged, segments_without
 from controller.core.notices import notify
 from controller.core.state import (
     Allocation,
@@ -154,7 +155,7 @@ def physical_free(state: State) -> dict[int, Extents]:
 
 def complete(stored: State) -> State:
     """The stored part of a state, with what follows from it."""
-    return dataclasses.replace(stored, free=Map(physical_free(stored)), last_seen=Map())
+    return dataclasses.replace(stored, free=Map(physical_free(stored)), last_seen=Map(), refusals=Map(), answered=Map())
 
 
 def held(allocation: Allocation) -> list[tuple[int, int, int]]:

@@ -175,15 +175,6 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class ReplyLog:
-    """The last answers to one speaker (element, pid), the oldest first."""
-
-    element: int
-    pid: int
-    replies: tuple[Reply, ...] = ()
-
-
-@dataclass(frozen=True)
 class Counters:
     """Where numbering goes on."""
 
@@ -200,25 +191,27 @@ KINDS: dict[str, Any] = {
     "allocations": Allocation,
     "messages": Message,
     "operations": Operation,
-    "replies": ReplyLog,
+    "replies": Reply,
     "notices": Notice,
 }
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything the controller knows. ``free`` (physical pages nobody has) follows from the rest and ``last_seen`` (when an
-    element was heard last, in seconds) is worth nothing after a restart: these two are not stored."""
+    """Everything the controller knows. Not stored are ``free`` (physical pages nobody has: it follows from the rest) and what is
+    worth nothing after a restart: when an element was heard last, and when whom was answered what (seconds)."""
 
     elements: Map[int, Element] = field(default_factory=Map)
     processes: Map[int, Process] = field(default_factory=Map)
     allocations: Map[int, Allocation] = field(default_factory=Map)
     messages: Map[int, Message] = field(default_factory=Map)
     operations: Map[int, Operation] = field(default_factory=Map)
-    replies: Map[tuple[int, int], ReplyLog] = field(default_factory=Map)
+    replies: Map[tuple[int, int, int], Reply] = field(default_factory=Map)  # by element, pid, request id
     notices: Map[int, Notice] = field(default_factory=Map)
     free: Map[int, tuple[tuple[int, int], ...]] = field(default_factory=Map)  # element: (first page, pages), sorted
     last_seen: Map[int, float] = field(default_factory=Map)
+    refusals: Map[tuple[int, int, int], Reply] = field(default_factory=Map)  # as replies
+    answered: Map[tuple[int, int], tuple[tuple[float, int], ...]] = field(default_factory=Map)  # speaker: (when, id)
     counters: Counters = Counters()
 
     def allocation_at(self, va: int) -> Allocation | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from immutables import Map
 
-from controller.core import memory, monitor, notices, operations
+from controller.core import answers, memory, monitor, notices, operations
+from controller.core.answers import Refused, reply, requester_of_token
 from controller.core.draft import Draft, Step
 from controller.core.events import (
     Acknowledged,
@@ -25,7 +26,7 @@ from controller.core.events import (
     Started,
     Tick,
 )
-from controller.core.memory import Config, Refused, reply, requester_of_token
+from controller.core.memory import Config
 from controller.core.state import AllocationStatus, Counters, Element, Process, Reply, Requester, State, first_va
 from protocol import wire
 from protocol.rack import Rack
@@ -48,13 +49,13 @@ def initial(rack: Rack, epoch: int = 1, first_id: int = 1) -> State:
 
 def step(state: State, event: Event, now: float, config: Config) -> Step:
     """What an event does. ``now`` is in seconds of a clock that never goes back."""
-    draft = Draft(state)
+    draft = Draft(state, now)
     match event:
         case ControlRequest():
             try:
                 _control(draft, event, now, config)
             except Refused as refused:
-                draft = Draft(state)  # what was planned before the refusal must not happen
+                draft = Draft(state, now)  # what was planned before the refusal must not happen
                 to = Requester(event.element, event.pid, event.request_id, event.op, event.va)
                 reply(draft, to, refused.status, message=refused.message)
         case Heartbeat(element=element, incarnation=incarnation):
@@ -66,6 +67,7 @@ def step(state: State, event: Event, now: float, config: Config) -> Step:
         case Tick():
             monitor.tick(draft, config, now)
         case Started():
+            answers.count_from_now(draft)
             for element in state.elements:
                 draft.see(element, now)
             for message in state.messages.values():
@@ -73,7 +75,7 @@ def step(state: State, event: Event, now: float, config: Config) -> Step:
             for notice in state.notices.values():
                 draft.do(Notify(notice))
         case ApiRequest():
-            return _api(state, event, config)
+            return _api(state, event, now, config)
     return draft.finish()
 
 
@@ -100,11 +102,10 @@ def _control(draft: Draft, event: ControlRequest, now: float, config: Config) ->
     if event.op == Op.HELLO:
         _hello(draft, event, element, now, config)
         return
-    log = draft.state.replies.get((event.element, event.pid))
-    for known in log.replies if log else ():
-        if known.request_id == event.request_id:
-            draft.do(SendReply(known))
-            return
+    known = answers.recall(draft.state, event.element, event.pid, event.request_id, draft.now)
+    if known is not None:
+        draft.do(SendReply(known))
+        return
     if any(o.requester == to for o in draft.state.operations.values()):
         return  # a repetition of something that is under way
     _dispatch(draft, event, element, to, config)
@@ -169,8 +170,7 @@ def _exit_process(draft: Draft, pid: int, element: Element, to: Requester) -> No
         raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid} on {element.name}")
     draft.remove("processes", pid)
     notices.forget(draft, pid)
-    if (element.id, pid) in draft.state.replies:
-        draft.remove("replies", (element.id, pid))
+    answers.forget_speaker(draft, element.id, pid)
     for allocation in list(draft.state.allocations.values()):
         if allocation.pid == pid and allocation.status is AllocationStatus.READY:
             memory.free_whole(draft, Requester(), allocation)
@@ -181,8 +181,8 @@ def _exit_process(draft: Draft, pid: int, element: Element, to: Requester) -> No
 # ------------------------------------------------------------------------------------------------ requests of the API
 
 
-def _api(state: State, event: ApiRequest, config: Config) -> Step:
-    draft = Draft(state)
+def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
+    draft = Draft(state, now)
     to = requester_of_token(event.token)
     try:
         match event:
@@ -195,6 +195,6 @@ def _api(state: State, event: ApiRequest, config: Config) -> Step:
             case FenceRequest(element=element, fenced=fenced):
                 monitor.fence(draft, to, element, fenced)
     except Refused as refused:
-        draft = Draft(state)
+        draft = Draft(state, now)
         draft.do(Answer(event.token, {}, ApiError(refused.code, refused.message)))
     return draft.finish()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import World
 
-from controller.core import allocator, blocks, entries, events
+from controller.core import allocator, answers, blocks, entries, events
 from controller.core.entries import Entry, Write, WriteOp
 from controller.core.memory import Config
 from controller.core.placement import POLICIES
@@ -289,3 +289,67 @@ def test_generations_end_in_a_refusal_and_memory_can_still_be_freed() -> None:
     token = world.ask(lambda t: events.FreeRequest(t, va, 0))
     world.settle(RNG)
     assert world.answers[token].error is None
+
+
+def ask_in_band(world: World, request: events.ControlRequest) -> list[Status]:
+    """All answers to this request id."""
+    world.feed(request)
+    world.settle(RNG)
+    return [Status(r.status) for r in world.replies if r.request_id == request.request_id]
+
+
+def test_a_request_takes_effect_once_however_many_come_between(world: World) -> None:
+    pid = world.create_process(1)
+    first = events.ControlRequest(1, pid, 1000, Op.ALLOC, 0, wire.ALLOC_ARGS.pack(PAGE_SIZE, 3, 0))
+    assert ask_in_band(world, first) == [Status.OK]
+    for number in range(1001, 1100):
+        ask_in_band(world, dataclasses.replace(first, request_id=number))
+    world.now += answers.REMEMBERED_FOR / 2
+    for _ in range(2):
+        assert set(ask_in_band(world, first)) == {Status.OK}
+        world.restart()
+    assert len(world.state.allocations) == 100
+
+
+def test_what_was_refused_is_not_granted_to_a_repetition(world: World) -> None:
+    """Whoever asked has taken the refusal: nobody would know of the memory."""
+    pid = world.create_process(1)
+    request = events.ControlRequest(1, pid, 9, Op.ALLOC, 0, wire.ALLOC_ARGS.pack(PAGE_SIZE, 3, 0))
+    everything = sum(world.state.free_pages(e.id) for e in world.rack.memory)
+    token = world.ask(lambda t: events.AllocRequest(t, pid, everything * PAGE_SIZE, 3))
+    world.settle(RNG)
+    assert ask_in_band(world, request) == [Status.OUT_OF_MEMORY]
+    world.ask(lambda t: events.FreeRequest(t, world.answers[token].result["va"], 0))
+    world.settle(RNG)
+    assert ask_in_band(world, request) == [Status.OUT_OF_MEMORY] * 2
+    assert not world.state.allocations
+
+
+def test_what_was_busy_may_be_asked_again(world: World) -> None:
+    pid = world.create_process(1)
+    token = world.ask(lambda t: events.AllocRequest(t, pid, PAGE_SIZE, 3))
+    (va,) = world.state.allocations
+    request = events.ControlRequest(1, pid, 9, Op.FREE, va, wire.FREE_ARGS.pack(va, 0))
+    world.feed(request)
+    world.settle(RNG)
+    assert world.answers[token].error is None
+    assert ask_in_band(world, request) == [Status.BUSY, Status.OK]
+
+
+def test_answers_are_forgotten_in_time_and_a_speaker_with_too_many_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "MOST_REMEMBERED", 5)
+    pid = world.create_process(1)
+    request = events.ControlRequest(1, pid, 0, Op.FREE, 0, wire.FREE_ARGS.pack(0, 0))
+    statuses = [ask_in_band(world, dataclasses.replace(request, request_id=n)) for n in range(100, 107)]
+    assert statuses == [[Status.NOT_FOUND]] * 5 + [[Status.BUSY]] * 2
+    assert ask_in_band(world, dataclasses.replace(request, request_id=100)) == [Status.NOT_FOUND] * 2
+    other = world.create_process(1)
+    assert ask_in_band(world, dataclasses.replace(request, pid=other, request_id=200)) == [Status.NOT_FOUND]
+    world.now += answers.REMEMBERED_FOR + 1
+    assert ask_in_band(world, dataclasses.replace(request, request_id=300)) == [Status.NOT_FOUND]
+    assert len(world.state.answered[1, pid]) == 1
+    world.feed(events.ControlRequest(1, 0, 400, Op.PROCESS_EXIT, pid, b""))
+    assert not [key for key in (*world.state.replies, *world.state.refusals) if key[1] == pid]
+    assert (1, pid) not in world.state.answered
