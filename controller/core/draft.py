@@ -48,7 +48,8 @@ class Draft:
         self.state = dataclasses.replace(self.state, free=self.state.free.set(element, extents))
 
     def see(self, element: int, now: float) -> None:
-        """Note a sign of life; not stored."""
+        """Note a sign of life; not stored. Signs may be learnt of in another order than they were given."""
+        now = max(now, self.state.last_seen.get(element, now))
         self.state = dataclasses.replace(self.state, last_seen=self.state.last_seen.set(element, now))
 
     def new_id(self) -> int:

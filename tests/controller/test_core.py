@@ -14,6 +14,7 @@ from controller.core.entries import Entry, Write, WriteOp
 from controller.core.memory import Config
 from controller.core.placement import POLICIES
 from controller.core.state import Liveness
+from controller.core.step import step
 from protocol import wire
 from protocol.wire import PAGE_SIZE, NotifyCode, Op, Status
 from topologies.racks import small_rack
@@ -197,6 +198,15 @@ def test_exit_frees_everything(world: World) -> None:
     assert not world.state.allocations
     assert not world.state.processes
     assert ("binding", (("element", 1), ("pid", pid))) not in world.entries
+
+
+def test_an_old_sign_of_life_takes_nothing_back(world: World) -> None:
+    """A heartbeat from before a pause of the controller is learnt of after the pause."""
+    world.now = 10.0
+    world.feed(events.Started())
+    world.state = step(world.state, events.Heartbeat(101, 1), 0.1, world.config).state
+    world.feed(events.Tick())
+    assert world.state.elements[101].liveness is Liveness.ALIVE
 
 
 def test_silence_means_failure_and_users_are_told(world: World) -> None:
