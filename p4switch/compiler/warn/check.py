@@ -131,4 +131,4 @@ class _Blocks:
             return []
         declaration = block.params[param]
         shape = self.flow.shapes.of_declaration(declaration)
-        return [h for h in s.headers(shape) if end.of((id(declaration), *h)) is Validity.NO]
+        return [h for h in shape.headers if end.of((id(declaration), *h)) is Validity.NO]

@@ -235,7 +235,7 @@ class Flow(Calls):
             if param.direction != "out":
                 continue
             shape = self.shapes.of_declaration(param)
-            if any((id(param), *leaf) in self.state.unwritten for leaf in s.plain_leaves(shape)):
+            if any((id(param), *leaf) in self.state.unwritten for leaf in shape.plain_leaves):
                 self.report(
                     "uninitialized-out-param",
                     param.loc,

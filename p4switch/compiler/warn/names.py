@@ -16,6 +16,7 @@ from p4switch.compiler.diagnostics import UNKNOWN, Loc
 from p4switch.compiler.preprocess import INCLUDE_DIR
 
 _LIBRARIES = ("core.p4", "v1model.p4")
+_PARTS: dict[str, tuple[str, ...]] = {}  # by class
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -77,18 +78,30 @@ def silenced(annotations: Iterable[ast.Annotation]) -> list[str]:
     return [notes.string_body(a) or "" for a in annotations if a.name == "noWarn"]
 
 
+def _parts(node: ast.Node) -> tuple[str, ...]:
+    """The fields of a node that may hold nodes."""
+    kind = type(node).__name__
+    if kind not in _PARTS:
+        _PARTS[kind] = tuple(spec.name for spec in dataclasses.fields(node) if spec.name not in ("loc", "name"))
+    return _PARTS[kind]
+
+
 def children(node: ast.Node) -> Iterator[ast.Node]:
     """The nodes directly below, in the order of their fields."""
-    for spec in dataclasses.fields(node):
-        yield from _nodes(getattr(node, spec.name))
+    for name in _parts(node):
+        value = getattr(node, name)
+        if isinstance(value, ast.Node):
+            yield value
+        elif isinstance(value, list):
+            yield from _nodes(value)
 
 
-def _nodes(value: object) -> Iterator[ast.Node]:
-    if isinstance(value, ast.Node):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _nodes(item)
+def _nodes(values: list[object] | tuple[object, ...]) -> Iterator[ast.Node]:
+    for value in values:
+        if isinstance(value, ast.Node):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _nodes(value)
 
 
 def resolve(source: ast.SourceFile) -> Names:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from p4switch.compiler import ast
@@ -16,71 +16,89 @@ _COMPARISONS = ("==", "!=", "<", ">", "<=", ">=")
 MAX_LEAVES = 4096  # a value of more leaves is followed as one
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """A value without parts, or one whose parts are not followed."""
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A value without parts, or one whose parts are not followed. The paths to parts are computed once."""
+
+    @cached_property
+    def leaves(self) -> tuple[Path, ...]:
+        """The paths to all parts that have none themselves."""
+        return ((),)
+
+    @cached_property
+    def headers(self) -> tuple[Path, ...]:
+        """The paths to all headers, those of unions as well."""
+        return ()
+
+    @cached_property
+    def plain_leaves(self) -> tuple[Path, ...]:
+        """The leaves that do not lie in a header."""
+        return ((),)
+
+    def count(self) -> int:
+        """How many leaves there are."""
+        return 1
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+@dataclass(frozen=True, eq=False)
+class Record(Shape):
     """A struct, header or header union."""
 
     kind: Literal["struct", "header", "header_union"]
     fields: dict[str, Shape]
-    name: str
+
+    @cached_property
+    def leaves(self) -> tuple[Path, ...]:
+        """Those of the parts."""
+        return tuple((name, *path) for name, part in self.fields.items() for path in part.leaves)
+
+    @cached_property
+    def headers(self) -> tuple[Path, ...]:
+        """Those of the parts."""
+        if self.kind == "header":
+            return ((),)
+        return tuple((name, *path) for name, part in self.fields.items() for path in part.headers)
+
+    @cached_property
+    def plain_leaves(self) -> tuple[Path, ...]:
+        """Those of the parts; none in headers."""
+        if self.kind != "struct":
+            return ()
+        return tuple((name, *path) for name, part in self.fields.items() for path in part.plain_leaves)
+
+    def count(self) -> int:
+        """Those of all parts."""
+        return sum(part.count() for part in self.fields.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
+@dataclass(frozen=True, eq=False)
+class Stack(Shape):
     """A header stack, or a stack of header unions."""
 
     element: Shape
     size: int
 
+    @cached_property
+    def leaves(self) -> tuple[Path, ...]:
+        """Those of the parts."""
+        return tuple((index, *path) for index in range(self.size) for path in self.element.leaves)
 
-Shape = Scalar | Record | Stack
-SCALAR = Scalar()
+    @cached_property
+    def headers(self) -> tuple[Path, ...]:
+        """Those of the parts."""
+        return tuple((index, *path) for index in range(self.size) for path in self.element.headers)
 
+    @cached_property
+    def plain_leaves(self) -> tuple[Path, ...]:
+        """Those of the parts; none in headers."""
+        return ()
 
-def leaves(shape: Shape) -> Iterator[Path]:
-    """The paths to all parts that have none themselves."""
-    if isinstance(shape, Record):
-        for name, part in shape.fields.items():
-            yield from ((name, *path) for path in leaves(part))
-    elif isinstance(shape, Stack):
-        for index in range(shape.size):
-            yield from ((index, *path) for path in leaves(shape.element))
-    else:
-        yield ()
-
-
-def count(shape: Shape) -> int:
-    """How many leaves there are."""
-    if isinstance(shape, Record):
-        return sum(count(s) for s in shape.fields.values())
-    return shape.size * count(shape.element) if isinstance(shape, Stack) else 1
+    def count(self) -> int:
+        """Those of all parts."""
+        return self.size * self.element.count()
 
 
-def headers(shape: Shape) -> Iterator[Path]:
-    """The paths to all headers, those of unions as well."""
-    if isinstance(shape, Record):
-        if shape.kind == "header":
-            yield ()
-            return
-        for name, part in shape.fields.items():
-            yield from ((name, *path) for path in headers(part))
-    elif isinstance(shape, Stack):
-        for index in range(shape.size):
-            yield from ((index, *path) for path in headers(shape.element))
-
-
-def plain_leaves(shape: Shape) -> Iterator[Path]:
-    """The leaves that do not lie in a header."""
-    if isinstance(shape, Record) and shape.kind == "struct":
-        for name, part in shape.fields.items():
-            yield from ((name, *path) for path in plain_leaves(part))
-    elif isinstance(shape, Scalar):
-        yield ()
+SCALAR = Shape()
 
 
 class Shapes:
@@ -95,7 +113,7 @@ class Shapes:
         if isinstance(ref, ast.StackType):
             size = self.constant(ref.size)
             element = self.of_type(ref.element, bound)
-            if not isinstance(size, int) or size < 1 or size * count(element) > MAX_LEAVES:
+            if not isinstance(size, int) or size < 1 or size * element.count() > MAX_LEAVES:
                 return SCALAR
             return Stack(element, size)
         if not isinstance(ref, ast.NamedType):
@@ -115,8 +133,8 @@ class Shapes:
         if known is None:
             self._known[id(declaration)] = SCALAR  # a type within itself is refused elsewhere
             fields = {f.name: self.of_type(f.type) for f in declaration.fields}
-            known = Record(declaration.kind, fields, declaration.name)
-            if count(known) > MAX_LEAVES:
+            known = Record(declaration.kind, fields)
+            if known.count() > MAX_LEAVES:
                 known = SCALAR
             self._known[id(declaration)] = known
         return known

@@ -73,8 +73,11 @@ def join(left: State | None, right: State | None) -> State | None:
     """The state where two paths meet; None is a path that is never taken."""
     if left is None or right is None:
         return right if left is None else left
+    unwritten = left.unwritten | right.unwritten
+    if left.validity == right.validity:
+        return State(unwritten, dict(left.validity))
     known = left.validity.keys() | right.validity.keys()
-    return State(left.unwritten | right.unwritten, {h: meet(left.of(h), right.of(h)) for h in known})
+    return State(unwritten, {h: meet(left.of(h), right.of(h)) for h in known})
 
 
 def join_outcomes(left: State | None, right: State | None) -> State | None:

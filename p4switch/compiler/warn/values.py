@@ -107,7 +107,7 @@ class Values:
         """All leaves of the places have a value now."""
         if self.state is not None and self.state.unwritten:
             for place in places:
-                self.state.unwritten.difference_update((*place, *leaf) for leaf in s.leaves(shape))
+                self.state.unwritten.difference_update((*place, *leaf) for leaf in shape.leaves)
 
     def fresh(self, declaration: ast.Declaration, unwritten: bool, validity: Validity) -> None:
         """A variable or parameter comes into being."""
@@ -115,7 +115,7 @@ class Values:
             return
         place: Place = (id(declaration),)
         shape = self.shapes.of_declaration(declaration)
-        for leaf in s.leaves(shape):
+        for leaf in shape.leaves:
             if unwritten:
                 self.state.unwritten.add((*place, *leaf))
             else:
@@ -125,7 +125,7 @@ class Values:
     def set_all(self, places: list[Place], shape: s.Shape, validity: Validity) -> None:
         """The validity of all headers in the places."""
         if self.state is not None:
-            for header in s.headers(shape):
+            for header in shape.headers:
                 for place in places:
                     self.state.validity[(*place, *header)] = validity
 
@@ -145,7 +145,7 @@ class Values:
 
     def copy_validity(self, target: list[Place], shape: s.Shape, value: ast.Expr | None) -> None:
         """An assignment of ``value`` to ``target`` makes headers in it valid or invalid."""
-        if self.state is None or next(s.headers(shape), None) is None:
+        if self.state is None or not shape.headers:
             return
         match value:
             case ast.InvalidExpr():
@@ -172,7 +172,7 @@ class Values:
         """The headers of ``target`` become what those of ``source`` are."""
         if self.state is None:
             return
-        for header in s.headers(shape):
+        for header in shape.headers:
             found = {self.state.of((*p, *header)) for p in source}
             validity = found.pop() if len(found) == 1 and len(target) == 1 else Validity.UNKNOWN
             for place in target:
@@ -224,7 +224,7 @@ class Values:
             )
             return
         shape = self.shapes.of(expr.base if isinstance(expr, ast.SliceExpr) else expr)
-        missing = [leaf for leaf in s.leaves(shape) if all(self._unwritten(p, leaf, expr) for p in places)]
+        missing = [leaf for leaf in shape.leaves if all(self._unwritten(p, leaf, expr) for p in places)]
         if not missing:
             return
         text = text_of(expr)
@@ -327,7 +327,7 @@ class Values:
                     no.validity[place] = Validity.GUARDED_NO
         else:  # of a union: some member is valid
             for place in places:
-                for member in s.headers(shape):
+                for member in shape.headers:
                     yes.validity[(*place, *member)] = Validity.UNKNOWN
         return yes, no
 
