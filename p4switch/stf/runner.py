@@ -23,15 +23,18 @@ from p4switch.dataplane.binding import (
 )
 from p4switch.dataplane.layout import Action, Extern, Field, FieldError, MatchKind, Table
 from p4switch.stf import script
+from p4switch.stf.explain import Mismatch
 from p4switch.stf.script import StfError
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An expectation that did not hold; ``line`` is that of the expectation, 0 where there was none."""
+    """An expectation that did not hold; ``line`` is that of the expectation, 0 where there was none. ``mismatch`` is set where a
+    frame came that was not as expected."""
 
     line: int
     message: str
+    mismatch: Mismatch | None = None
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.message}" if self.line else self.message
@@ -71,6 +74,7 @@ class Runner:
         self.digests: list[tuple[int, bytes]] = []
         self.nodes: list[list[Replica]] = []
         self.groups: dict[int, list[Replica]] = {}
+        self.compared: dict[int | None, int] = defaultdict(int)  # frames of each port that were compared before
         self.known: set[tuple[int, str, int]] = set()  # members and groups of profiles
 
     def run(self, commands: Sequence[script.Command]) -> list[Failure]:
@@ -320,7 +324,13 @@ class Runner:
                 elif not agrees(wanted, found[position]):
                     tail = "$" if wanted.exact else ""
                     message = f"to {where} came {found[position].hex()}, expected {wanted.digits}{tail}"
-                    self.failures.append(Failure(wanted.line, message))
+                    cpu = self.switch.cpu_port
+                    at = cpu if port is None else port
+                    mismatch = None
+                    if at is not None and wanted.digits is not None:
+                        mismatch = Mismatch(at, self.compared[port] + position, found[position], wanted.digits)
+                    self.failures.append(Failure(wanted.line, message, mismatch))
+            self.compared[port] += len(found)
             for extra in found[len(expected) :]:
                 self.failures.append(Failure(0, f"to {where} came {extra.hex()}, which was not expected"))
 
