@@ -127,7 +127,7 @@ def create_app(shell: Shell) -> FastAPI:
         """The processes, with their memory."""
         state = shell.state
         owned: dict[int, list[Allocation]] = {}
-        for a in state.allocations.values():
+        for a in sorted(state.allocations.values(), key=lambda a: a.va):
             owned.setdefault(a.pid, []).append(a)
         return {
             "processes": [

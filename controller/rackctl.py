@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -32,11 +33,10 @@ def number(text: str) -> int:
 
 def size(text: str) -> int:
     """Bytes: a number, optionally with K, M, G or T (powers of 1024)."""
-    digits = text.rstrip("kmgtKMGTiB")
-    unit = text[len(digits) :].lower().removesuffix("b").removesuffix("i")
-    if unit not in _UNITS:
+    found = re.fullmatch(r"(0x[0-9a-f]+|[0-9]+)([kmgt]?)(i?b)?", text.lower())
+    if not found:
         raise argparse.ArgumentTypeError(f"expected a size such as 4096, 64K or 16MiB, found {text!r}")
-    return number(digits) * _UNITS[unit]
+    return number(found[1]) * _UNITS[found[2]]
 
 
 class Client:
@@ -77,6 +77,11 @@ def show(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     Console().print(table)
+
+
+def many(count: int, what: str) -> str:
+    """``1 page``, ``2 pages``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def human(count: int) -> str:
@@ -136,20 +141,20 @@ def alloc(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[
     permissions = {"r": 1, "w": 2, "rw": 3}[arguments.permissions]
     body = {"pid": arguments.pid, "size": arguments.size, "permissions": permissions}
     data = client.call("POST", "/v1/alloc", json=body)
-    text = f"{human(data['size'])} at {data['va']:#x} in {data['segments']} segments, generation {data['generation']}"
+    text = f"{human(data['size'])} at {data['va']:#x} in {many(data['segments'], 'segment')}, generation {data['generation']}"
     return data, lambda: print(text)
 
 
 def free(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Free memory."""
     data = client.call("POST", "/v1/free", json={"va": arguments.va, "size": arguments.size})
-    return data, lambda: print(f"freed {data['pages']} pages at {data['va']:#x}")
+    return data, lambda: print(f"freed {many(data['pages'], 'page')} at {data['va']:#x}")
 
 
 def revoke(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Take pages away from their owner."""
     data = client.call("POST", "/v1/revoke", json={"va": arguments.va, "pages": arguments.pages})
-    return data, lambda: print(f"revoked {data['pages']} pages at {data['va']:#x} from process {data['owner']}")
+    return data, lambda: print(f"revoked {many(data['pages'], 'page')} at {data['va']:#x} from process {data['owner']}")
 
 
 def fence(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:

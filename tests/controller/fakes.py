@@ -73,6 +73,12 @@ class FakeSwitch:
             else:
                 self.entries[key] = write.entry
 
+    def read_counter(self, name: str, index: int | None = None) -> dict[int, tuple[int, int]]:
+        return {"verdicts": {0: (3, 300)}, "process_traffic": {1: (2, 200)}, "element_traffic": {101: (1, 100)}}[name]
+
+    def read_direct_counter(self, table: str) -> list[tuple[Entry, int, int]]:
+        return [(e, 1, 64) for e in self.entries.values() if e.table == table]
+
     def packet_out(self, port: int, frame: bytes) -> None:
         if self.is_connected:
             self.frames.append((port, frame))

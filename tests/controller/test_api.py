@@ -1,0 +1,138 @@
+"""The HTTP API over a shell with a switch in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from rig import RACK, Rack
+
+from controller.api import create_app
+from protocol.wire import PAGE_SIZE
+
+
+class Api:
+    """A client, and the rack behind it."""
+
+    def __init__(self, rack: Rack):
+        self.rack = rack
+        self.client = TestClient(create_app(rack.shell))
+
+    def get(self, path: str) -> Any:
+        reply = self.client.get(path)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def post(self, path: str, status: int = 200, **body: Any) -> Any:
+        reply = self.client.post(path, json=body)
+        assert reply.status_code == status, reply.text
+        return reply.json()
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    rack = Rack(tmp_path)
+    with rack.running():
+        rack.until(lambda: all(e.liveness == "alive" for e in rack.shell.state.elements.values()))
+        yield Api(rack)
+    rack.kill()
+
+
+def test_memory_comes_and_goes(api: Api) -> None:
+    pid = api.rack.process()
+    made = api.post("/v1/alloc", pid=pid, size=5 * PAGE_SIZE - 1)
+    assert made["size"] == 5 * PAGE_SIZE
+    (process,) = api.get("/v1/processes")["processes"]
+    assert (process["pid"], process["element"], process["bytes"]) == (pid, "c1", 5 * PAGE_SIZE)
+    assert sum(s["pages"] for s in process["allocations"][0]["segments"]) == 5
+    described = api.get("/v1/map")
+    assert described["agrees"]
+    assert described["missing"] == 0
+    assert {e["pid"] for e in described["entries"] if e["table"] == "protection"} == {pid}
+    assert api.post("/v1/revoke", va=made["va"])["owner"] == pid
+    assert [h["kind"] for h in api.get("/v1/processes")["processes"][0]["allocations"][0]["holes"]] == ["revoked"]
+    assert api.post("/v1/free", va=made["va"])["pages"] == 5
+    assert api.get("/v1/processes")["processes"][0]["allocations"] == []
+    assert api.get("/v1/map") == {"entries": [], "missing": 0, "agrees": True}
+
+
+def test_a_hole_as_large_as_its_segment_is_no_difference(api: Api) -> None:
+    made = api.post("/v1/alloc", pid=api.rack.process(), size=PAGE_SIZE)
+    api.post("/v1/revoke", va=made["va"])
+    assert api.get("/v1/map")["agrees"]
+
+
+def test_a_difference_is_told(api: Api) -> None:
+    made = api.post("/v1/alloc", pid=api.rack.process(), size=PAGE_SIZE)
+    assert made["segments"] == 1
+    key = next(k for k in api.rack.switch.entries if k[0] == "protection")
+    del api.rack.switch.entries[key]
+    described = api.get("/v1/map")
+    assert (described["agrees"], described["missing"]) == (False, 1)
+
+
+def test_elements_and_fences(api: Api) -> None:
+    elements = {e["name"]: e for e in api.get("/v1/elements")["elements"]}
+    assert list(elements) == [e.name for e in RACK.elements]
+    assert elements["m1"]["free_pages"] == elements["m1"]["pages"] == RACK.element("m1").pages
+    assert api.post("/v1/fence", element="c1") == {"element": 1, "fenced": True}
+    assert next(e for e in api.get("/v1/elements")["elements"] if e["name"] == "c1")["fenced"]
+    assert api.post("/v1/unfence", element="c1") == {"element": 1, "fenced": False}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/alloc", {"pid": 9999, "size": 1}, 404, "not_found"),
+        ("/v1/alloc", {"pid": 1, "size": 1 << 48}, 507, "out_of_memory"),
+        ("/v1/free", {"va": 4096}, 404, "not_found"),
+        ("/v1/revoke", {"va": 0}, 404, "not_found"),
+        ("/v1/fence", {"element": "m9"}, 404, "not_found"),
+        ("/v1/alloc", {"pid": 1}, 422, None),
+        ("/v1/alloc", {"pid": 65536, "size": 1}, 422, None),
+        ("/v1/alloc", {"pid": 1, "size": 1, "permissions": 4}, 422, None),
+        ("/v1/revoke", {"va": -1}, 422, None),
+        ("/v1/free", {"va": 1 << 64}, 422, None),
+    ],
+)
+def test_refusals_are_typed_and_change_nothing(
+    api: Api, path: str, body: dict[str, Any], status: int, code: str | None
+) -> None:
+    assert api.rack.process() == 1
+    before, entries = api.get("/v1/processes"), dict(api.rack.switch.entries)
+    refused = api.post(path, status, **body)
+    assert refused.get("error") == code
+    assert refused.get("message" if code else "detail")
+    assert api.get("/v1/processes") == before
+    assert api.rack.switch.entries == entries
+
+
+def test_without_a_switch(api: Api) -> None:
+    pid = api.rack.process()
+    api.rack.switch.die()
+    api.rack.until(lambda: bool(api.get("/v1/status")["switch"]["error"]))
+    refused = api.post("/v1/alloc", 502, pid=pid, size=1)
+    assert refused["error"] == "switch"
+    assert api.client.get("/v1/map").status_code == 502
+    assert api.get("/v1/status")["switch"]["connected"] is False
+    assert api.get("/v1/processes")["processes"]
+
+
+def test_events_metrics_and_description(api: Api) -> None:
+    api.rack.process()
+    found = api.get("/v1/events")["events"]
+    assert [e["id"] for e in found] == list(range(1, len(found) + 1))
+    assert {"controller_started", "element_alive", "process_created"} <= {e["event"] for e in found}
+    assert api.get(f"/v1/events?since={found[-1]['id']}")["events"] == []
+    metrics = api.client.get("/metrics").text
+    assert 'rackmmu_element_alive{element="m1"} 1.0' in metrics
+    assert "rackmmu_processes 1.0" in metrics
+    assert {"/v1/alloc", "/v1/free", "/v1/revoke", "/v1/fence", "/v1/unfence", "/v1/map"} <= set(
+        api.get("/openapi.json")["paths"]
+    )
+    assert api.get("/v1/counters")["verdicts"] == {"forwarded_request": 3}
+    json.dumps(found)

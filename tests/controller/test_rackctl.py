@@ -1,0 +1,128 @@
+"""``rackctl`` as people see it: its output against recorded texts (RECORD=1 records them anew)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from rig import Rack
+
+from controller import rackctl
+from controller.api import create_app
+from protocol.wire import PAGE_SIZE
+
+GOLDEN = Path(__file__).parent / "golden"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def rack(tmp_path: Path) -> Iterator[Rack]:
+    made = Rack(tmp_path)
+    with made.running():
+        made.until(lambda: all(e.liveness == "alive" for e in made.shell.state.elements.values()))
+        yield made
+    made.kill()
+
+
+@pytest.fixture
+def run(rack: Rack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command line; exit status, standard output, standard error."""
+    client = TestClient(create_app(rack.shell))
+
+    def request(method: str, url: str, **options: Any) -> httpx.Response:
+        options.pop("timeout")
+        return client.request(method, url.removeprefix("http://rack"), **options)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["rackctl", "--api", "http://rack", *arguments])
+        status = rackctl.main()
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    monkeypatch.setattr(httpx, "request", request)
+    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("TERM", "dumb")
+    return command
+
+
+def check(name: str, text: str) -> None:
+    path = GOLDEN / f"{name}.txt"
+    text = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    if os.environ.get("RECORD"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text(), f"{path}: set RECORD=1 if this is as it should be"
+
+
+def test_what_people_see(rack: Rack, run: Run) -> None:
+    pid = rack.process()
+    session = []
+
+    def also(*arguments: str) -> str:
+        status, out, err = run(*arguments)
+        session.append(f"$ rackctl {' '.join(arguments)}\n{out}{err}{f'[{status}]' if status else ''}")
+        return out
+
+    made = json.loads(run("alloc", str(pid), "20K", "--json")[1])
+    also("alloc", str(pid), "1M")
+    also("revoke", hex(made["va"]), "2")
+    also("free", hex(made["va"] + 4 * PAGE_SIZE), "4K")
+    also("fence", "c2")
+    also("elements")
+    also("processes")
+    also("map")
+    also("counters")
+    also("unfence", "c2")
+    also("free", hex(made["va"]))
+    also("free", "0x1000")
+    also("alloc", "7", "4K")
+    also("alloc", str(pid), "1T")
+    also("fence", "m9")
+    check("session", "\n".join(session))
+
+
+def test_json_is_what_the_api_said(rack: Rack, run: Run) -> None:
+    client = TestClient(create_app(rack.shell))
+    for command in ("elements", "processes", "map", "counters"):
+        status, out, _ = run(command, "--json")
+        assert status == 0
+        assert json.loads(out) == client.get(f"/v1/{command}").json()
+
+
+def test_status_and_events(rack: Rack, run: Run) -> None:
+    status, out, _ = run("status")
+    assert status == 0
+    assert "fake:1, connected" in out
+    _, out, _ = run("events", "--since", "0")
+    assert [line.split()[0] for line in out.splitlines()] == [str(n + 1) for n in range(len(out.splitlines()))]
+    rack.switch.die()
+    rack.until(lambda: bool(rack.shell.describe()["switch"]["error"]))
+    assert "NOT connected" in run("status")[1]
+    status, _, err = run("map")
+    assert status == 1
+    assert err.startswith("rackctl: refused (switch): ")
+    rack.switch.reachable = True
+    rack.until(lambda: rack.shell.describe()["switch"]["error"] is None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["alloc", "1", "12Q"], "expected a size such as 4096, 64K or 16MiB, found '12Q'"),
+        (["alloc", "1", "0xK"], "found '0xK'"),
+        (["alloc", "x", "1"], "expected a number, found 'x'"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_wrong_usage(run: Run, arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments)
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
