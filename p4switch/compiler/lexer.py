@@ -92,15 +92,19 @@ def _tokens(text: str, file: str) -> Iterator[Token]:
 
 
 def number(token: Token) -> tuple[int, int | None, bool]:
-    """Value, width (None: arbitrary precision) and sign of a number token. Raises CompileError for an impossible width."""
+    """Value, width (None: arbitrary precision) and sign of a number token. Raises CompileError for an impossible one."""
     match = _NUMBER.match(token.text)
     assert match is not None
     digits = match["digits"].replace("_", "")
     base = _BASES.get(digits[:2].lower(), 10)
-    value = int(digits[2:] if base != 10 or digits[:2].lower() == "0d" else digits, base)
-    if match["width"] is None:
+    try:
+        value = int(digits[2:] if base != 10 or digits[:2].lower() == "0d" else digits, base)
+        width = None if match["width"] is None else int(match["width"].replace("_", ""))
+    except ValueError:  # Python refuses decimal numbers of thousands of digits, too
+        _fail(token.loc, "a number without digits" if len(digits) < 3 else "a number of too many digits")
+    if width is None:
         return value, None, False
-    width, signed = int(match["width"].replace("_", "")), match["sign"] == "s"
+    signed = match["sign"] == "s"
     if width > MAX_WIDTH or (signed and width < 1):
         _fail(token.loc, f"width {width} is out of range; at most {MAX_WIDTH} bits are supported")
     return value, width, signed

@@ -93,6 +93,13 @@ def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
     assert not attempt(path)
 
 
+@pytest.mark.parametrize("number", ["0x", "0b_", "8w0x_", "0d", "1" * 5000, "1" * 5000 + "w1", "8w" + "9" * 5000])
+def test_impossible_numbers_are_refused(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "number.p4"
+    path.write_text((FEATURES / "shifts.p4").read_text().replace("hdr.h.a >> 3 << 1", number))
+    assert not attempt(path)
+
+
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
     text = (FEATURES / "shifts.p4").read_text()
     path = tmp_path / "deep.p4"
