@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p4switch.compiler import ast, ir
-from p4switch.compiler.strict.places import Refusals, below, called, located, place
+from p4switch.compiler.places import located, place
+from p4switch.compiler.strict.refusals import Refusals, below, called
 from p4switch.compiler.warn.names import is_system
 
 _CHECKSUM = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from p4switch.compiler import ast, ir
 from p4switch.compiler.diagnostics import Diagnostics
 from p4switch.compiler.strict import blocks, graph, tables, types
-from p4switch.compiler.strict.places import Refusals
+from p4switch.compiler.strict.refusals import Refusals
 from p4switch.compiler.warn.names import resolve
 
 

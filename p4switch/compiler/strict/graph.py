@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from p4switch.compiler import ir
-from p4switch.compiler.strict.places import Refusals, called, located, place
+from p4switch.compiler.places import located, place
+from p4switch.compiler.strict.refusals import Refusals, called
 
 _EXIT = -1
 

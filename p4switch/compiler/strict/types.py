@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p4switch.compiler import ast, ir
-from p4switch.compiler.strict.places import Refusals, place
+from p4switch.compiler.places import place
+from p4switch.compiler.strict.refusals import Refusals
 
 
 def check_types(program: ir.Program, refusals: Refusals) -> None:

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from p4switch.compiler import ir
-from p4switch.compiler.diagnostics import UNKNOWN, Loc
+from p4switch.compiler.diagnostics import Loc
+from p4switch.compiler.places import located, place
 
 MAX_ENTRIES = 1000  # each is compared with all above it
 Report = Callable[[str, Loc, str], None]
-
-
-def place(where: ir.Location | None) -> Loc:
-    """An IR location for a diagnostic."""
-    return UNKNOWN if where is None else Loc(where.file, where.line, where.column)
-
-
-def located(root: object, where: ir.Location | None = None) -> Iterator[tuple[ir.Node, ir.Location | None]]:
-    """All nodes below and including ``root``, each with the place of the statement, state or table that it belongs to."""
-    stack: list[tuple[object, ir.Location | None]] = [(root, where)]
-    while stack:
-        item, here = stack.pop()
-        if isinstance(item, ir.Node):
-            here = getattr(item, "loc", None) or here
-            yield item, here
-            stack.extend((getattr(item, f), here) for f in reversed(item.__struct_fields__))
-        elif isinstance(item, list | tuple):
-            stack.extend((part, here) for part in reversed(item))
 
 
 def entries(program: ir.Program, muted: Mapping[Loc, list[str]], report: Report) -> None:

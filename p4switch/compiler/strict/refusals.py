@@ -1,4 +1,4 @@
-"""Where things of the IR stand in the source, and how a refusal is worded."""
+"""How a refusal is collected, and what of a program the rules look through."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 
 from p4switch.compiler import ast, ir
 from p4switch.compiler.diagnostics import UNKNOWN, Diagnostics, Loc
-from p4switch.compiler.warn.lowered import located, place
 from p4switch.compiler.warn.names import Names, children
 
-__all__ = ["KIND", "Refusals", "below", "called", "located", "place"]
 KIND = "strict-bmv2"
 
 
