@@ -222,7 +222,10 @@ class DescriptorGenerator:
     def extern(self, extern: ir.Extern) -> str:
         """A row of externs."""
         unit = (extern.unit or "packets").upper()
-        width = self.width(extern.type, f"register {extern.name!r}") if extern.type is not None else 0
+        width = 0
+        if extern.type is not None:
+            flat = [t for _, t in self.types.flatten(extern.type, "")]
+            width = sum(self.width(t, f"register {extern.name!r}") for t in flat)
         algorithm = extern.algorithm or "crc32"
         if algorithm not in _HASHES:
             raise CodegenError(

@@ -420,20 +420,24 @@ class ExternGenerator(StatementGenerator):
         """``register.read`` and ``write``."""
         if extern.type is None:
             self.refuse(f"register {extern.name!r}", "it has no element type")
-        width = self.types.scalar_width(extern.type)
-        (slot,), _, size = packing.byte_slots([width])
+        read = method == "read"
         with self.code.block():
+            value = self.name("value")
+            given = self.typed(args[0 if read else 1], extern.type, "value of a register")
+            self.code(f"{self.types.value_type(extern.type)} {value} = {given.code};")
+            flat = [Value(code, type_) for code, type_ in self.types.flatten(extern.type, value)]
+            scalars = self.pack_scalars([self.load(v) for v in flat if self.fixed(v, "register")])
+            bits = sum(w for w, _ in scalars)
+            size = (bits + 7) // 8
+            slots, _ = packing.bit_slots([w for w, _ in scalars], 8 * size - bits)
             self.code(f"uint8_t cell[{size or 1}] __attribute__((aligned(8)));")
-            if method == "read":
-                # An index out of range leaves the destination as it is.
-                ((_, code),) = self.pack_scalars([self.typed(args[0], extern.type, "result of a register")])
-                self.code.extend(packing.write(self.types, "cell", [(slot, code)]))
-                self.code(f"p4prog_register_read(env, {index}u, {self.index64(self.value(args[1]))}, cell);")
-                self.store(
-                    self.target(args[0]), self.from_bits(packing.read(self.types, "cell", slot, size), extern.type)
-                )
-            else:
-                value = self.typed(args[1], extern.type, "value of a register")
-                ((_, code),) = self.pack_scalars([value])
-                self.code.extend(packing.write(self.types, "cell", [(slot, code)]))
-                self.code(f"p4prog_register_write(env, {index}u, {self.index64(self.value(args[0]))}, cell);")
+            codes = [c for _, c in scalars]
+            # An index out of range leaves the destination as it is: what is read into holds its value already.
+            self.code.extend(packing.write(self.types, "cell", list(zip(slots, codes, strict=True))))
+            cell = self.index64(self.value(args[1 if read else 0]))
+            self.code(f"p4prog_register_{method}(env, {index}u, {cell}, cell);")
+            if read:
+                for place, slot in zip(flat, slots, strict=True):
+                    code = packing.read(self.types, "cell", slot, size)
+                    self.code(f"{place.code} = {self.from_bits(code, place.type).code};")
+                self.store(self.target(args[0]), Value(value, extern.type))

@@ -220,6 +220,11 @@ class InvalidExpr(Expr):
 
 
 @dataclass(slots=True, kw_only=True)
+class Dots(Expr):
+    """``...`` as a value: the default of whatever type is needed."""
+
+
+@dataclass(slots=True, kw_only=True)
 class DontCare(Expr):
     """``_`` or ``default`` in a keyset."""
 

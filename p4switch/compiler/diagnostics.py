@@ -11,12 +11,16 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Loc:
-    """A place in a source file. ``line`` and ``column`` count from 1; ``length`` is in characters."""
+    """A place in a source file. ``line`` and ``column`` count from 1; ``length`` is in characters.
+
+    ``offset`` orders places of all files of a program as the compiler reads them; -1 where that is unknown.
+    """
 
     file: str
     line: int
     column: int
     length: int = 1
+    offset: int = -1
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"

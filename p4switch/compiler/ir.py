@@ -827,6 +827,11 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Program)
 
 
+def plain(node: object) -> object:
+    """A node, or a list of them, as dictionaries, lists and scalars."""
+    return msgspec.to_builtins(node)
+
+
 def dumps(program: Program) -> bytes:
     """The program as JSON, deterministic for equal programs."""
     return _encoder.encode(program)

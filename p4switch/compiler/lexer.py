@@ -85,7 +85,7 @@ def _tokens(text: str, file: str) -> Iterator[Token]:
             if kind == "name" and value in KEYWORDS:
                 kind = "keyword"
             if kind != "comment":
-                yield Token(kind, value, Loc(file, line, column, value.find("\n") if newlines else len(value)))
+                yield Token(kind, value, Loc(file, line, column, value.find("\n") if newlines else len(value), at))
             if newlines:
                 line, line_start = line + newlines, at + value.rfind("\n") + 1
     yield Token("end", "end of file", Loc(file, line, max(position - line_start, 1)))

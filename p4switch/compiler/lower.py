@@ -61,6 +61,7 @@ class Lowering(ParserLowering):
         self.externs = {}
         self.tables = {}
         self.actions = {}
+        self.action_symbols = {}
         self.table_actions = {}
         self.key_effects = {}
         self.direct_instances = {}
@@ -68,6 +69,8 @@ class Lowering(ParserLowering):
         self.block_params = {}
         self.current_path = ""
         self.active = []
+        self.open_actions = []
+        self.within = []
         self.states = []
         self.state_body = None
         self.value_sets = {}
@@ -136,6 +139,7 @@ class Lowering(ParserLowering):
             self.match_kinds.update(item.members)
             return
         known = self.root.names.get(item.name)
+        self.root.positions.setdefault(item.name, item.loc.offset)
         if isinstance(item, ast.FunctionDecl):
             if known is None:
                 self.root.names[item.name] = FunctionSymbol([item], self.root)

@@ -298,6 +298,8 @@ class LoweringBase:
             return self.constant(target, value.const)
         if isinstance(value.type, t.EnumT) and value.type.base == target:
             return Typed(target, value.expr, value.const)
+        if isinstance(value.type, t.DefaultT):
+            return self.default_value(target, loc)
         if isinstance(value.type, t.InvalidT):
             if isinstance(base, t.StackT) or (isinstance(base, t.StructT) and base.kind != "struct"):
                 return Typed(target, ir.InvalidHeader(type=self.ir_type(target)))

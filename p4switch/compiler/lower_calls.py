@@ -184,8 +184,19 @@ class CallLowering(ExpressionLowering):
                     self.fail(loc, f"parameter '{parameter.name}' of {what} is {type_}, found {value.type}")
                 result.append((parameter, type_, value))
             else:
+                if not parameter.direction and argument is not None and not self.is_known(value, argument.value):
+                    self.fail(loc, f"'{parameter.name}' of {what} has no direction: it takes a compile-time constant")
                 result.append((parameter, type_, self.coerce(value, type_, loc)))
         return result, scope
+
+    def is_known(self, value: Typed, source: ast.Expr | None) -> bool:
+        """Whether a value is known at compile time, or is itself a parameter without direction."""
+        if value.items is not None:
+            return all(self.is_known(item, None) for item in value.items)
+        if isinstance(source, ast.Name):
+            symbol = self.scope.lookup(source.name)
+            return not (isinstance(symbol, ValueSymbol) and symbol.expr is not None and symbol.writable)
+        return value.expr is None or not any(isinstance(node, ir.Var) for node in ir.walk(value.expr))
 
     def _argument_thunk(
         self, parameter: ast.ParamDecl, argument: ast.Argument | None, outer: Scope

@@ -106,6 +106,8 @@ class ControlLowering(TableLowering):
         body = declaration.body if isinstance(declaration, ast.ControlDecl) else declaration.states
         if body is None:
             self.fail(ref.loc, f"'{ref.name}' is only a type: it has no body")
+        if any(declaration is x for x in self.within):
+            self.fail(ref.loc, f"'{ref.name}' is used inside itself: P4 has no recursion")
         scope = symbol.scope.child()
         if ref.args and len(ref.args) != len(declaration.type_params):
             self.fail(ref.loc, f"{ref.name} takes {len(declaration.type_params)} type arguments, {len(ref.args)} given")
@@ -167,8 +169,8 @@ class ControlLowering(TableLowering):
         if "type" in values:
             extern.unit = _unit(values["type"])
         if kind == "register":
-            if t.bit_width(type_args[0]) is None:
-                self.fail(loc, f"a register of {type_args[0]}: its size is not fixed")
+            if not _fixed_size(type_args[0]):
+                self.fail(loc, f"a register of {type_args[0]}; bits, bools, enums and structs of them are possible")
             extern.type, extern.type_name = self.ir_type(type_args[0]), t.type_name(type_args[0])
         index_position = 1 if kind == "register" else 0
         if kind in ("register", "counter", "meter") and len(type_args) > index_position:
@@ -206,6 +208,7 @@ class ControlLowering(TableLowering):
         for item in locals_:
             if item.name in self.scope.names:
                 self.fail(item.loc, f"'{item.name}' is declared twice")
+            self.scope.positions[item.name] = item.loc.offset
             match item:
                 case ast.ConstDecl():
                     self.declare_constant(item)
@@ -252,10 +255,9 @@ class ControlLowering(TableLowering):
             self.fail(expr.loc, "a parser can be applied only in a parser state")
         if self.unit.kind != "control":
             self.fail(expr.loc, "a control can be applied only in the body of a control")
-        if symbol.path in self.active:
-            self.fail(expr.loc, f"'{declaration.name}' applies itself")
         assert declaration.body is not None
         args = self.block_arguments(symbol, expr)
+        self.within.append(declaration)
         elaborated, back = self.bind_block(symbol, args, expr.loc)
         label = self.unit.unique("end_" + declaration.name)
         self.active.append(symbol.path)
@@ -266,6 +268,7 @@ class ControlLowering(TableLowering):
             self.block(declaration.body)
         self.unit.return_label, self.current_path = saved_label, saved_path
         self.active.pop()
+        self.within.pop()
         self.emit(ir.Block(body=body, label=label, instance=symbol.path, back=back, loc=self.location(expr.loc)))
 
     def block_arguments(
@@ -450,6 +453,15 @@ class ControlLowering(TableLowering):
                 self.active.pop()
         assert unit.locals is not None
         return ir.Control(name=symbol.path, params=names, locals=unit.locals, body=body)
+
+
+def _fixed_size(type_: t.Type) -> bool:
+    base = t.strip(type_)
+    if isinstance(base, t.StructT):
+        return base.kind == "struct" and all(_fixed_size(x) for _, x in base.fields)
+    if isinstance(base, t.TupleT):
+        return all(_fixed_size(x) for x in base.items)
+    return isinstance(base, t.BitsT | t.EnumT) or base in (t.BOOL, t.ERROR)
 
 
 def _unit(value: Typed) -> Literal["packets", "bytes", "packets_and_bytes"]:

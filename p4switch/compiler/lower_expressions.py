@@ -80,8 +80,10 @@ class ExpressionLowering(LoweringBase):
                 return self.call(expr)
             case ast.TypeExpr():
                 self.fail(expr.loc, "expected a value, found a type")
+            case ast.Dots():
+                return Typed(t.DefaultT())
             case ast.DontCare():
-                self.fail(expr.loc, "'_' and '...' are not values")
+                self.fail(expr.loc, "'_' is not a value")
         self.fail(expr.loc, f"a {type(expr).__name__.lower()} is not possible here")
 
     def call(self, expr: ast.Call) -> Typed:
@@ -122,8 +124,10 @@ class ExpressionLowering(LoweringBase):
     def symbol(self, name: str, loc: Loc, absolute: bool = False) -> Symbol:
         """What a name stands for, or an error with a suggestion."""
         scope = self.root if absolute else self.scope
-        found = scope.lookup(name)
+        found = scope.lookup(name, loc.offset)
         if found is None:
+            if scope.lookup(name) is not None:
+                self.fail(loc, f"'{name}' is declared only further down; P4 needs a declaration before the first use")
             self.fail(loc, f"unknown name '{name}'{scope.suggestion(name)}")
         return found
 
@@ -198,6 +202,8 @@ class ExpressionLowering(LoweringBase):
                 return Typed(type_.element, ir.StackNext(type=element, base=expr))
             return Typed(type_.element, ir.StackLast(type=element, base=expr))
         if member == "lastIndex":
+            if self.unit.kind != "parser":
+                self.fail(loc, "'lastIndex' of a header stack is possible only in parsers")
             return Typed(BIT32, ir.StackLastIndex(type=ir.Bits(width=32), base=expr))
         self.fail(loc, f"a header stack has no member '{member}'; it has next, last, lastIndex, size")
 
@@ -527,8 +533,9 @@ class ExpressionLowering(LoweringBase):
     def lvalue(self, expr: ast.Expr) -> Typed:
         """An expression that can be assigned to, with its indices evaluated once."""
         value = self.expression(expr)
-        if value.expr is None or not self.is_lvalue(value.expr, expr.loc, expr):
+        if not self.is_lvalue(value.expr, expr.loc, expr):
             self.fail(expr.loc, "this cannot be assigned to")
+        assert value.expr is not None
         return Typed(value.type, self.freeze_indices(value.expr))
 
     def freeze_indices(self, expr: ir.Expression) -> ir.Expression:
@@ -549,15 +556,18 @@ class ExpressionLowering(LoweringBase):
                 return ir.Index(type=expr.type, base=self.freeze_indices(base), index=kept)
         return expr
 
-    def is_lvalue(self, expr: ir.Expression, loc: Loc, source: ast.Expr) -> bool:
+    def is_lvalue(self, expr: ir.Expression | None, loc: Loc, source: ast.Expr) -> bool:
         """Whether the expression is an l-value; refuses read-only ones by name."""
         root = source
         while isinstance(root, ast.Dot | ast.IndexExpr | ast.SliceExpr):
             root = root.base
-        if isinstance(root, ast.Name):
-            symbol = self.scope.lookup(root.name)
-            if isinstance(symbol, ValueSymbol) and not symbol.writable:
-                self.fail(loc, f"'{root.name}' is read-only here")
+        if not isinstance(root, ast.Name):
+            return False
+        symbol = self.scope.lookup(root.name)
+        if isinstance(symbol, ValueSymbol) and symbol.expr is None:
+            self.fail(loc, f"'{root.name}' is a constant")
+        if isinstance(symbol, ValueSymbol) and not symbol.writable:
+            self.fail(loc, f"'{root.name}' is read-only here")
         while isinstance(expr, ir.Member | ir.Index | ir.Slice | ir.StackNext | ir.StackLast):
             expr = expr.base
         return isinstance(expr, ir.Var)

@@ -124,9 +124,8 @@ class ParserLowering(ControlLowering):
             return
         if self.out is not self.state_body:
             self.fail(expr.loc, "a parser cannot be applied in a loop or switch")
-        if symbol.path in self.active:
-            self.fail(expr.loc, f"'{declaration.name}' applies itself")
         args = self.block_arguments(symbol, expr)
+        self.within.append(declaration)
         elaborated, back = self.bind_block(symbol, args, expr.loc)
         calling, source_name = self.state, self.state.source_name or ""
         after = self.unique_state(f"{calling.name}_after_{declaration.name}")
@@ -137,6 +136,7 @@ class ParserLowering(ControlLowering):
             start = self.lower_states(declaration, elaborated.resets, after, keep_names=False)
         self.current_path = saved_path
         self.active.pop()
+        self.within.pop()
         calling.transition = go_to(start)
         self.state = self.open_state(after, source_name, expr.loc)
         self.out = self.state_body = [*back]
@@ -242,6 +242,8 @@ class ParserLowering(ControlLowering):
 
     def key_constant(self, expr: ast.Expr, type_: t.Type) -> ir.Const:
         """A constant of a keyset; masks of new types and enums are plain numbers."""
+        if isinstance(expr, ast.Name) and isinstance(self.scope.lookup(expr.name), ValueSetSymbol):
+            self.fail(expr.loc, f"value set '{expr.name}' must be the whole case: it holds all values of the select")
         value = self.expression(expr)
         base = t.strip(type_)
         if value.type != type_ and isinstance(base, t.BitsT) and isinstance(value.const, int) and value.type != t.BOOL:

@@ -160,6 +160,8 @@ class StatementLowering(CallLowering):
             self.switch_action_run(table, statement)
             return
         value = self.expression(subject)
+        if not isinstance(value.type, t.BitsT | t.EnumT) and value.type != t.INT:
+            self.fail(subject.loc, f"switch over a value of type {value.type}; bits, numbers and enums are possible")
         if value.const is None:
             value = self.keep(value)
         cases: list[ir.Case] = []

@@ -39,6 +39,7 @@ class TableLowering(StatementLowering):
     externs: dict[str, ir.Extern]
     tables: dict[str, ir.Table]
     actions: dict[tuple[str, str], ir.Action]
+    action_symbols: dict[tuple[str, str], list[ActionSymbol]]  # what a control-plane name stands for; all do the same
     table_actions: dict[str, dict[str, str]]
     key_effects: dict[str, list[ir.Statement]]
     direct_instances: dict[int, InstanceSymbol]
@@ -46,27 +47,49 @@ class TableLowering(StatementLowering):
     block_params: dict[str, list[str]]
     current_path: str
     active: list[str]
+    open_actions: list[str]
+    within: list[ast.Declaration]  # controls and parsers whose declarations or body are being lowered
 
     # ---------------------------------------------------------------------------------------------------------- actions
 
     def use_action(self, symbol: ActionSymbol) -> ir.Action:
         """The IR action for the block being lowered, lowered on first use."""
-        block = self.unit.block
-        key = (block, symbol.path)
+        key = (self.unit.block, symbol.path)
         known = self.actions.get(key)
-        if known is not None:
-            return known
-        declaration = symbol.declaration
-        action = ir.Action(
+        if known is None:
+            self.action_symbols[key] = [symbol]
+            self.actions[key] = known = self.new_action(symbol)
+            self.lower_action(symbol, known)
+        elif not any(symbol is other for other in self.action_symbols[key]):
+            self.action_symbols[key].append(symbol)
+            twin = self.new_action(symbol)
+            self.lower_action(symbol, twin)
+            if _canonical(twin) != _canonical(known):
+                first = self.action_symbols[key][0].declaration
+                self.fail(
+                    symbol.declaration.loc,
+                    f"action '{symbol.declaration.name}' is '{symbol.path}' to the control plane, and so is "
+                    f"'{first.name}' of line {first.loc.line}, which does something else",
+                    "give each a name of its own with @name",
+                )
+        return known
+
+    def new_action(self, symbol: ActionSymbol) -> ir.Action:
+        """An action that is still to be lowered."""
+        return ir.Action(
             name=symbol.path,
-            control=block,
+            control=self.unit.block,
             params=[],
             body=[],
-            annotations=self.notes(declaration.annotations),
-            loc=self.location(declaration.loc),
+            annotations=self.notes(symbol.declaration.annotations),
+            loc=self.location(symbol.declaration.loc),
         )
-        self.actions[key] = action
-        unit = Unit("action", block, names=set(self.unit.names))
+
+    def lower_action(self, symbol: ActionSymbol, action: ir.Action) -> None:
+        """Lower parameters and body."""
+        declaration = symbol.declaration
+        self.open_actions.append(symbol.path)
+        unit = Unit("action", self.unit.block, names=set(self.unit.names))
         with self.in_scope(symbol.scope.child()) as scope, self.in_unit(unit), self.capture() as body:
             data_seen = False
             for p in declaration.params:
@@ -96,8 +119,8 @@ class TableLowering(StatementLowering):
                 variable = ir.Var(type=self.ir_type(type_), name=unique)
                 scope.names[p.name] = ValueSymbol(type_, variable, writable=direction in ("out", "inout"))
             self.block(declaration.body)
+        self.open_actions.pop()
         action.body = body
-        return action
 
     def action_symbol(self, name: ast.Name) -> ActionSymbol:
         """The action that a name means."""
@@ -110,6 +133,8 @@ class TableLowering(StatementLowering):
         """A direct call: all parameters are given by the caller."""
         if self.unit.kind not in ("control", "action"):
             self.fail(expr.loc, "an action can be called only in a control")
+        if self.unit.kind == "action" and symbol.path in self.open_actions:
+            self.fail(expr.loc, f"action '{symbol.declaration.name}' calls itself: P4 has no recursion")
         action = self.use_action(symbol)
         bound = self.action_arguments(symbol, symbol.declaration.params, expr.args, expr.loc)
         # The body may reach the same variables by their own names: out arguments always go through a copy.
@@ -303,7 +328,10 @@ class TableLowering(StatementLowering):
             self.fail(expr.loc, f"{what} must be an action")
         if name_expr.name not in refs:
             self.fail(expr.loc, f"{what} '{name_expr.name}' is not among the table's actions: {', '.join(refs)}")
-        symbol, _ = refs[name_expr.name]
+        symbol, element = refs[name_expr.name]
+        barred = "tableonly" if what == "the default action" else "defaultonly"
+        if note_text.find(element.annotations, barred) is not None:
+            self.fail(expr.loc, f"'{name_expr.name}' is marked @{barred}: it cannot be {what}")
         params = symbol.declaration.params
         data = [p for p in params if not p.direction]
         if len(args) == len(params) and len(params) != len(data) and not any(a.name for a in args):
@@ -524,3 +552,20 @@ class TableLowering(StatementLowering):
         if isinstance(key.type, ir.Enum):
             return self.enum_types[key.type.name]
         return t.ERROR if isinstance(key.type, ir.Error) else t.BOOL
+
+
+def _canonical(action: ir.Action) -> object:
+    """An action apart from places and from the names of its own variables."""
+    names = [p.name for p in action.params] + [n.name for n in ir.walk(action.body) if isinstance(n, ir.Declare)]
+    renamed = {name: str(number) for number, name in enumerate(names)}
+
+    def strip(item: object) -> object:
+        if isinstance(item, dict):
+            kept = {k: strip(v) for k, v in item.items() if k not in ("loc", "annotations")}
+            if kept.get("k") in ("var", "declare"):
+                kept["name"] = renamed.get(str(kept["name"]), kept["name"])
+            return kept
+        return [strip(x) for x in item] if isinstance(item, list) else item
+
+    params = [strip(ir.plain(p.type)) for p in action.params], [p.direction for p in action.params]
+    return params, strip(ir.plain(action.body))

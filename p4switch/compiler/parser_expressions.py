@@ -116,7 +116,7 @@ class ExpressionParser(ParserBase):
         if self.take("{"):
             return self.braced(token)
         if self.take("..."):
-            return ast.DontCare(loc=token.loc)
+            return ast.Dots(loc=token.loc)
         if self.see("this", "error"):
             self.advance()
             return ast.Name(loc=token.loc, name=token.text)
@@ -154,6 +154,8 @@ class ExpressionParser(ParserBase):
             while not self.see("}"):
                 if self.take("..."):
                     rest = True
+                    if self.see(","):
+                        self.error(self.token.loc, "'...' must be the last in a struct expression")
                     break
                 name = self.name("a field name")
                 self.expect("=", "after a field name")
@@ -167,8 +169,10 @@ class ExpressionParser(ParserBase):
             items.append(self.expression())
             if not self.take(","):
                 break
+            if isinstance(items[-1], ast.Dots):
+                self.error(items[-1].loc, "'...' must be the last in a list")
         self.expect("}", "to close a list")
-        if items and isinstance(items[-1], ast.DontCare):
+        if items and isinstance(items[-1], ast.Dots):
             return ast.ListExpr(loc=loc, items=items[:-1], rest=True)
         return ast.ListExpr(loc=loc, items=items)
 

@@ -104,20 +104,21 @@ class InstanceSymbol(Symbol):
 
 @dataclass(slots=True)
 class Scope:
-    """A scope; inner ones shadow outer ones."""
+    """A scope; inner ones shadow outer ones. ``positions`` say from where on names are visible that are declared out of order."""
 
     parent: Scope | None = None
     names: dict[str, Symbol] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
 
     def child(self) -> Scope:
         """A new scope inside this one."""
         return Scope(self)
 
-    def lookup(self, name: str) -> Symbol | None:
-        """What the name stands for here."""
+    def lookup(self, name: str, offset: int = -1) -> Symbol | None:
+        """What the name stands for here, or at an ``offset`` of the source: a name is visible behind its declaration."""
         scope: Scope | None = self
         while scope is not None:
-            if name in scope.names:
+            if name in scope.names and (offset < 0 or scope.positions.get(name, -1) <= offset):
                 return scope.names[name]
             scope = scope.parent
         return None

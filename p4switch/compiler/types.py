@@ -146,6 +146,14 @@ class InvalidT(Type):
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultT(Type):
+    """The type of ``...``: whatever is needed."""
+
+    def __str__(self) -> str:
+        return "..."
+
+
+@dataclass(frozen=True, slots=True)
 class ExternT(Type):
     """An extern object type with its arguments."""
 

@@ -17,7 +17,7 @@ def duplicates(names: Names, diagnostics: Diagnostics, report: Report) -> None:
     """The actions, tables and instances of each block, and the keys of each table. What nothing uses has no name."""
     seen: dict[tuple[int, str, str], ast.Declaration] = {}
     for item, owner in names.declared:
-        kind = kind_of(names, item)
+        kind = kind_of(names, item)  # actions of one name are compared when they are lowered: copies of one are fine
         if kind is None or is_system(item.loc) or not names.is_used(item):
             continue
         if isinstance(item, ast.TableDecl):
@@ -37,8 +37,6 @@ def duplicates(names: Names, diagnostics: Diagnostics, report: Report) -> None:
 def kind_of(names: Names, item: ast.Declaration) -> str | None:
     """What the control plane would call it; None for what it does not see."""
     match item:
-        case ast.ActionDecl():
-            return "action"
         case ast.TableDecl():
             return "table"
         case ast.Instantiation(type=ast.NamedType() as ref):

@@ -28,6 +28,7 @@ OWN_FEATURES = {
     "loops",
     "padded_header",
     "random_numbers",
+    "register_types",
     "table_effects",
 }
 PORTABLE = sorted(path for path in FEATURES.glob("*.p4") if path.stem not in OWN_FEATURES | {"skeleton"})
