@@ -21,7 +21,7 @@ _FINAL = ("accept", "reject")
 
 
 class Flow(Calls):
-    """Follows one block. ``functions_without_return`` collects what is an error."""
+    """Follows one block after another; :meth:`start` forgets the one before."""
 
     returns: list[State]
     exits: list[State]
