@@ -24,12 +24,15 @@ class Code(IntEnum):
     INTERNAL = 13
 
 
+LONGEST = 1500  # characters of a text: names come from clients, and statuses travel in metadata of 8 KiB
+
+
 class P4RuntimeError(Exception):
     """A request, or one update of it, is refused."""
 
     def __init__(self, code: Code, message: str):
         self.code = code
-        super().__init__(message)
+        super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}...")
 
 
 def invalid(message: str) -> P4RuntimeError:

@@ -159,7 +159,7 @@ class HeaderInfo:
         """Raises P4RuntimeError when it is not a whole number of bytes."""
         fields = tuple((m.id, m.name, m.bitwidth) for m in info.metadata)
         bits = sum(w for _, _, w in fields)
-        if bits % 8:
+        if bits % 8 or any(w <= 0 for _, _, w in fields):
             raise invalid(f"controller header '{info.preamble.name}' is not a whole number of bytes")
         return HeaderInfo(fields, bits // 8)
 
@@ -197,6 +197,8 @@ class Schema:
         for ref in info.action_refs:
             if ref.id not in self.actions:
                 raise invalid(f"P4Info's table '{name}' refers to action id {ref.id}, which P4Info does not declare")
+            if self.actions[ref.id].index < 0:
+                raise invalid(f"P4Info's action '{self.actions[ref.id].name}' is none of the device config")
             if ref.scope != p4i.ActionRef.DEFAULT_ONLY:
                 entry_actions[ref.id] = self.actions[ref.id]
             if ref.scope != p4i.ActionRef.TABLE_ONLY:

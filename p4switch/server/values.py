@@ -5,13 +5,19 @@ from __future__ import annotations
 from p4switch.server.errors import invalid, out_of_range
 
 
+def show(value: bytes) -> str:
+    """A byte string in a text, which is to stay short whatever a client sends."""
+    digits = value.lstrip(b"\0").hex().lstrip("0") or "0"
+    return f"0x{digits}" if len(digits) <= 64 else f"0x{digits[:64]}... ({len(value)} bytes)"
+
+
 def decode(value: bytes, width: int, what: str) -> int:
     """The unsigned number in a byte string; OUT_OF_RANGE when it is empty or has more than ``width`` bits."""
     if not value:
         raise out_of_range(f"{what}: an empty byte string; a value of {width} bits has at least one byte")
     number = int.from_bytes(value, "big")
     if number >> width:
-        raise out_of_range(f"{what}: {number:#x} does not fit into {width} bits")
+        raise out_of_range(f"{what}: {show(value)} does not fit into {width} bits")
     return number
 
 
@@ -26,7 +32,7 @@ def decode_signed(value: bytes, width: int, what: str) -> int:
         raise out_of_range(f"{what}: an empty byte string; a value of {width} bits has at least one byte")
     number = int.from_bytes(value, "big", signed=True)
     if not -(1 << (width - 1)) <= number < 1 << (width - 1):
-        raise out_of_range(f"{what}: {number} does not fit into {width} bits with a sign")
+        raise out_of_range(f"{what}: {show(value)} does not fit into {width} bits with a sign")
     return number & ((1 << width) - 1)
 
 

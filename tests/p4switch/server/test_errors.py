@@ -134,6 +134,9 @@ def test_calls(client: Client, program: Program) -> None:
         "pipeline: fewer match fields": tampered(lambda c: info(c).tables[0].ClearField("match_fields")),
         "pipeline: fewer parameters": tampered(lambda c: [a.ClearField("params") for a in info(c).actions]),
         "pipeline: an action that is not declared": tampered(lambda c: info(c).ClearField("actions")),
+        "pipeline: an action of another program": tampered(
+            lambda c: setattr(info(c).actions[0].preamble, "name", "other")
+        ),
         "pipeline: no action profiles": tampered(lambda c: info(c).ClearField("action_profiles")),
         "pipeline: a register of another size": tampered(
             lambda c: info(c).registers[0].type_spec.struct.CopyFrom(info(c).digests[1].type_spec.struct)

@@ -33,11 +33,14 @@ def scramble(rng: random.Random, message: Any, depth: int = 0) -> None:
         if chance < 0.15:
             message.ClearField(descriptor.name)
         elif descriptor.is_repeated:
-            if descriptor.message_type is not None:
-                for item in value:
+            if descriptor.message_type is None:
+                continue
+            is_map = hasattr(value, "values")
+            for item in value.values() if is_map else value:
+                if hasattr(item, "ListFields"):
                     scramble(rng, item, depth + 1)
-                if chance < 0.3:
-                    value.add().CopyFrom(value[0])
+            if chance < 0.3 and not is_map:
+                value.add().CopyFrom(value[0])
         elif descriptor.message_type is not None:
             scramble(rng, value, depth + 1)
         elif chance < 0.4 and descriptor.cpp_type == descriptor.CPPTYPE_STRING:
