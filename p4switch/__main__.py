@@ -1,10 +1,14 @@
-"""``python -m p4switch``: compile, run, test and measure P4_16 programs for v1model."""
+"""Compile, run, test, draw and measure P4_16 programs for v1model."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+from typing import NoReturn
+
+from p4switch.cli.options import explain
 
 _COMMANDS = {
     "compile": "compile a program: IR, P4Info",
@@ -16,9 +20,16 @@ _COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage of some commands fills a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+
+
 def main() -> int:
-    """Entry point; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m p4switch", description=__doc__)
+    """Entry point; returns the exit status: 0 done, 1 failed, 2 refused (see README.md)."""
+    parser = _Parser(prog="python -m p4switch", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = sys.argv[1] if len(sys.argv) > 1 else None
     for name, text in _COMMANDS.items():
@@ -27,7 +38,17 @@ def main() -> int:
             module = importlib.import_module(f"p4switch.cli.{name}")
             module.add_arguments(sub)
     arguments = parser.parse_args()
-    result: int = importlib.import_module(f"p4switch.cli.{arguments.command}").run(arguments)
+    try:
+        result: int = importlib.import_module(f"p4switch.cli.{arguments.command}").run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"p4switch {arguments.command}: {explain(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return result
 
 

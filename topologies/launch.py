@@ -215,7 +215,7 @@ class RackLauncher:
         pcap = self.out / "pcap" if self.options.pcap else None
         if pcap is not None:
             pcap.mkdir(parents=True, exist_ok=True)
-            for old in pcap.glob("*.pcap"):
+            for old in pcap.glob("*.pcap*"):
                 old.unlink()
         ready = self.run.path / "switch.ready" if self.options.target == "p4switch" else None
         command = targets.switch_command(

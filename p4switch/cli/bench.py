@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from p4switch.cli import options
 from p4switch.cli.compile import REFUSED, add_source_arguments, build_or_explain
 from p4switch.dataplane.binding import Code, DataplaneError, Op, Switch, Update
 from p4switch.dataplane.build import BuildError
@@ -61,14 +62,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--packets", type=Path, metavar="FILE", help="packets in hexadecimal, one a line, taken in turn"
     )
-    parser.add_argument("--port", type=int, default=1, metavar="N", help="the port it arrives on (default 1)")
+    parser.add_argument("--port", type=options.port, default=1, metavar="N", help="the port it arrives on (default 1)")
     parser.add_argument("--entries", type=Path, metavar="FILE", help="a P4Runtime WriteRequest to carry out first")
-    parser.add_argument("--fill", type=int, default=0, metavar="COUNT", help="random entries in every table")
+    parser.add_argument(
+        "--fill", type=options.number(0), default=0, metavar="COUNT", help="random entries in every table"
+    )
     parser.add_argument(
         "--fill-table", type=fill_option, action="append", default=[], metavar="TABLE=COUNT", help="in one table"
     )
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long to measure (default 2)")
-    parser.add_argument("--seed", type=int, default=1, help="of the random entries (default 1)")
+    parser.add_argument(
+        "--seconds", type=options.seconds, default=2.0, metavar="S", help="how long to measure (default 2)"
+    )
+    parser.add_argument(
+        "--seed", type=options.number(0, 2**64 - 1), default=1, metavar="N", help="of the random entries (default 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -170,8 +177,11 @@ def run(arguments: argparse.Namespace) -> int:
         result = _measure_program(
             arguments, pipeline.trusted(compiled.p4info, compiled.device_config, compiled.shared_object)
         )
-    except (BuildError, DataplaneError, P4RuntimeError, ValueError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"p4switch bench: {options.explain(error)}", file=sys.stderr)
+        return 1
+    except (BuildError, DataplaneError, P4RuntimeError, ValueError) as error:
+        print(f"p4switch bench: {error}", file=sys.stderr)
         return 1
     if arguments.json:
         print(json.dumps(result, indent=2))

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from p4switch.cli import options
+
 SAMPLES = Path("testdata/p4_16_samples")
 OUTPUTS = Path("testdata/p4_16_samples_outputs")
 V1MODEL = "v1model.p4"
@@ -54,8 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("p4c", type=Path, metavar="P4C", help="a copy of p4c's sources")
     parser.add_argument("--suite", choices=("stf", "p4info"), help="only one of the two")
     parser.add_argument("--only", metavar="TEXT", default="", help="only programs whose path has this text")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="programs at a time (default 2)")
-    parser.add_argument("--timeout", type=float, default=120, metavar="S", help="for one program (default 120 s)")
+    parser.add_argument("--jobs", type=options.number(1), default=2, metavar="N", help="programs at a time (default 2)")
+    parser.add_argument(
+        "--timeout", type=options.seconds, default=120, metavar="S", help="for one program (default 120 s)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results")
 
 

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.output.write_text(text, encoding="utf-8")
         else:
             sys.stdout.write(text)
-    except (GraphError, OSError) as error:
-        print(f"graph: {error}", file=sys.stderr)
+    except GraphError as error:
+        print(f"p4switch graph: {error}", file=sys.stderr)
         return FAILED
     return 0

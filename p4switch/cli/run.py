@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from p4switch.cli import queues
+from p4switch.cli import options, queues
 from p4switch.cli.compile import REFUSED, add_check_arguments, build_or_explain
 from p4switch.dataplane.binding import DROP_PORT, DataplaneError, Switch
 from p4switch.dataplane.build import BuildError
@@ -28,7 +28,7 @@ log = logging.getLogger("p4switch")
 def interface(text: str) -> tuple[int, str]:
     """PORT@IFACE."""
     port, at, name = text.partition("@")
-    if not at or not port.isdigit() or not name or int(port) >= DROP_PORT:
+    if not at or not port.isascii() or not port.isdigit() or not name or int(port) >= DROP_PORT:
         raise argparse.ArgumentTypeError(f"expected PORT@IFACE with a port below {DROP_PORT}, found {text!r}")
     return int(port), name
 
@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-D", dest="define", action="append", default=[], metavar="NAME[=VALUE]", help="preprocessor define"
     )
-    parser.add_argument("--device-id", type=int, default=0, metavar="N", help="P4Runtime device id (default 0)")
+    parser.add_argument(
+        "--device-id", type=options.number(0, 2**64 - 1), default=0, metavar="N", help="P4Runtime device id (default 0)"
+    )
     parser.add_argument(
         "-i",
         "--interface",
@@ -54,7 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PORT@IFACE",
         help="attach an interface",
     )
-    parser.add_argument("--grpc-addr", default="127.0.0.1:9559", metavar="HOST:PORT", help="default 127.0.0.1:9559")
+    parser.add_argument(
+        "--grpc-addr",
+        type=options.address,
+        default="127.0.0.1:9559",
+        metavar="HOST:PORT",
+        help="where P4Runtime listens (default 127.0.0.1:9559)",
+    )
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate (PEM)")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key (PEM, no password)")
     parser.add_argument(
@@ -71,11 +79,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="an election id below the highest one ever seen never becomes primary (default: highest connected one)",
     )
-    parser.add_argument("--cpu-port", type=int, metavar="N", help="the port of packet-in and packet-out")
-    parser.add_argument("--drop-port", type=int, default=DROP_PORT, metavar="N", help=f"default {DROP_PORT}")
+    parser.add_argument("--cpu-port", type=options.port, metavar="N", help="the port of packet-in and packet-out")
+    parser.add_argument(
+        "--drop-port",
+        type=options.port,
+        default=DROP_PORT,
+        metavar="N",
+        help=f"the port that means drop (default {DROP_PORT})",
+    )
     parser.add_argument(
         "--busy-poll",
-        type=int,
+        type=options.number(0, 1_000_000),
         default=BUSY_POLL_US,
         metavar="US",
         help="look for frames so many microseconds before sleeping, while frames keep coming in that time; 0: never "
@@ -96,7 +110,7 @@ def _compile(arguments: argparse.Namespace) -> pipeline.Pipeline | None:
     try:
         compiled = build_or_explain(arguments)
     except BuildError as error:
-        print(f"p4switch: {error}", file=sys.stderr)
+        print(f"p4switch run: {error}", file=sys.stderr)
         return None
     if compiled is None:
         return None
@@ -122,11 +136,30 @@ def credentials(arguments: argparse.Namespace) -> grpc.ServerCredentials | None:
     return tls.credentials(given["cert"], given["key"], given["ca"])
 
 
+def _clash(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with the port numbers taken together."""
+    interfaces = dict(arguments.interface)
+    numbers = [number for number, _ in arguments.interface]
+    twice = next((n for n in numbers if numbers.count(n) > 1), None)
+    if twice is not None:
+        return f"two interfaces for port {twice}: give each -i a port of its own"
+    for name, number in (("--cpu-port", arguments.cpu_port), ("--drop-port", arguments.drop_port)):
+        if number in interfaces:
+            return f"port {number} is {name}, it cannot be {interfaces[number]} as well"
+    if arguments.cpu_port == arguments.drop_port:
+        return f"port {arguments.cpu_port} cannot be --cpu-port and --drop-port at once"
+    return None
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Exit status 0, 1 when it cannot start, 2 when the program is refused."""
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    clash = _clash(arguments)
+    if clash:
+        print(f"p4switch run: {clash}", file=sys.stderr)
+        return REFUSED
     try:
         if arguments.ready_file:
             arguments.ready_file.unlink(missing_ok=True)  # one of an earlier run would say too much
@@ -172,9 +205,12 @@ def run(arguments: argparse.Namespace) -> int:
             for queue in switch.queues.used():
                 log.info("%s", queue)
     except P4RuntimeError as error:
-        print(f"p4switch: {error}", file=sys.stderr)
+        print(f"p4switch run: {error}", file=sys.stderr)
         return REFUSED
-    except (DataplaneError, OSError, ValueError) as error:
-        print(f"p4switch: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"p4switch run: {options.explain(error)}", file=sys.stderr)
+        return 1
+    except (DataplaneError, BuildError, ValueError) as error:
+        print(f"p4switch run: {error}", file=sys.stderr)
         return 1
     return 0

@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 from p4switch import native
+from p4switch.cli import options
 from p4switch.cli.compile import REFUSED, add_source_arguments, compile_or_explain
 from p4switch.codegen import CodegenError
 from p4switch.compiler import ir
-from p4switch.dataplane.binding import Switch
+from p4switch.dataplane.binding import DataplaneError, Switch
 from p4switch.stf import Failure, StfError, run_script
 from p4switch.stf.explain import emitted, explain
 
@@ -22,10 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     add_source_arguments(parser)
     parser.add_argument("test", type=Path, nargs="?", metavar="TEST.stf", help="default: PROG.stf beside the program")
-    parser.add_argument("--cpu-port", type=int, metavar="PORT", help="frames sent there go to the controller")
+    parser.add_argument("--cpu-port", type=options.port, metavar="PORT", help="frames sent there go to the controller")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write what happens to every packet")
     parser.add_argument("--trace-format", default="text", choices=("text", "json"), help="json: one object a line")
-    parser.add_argument("--seed", type=int, default=1, help="of random numbers (default 1)")
+    parser.add_argument(
+        "--seed", type=options.number(0, 2**64 - 1), default=1, metavar="N", help="of random numbers (default 1)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
         script = test.read_text(encoding="utf-8")
         failures = _play(arguments, shared_object, script, arguments.trace, arguments.trace_format == "json")
         fields = _fields(arguments, result.program, shared_object, script, failures)
-    except (CodegenError, native.BuildError, StfError, OSError) as error:
+    except OSError as error:
+        print(f"p4switch stf: {options.explain(error)}", file=sys.stderr)
+        return REFUSED
+    except (CodegenError, native.BuildError, StfError, DataplaneError, UnicodeDecodeError) as error:
         print(f"{test}: {error}", file=sys.stderr)
         return REFUSED
     for failure in failures:

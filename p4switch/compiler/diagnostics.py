@@ -11,7 +11,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Loc:
-    """A place in a source file. ``line`` and ``column`` count from 1; ``length`` is in characters.
+    """A place in a source file. ``line`` and ``column`` count from 1 (0: the file as a whole); ``length`` is in characters.
 
     ``offset`` orders places of all files of a program as the compiler reads them; -1 where that is unknown.
     """
@@ -23,7 +23,7 @@ class Loc:
     offset: int = -1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{self.file}:{self.line}:{self.column}" if self.line > 0 else self.file
 
 
 UNKNOWN = Loc("<built in>", 0, 0, 0)

@@ -18,7 +18,9 @@ _CPP_ERROR = re.compile(
 def preprocess(path: Path, include_dirs: Sequence[Path] = (), defines: Sequence[str] = ()) -> str:
     """The preprocessed text of ``path``. Raises CompileError with the preprocessor's own diagnostics."""
     if not path.is_file():
-        raise CompileError([Diagnostic("error", Loc(str(path), 0, 0), "no such file")])
+        raise CompileError(
+            [Diagnostic("error", Loc(str(path), 0, 0), "it is a directory" if path.is_dir() else "no such file")]
+        )
     # As p4c does: as for assembler, so that quotes need no partner; with comments, since a string may hold what looks like one.
     command = ["gcc", "-E", "-x", "assembler-with-cpp", "-C", "-undef", "-nostdinc", "-ftrack-macro-expansion=0"]
     command += [f"-I{d}" for d in (*include_dirs, INCLUDE_DIR)]

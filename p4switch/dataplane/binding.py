@@ -6,6 +6,7 @@ called from any thread. ``Switch.event`` is meant for one thread that does nothi
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,6 +108,11 @@ class Switch:
         if code < 0:
             detail = self._ffi.string(message).decode(errors="replace") if message is not None else ""
             raise DataplaneError(Code(code), f"{what}: {detail or self.error_text(code)}")
+
+    def _check_file(self, code: int, what: str) -> None:
+        if code == Code.IO and self._ffi.errno:
+            raise DataplaneError(Code.IO, f"{what}: {os.strerror(self._ffi.errno)}")
+        self._check(code, what)
 
     def error_text(self, code: int) -> str:
         """What a code means, in a few words."""
@@ -527,12 +533,12 @@ class Switch:
     def trace(self, file: Path | None, *, json: bool = False) -> None:
         """Write a trace of every packet to a file, for people or as one JSON object a line; None to stop."""
         name = self._ffi.NULL if file is None else str(file).encode()
-        self._check(self._lib.p4dp_trace(self._switch, name, json), f"trace to {file}")
+        self._check_file(self._lib.p4dp_trace(self._switch, name, json), f"trace to {file}")
 
     def pcap(self, directory: Path | None) -> None:
-        """Capture every port to ``port<N>.pcap`` in an existing directory, None to stop."""
+        """Capture every port to ``port<N>.pcapng`` in an existing directory, None to stop."""
         name = self._ffi.NULL if directory is None else str(directory).encode()
-        self._check(self._lib.p4dp_pcap(self._switch, name), f"captures to {directory}")
+        self._check_file(self._lib.p4dp_pcap(self._switch, name), f"captures to {directory}")
 
     def bench(self, port: int, packets: Sequence[bytes], rounds: int) -> float:
         """Seconds that ``rounds`` passes through the pipeline take, without I/O; the packets are taken in turn."""

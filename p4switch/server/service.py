@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -256,6 +257,25 @@ def _abort(context: grpc.ServicerContext, results: Sequence[P4RuntimeError | Non
     context.abort(grpc.StatusCode.UNKNOWN, f"{text}; failed: {numbers}; the details of so many do not fit a status")
 
 
+def _check_address(address: str) -> None:
+    """Raise OSError when nobody can listen on HOST:PORT: gRPC does not say why, and writes to standard error."""
+    host, _, port = address.rpartition(":")
+    failure: OSError | None = None
+    for family, kind, protocol, _, where in socket.getaddrinfo(
+        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+                probe.listen()
+                return
+        except OSError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
 def serve(device: Device, address: str, credentials: grpc.ServerCredentials | None = None) -> tuple[grpc.Server, int]:
     """Start a server, with TLS if there are credentials; returns it and its port. OSError when the address cannot be used."""
     server = grpc.server(
@@ -268,7 +288,11 @@ def serve(device: Device, address: str, credentials: grpc.ServerCredentials | No
     )
     p4r_grpc.add_P4RuntimeServicer_to_server(P4RuntimeService(device), server)
     try:
+        if not address.startswith("unix:"):
+            _check_address(address)
         port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except OSError as error:
+        raise OSError(f"cannot listen on {address}: {error.strerror or error}") from None
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: {error}") from None
     server.start()

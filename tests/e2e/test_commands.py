@@ -42,7 +42,7 @@ def test_main_job(tmp_path: Path) -> None:
         assert 0 < row["p50"] <= row["p90"] <= row["p99"]
     assert summary["verdicts"]["refused_permission"] >= 3
     assert summary["rules"]["translation"] > 1
-    pcaps = list((tmp_path / "pcap").glob("*.pcap"))
+    pcaps = list((tmp_path / "pcap").glob("*.pcap*"))
     assert len(pcaps) >= 6
     assert all(p.stat().st_size > 24 for p in pcaps)
     assert interfaces() == before

@@ -50,7 +50,7 @@ static void emit(p4dp_switch *sw, uint32_t number, const uint8_t *header, uint32
         p4dp_event event = {.kind = P4DP_EVENT_PACKET_IN, .timestamp_ns = dp_realtime_ns()};
         dp_event_push(&sw->events, &event, header, header_length, payload, payload_length);
     } else if (LIKELY(port != NULL && port->io != NULL)) {
-        if (UNLIKELY(port->pcap != NULL)) dp_pcap_write(sw, port, header, header_length, payload, payload_length);
+        if (UNLIKELY(port->pcap != NULL)) dp_pcap_write(port, DP_OUTBOUND, header, header_length, payload, payload_length);
         if (!port->dirty) {
             port->dirty = true;
             sw->dirty[sw->n_dirty++] = port;
@@ -73,7 +73,7 @@ static void emit(p4dp_switch *sw, uint32_t number, const uint8_t *header, uint32
     if (port == NULL) return;
     port->stats.tx_packets++;
     port->stats.tx_bytes += length;
-    if (UNLIKELY(port->pcap != NULL)) dp_pcap_write(sw, port, header, header_length, payload, payload_length);
+    if (UNLIKELY(port->pcap != NULL)) dp_pcap_write(port, DP_OUTBOUND, header, header_length, payload, payload_length);
 }
 
 void dp_engine_flush(p4dp_switch *sw) {
@@ -341,7 +341,7 @@ void dp_engine_packet(p4dp_switch *sw, uint32_t number, const uint8_t *packet, u
     if (LIKELY(port != NULL)) {
         port->stats.rx_packets++;
         port->stats.rx_bytes += length;
-        if (UNLIKELY(port->pcap != NULL)) dp_pcap_write(sw, port, packet, length, NULL, 0);
+        if (UNLIKELY(port->pcap != NULL)) dp_pcap_write(port, DP_INBOUND, packet, length, NULL, 0);
     }
     if (UNLIKELY(env->tracing)) dp_trace_event(env, "received", "on port %u{port}, %u{bytes} bytes", number, length);
 

@@ -338,7 +338,10 @@ void dp_trace_drop(p4prog_env *env, const char *format, ...) __attribute__((form
 void dp_trace_verdict(p4prog_env *env); /* and begin a new one */
 void dp_trace_digest(p4prog_env *env, const p4prog_digest *digest, const uint8_t *message);
 void dp_trace_lookup(p4prog_env *env, const dp_table *t, const uint8_t *key, uint32_t entry, const p4prog_match *match);
-void dp_pcap_write(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length);
+typedef enum { DP_INBOUND = 1, DP_OUTBOUND = 2 } dp_direction; /* as pcapng numbers them */
+void dp_pcap_write(
+    dp_port *port, dp_direction direction, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length
+);
 bool dp_pcap_open(p4dp_switch *sw, dp_port *port);
 void dp_pcap_close(p4dp_switch *sw);
 void dp_trace_close(p4dp_switch *sw);

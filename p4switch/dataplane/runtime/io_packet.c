@@ -53,7 +53,7 @@ static bool configure(dp_io *io, char *message, size_t size) {
     if (io->ifindex == 0) return fail(message, size, io->name, "no such interface");
     /* Protocol 0 receives nothing until bind, so that no frame of another interface gets in. */
     io->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (io->fd < 0) return fail(message, size, io->name, "packet socket");
+    if (io->fd < 0) return fail(message, size, io->name, "packet socket (needs root or CAP_NET_RAW)");
 
     struct ifreq request = {0};
     memcpy(request.ifr_name, io->name, sizeof request.ifr_name);

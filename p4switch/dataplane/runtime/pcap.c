@@ -1,32 +1,84 @@
-/* Captures: a pcap file for each port, frames in both directions. */
+/* Captures: a pcapng file for each port, frames in both directions, with the direction of each and nanoseconds. */
 #include "internal.h"
 
 #include <stdlib.h>
 
+/* Blocks of pcapng (draft-ietf-opsawg-pcapng, section 4), in the byte order of this machine. Lengths are multiples of four. */
+enum { SECTION = 0x0a0d0d0a, INTERFACE = 1, PACKET = 6 };
+enum { OPT_END = 0, IF_NAME = 2, IF_TSRESOL = 9, EPB_FLAGS = 2 };
+enum { MAX_FRAME = 262144 };
+
+static uint32_t padded(uint32_t length) { return (length + 3) & ~3u; }
+
+static bool put(FILE *file, const void *data, uint32_t length) {
+    static const char zeros[4];
+    return (length == 0 || fwrite(data, 1, length, file) == length) && fwrite(zeros, 1, padded(length) - length, file) == padded(length) - length;
+}
+
+static bool put_section(FILE *file) {
+    struct {
+        uint32_t type, length, magic;
+        uint16_t major, minor;
+        uint32_t size[2], again;
+    } block = {SECTION, sizeof block, 0x1a2b3c4d, 1, 0, {UINT32_MAX, UINT32_MAX}, sizeof block};
+    return put(file, &block, sizeof block);
+}
+
+static bool put_interface(FILE *file, uint32_t number) {
+    char name[16];
+    uint16_t named = (uint16_t)snprintf(name, sizeof name, "port %u", number);
+    struct {
+        uint32_t type, length;
+        uint16_t link_type, reserved;
+        uint32_t most;
+        uint16_t code, size; /* of the first option, the name */
+    } head = {INTERFACE, 0, 1 /* Ethernet */, 0, MAX_FRAME, IF_NAME, named};
+    struct {
+        uint16_t code, size;
+        uint8_t nanoseconds[4];
+        uint16_t end, none;
+        uint32_t length;
+    } tail = {IF_TSRESOL, 1, {9, 0, 0, 0}, OPT_END, 0, 0};
+    head.length = tail.length = (uint32_t)(sizeof head + padded(named) + sizeof tail);
+    return put(file, &head, sizeof head) && put(file, name, named) && put(file, &tail, sizeof tail);
+}
+
 bool dp_pcap_open(p4dp_switch *sw, dp_port *port) {
     if (sw->pcap_directory == NULL || port->pcap != NULL) return true;
     char path[4096];
-    int length = snprintf(path, sizeof path, "%s/port%u.pcap", sw->pcap_directory, port->number);
+    int length = snprintf(path, sizeof path, "%s/port%u.pcapng", sw->pcap_directory, port->number);
     if (length < 0 || (size_t)length >= sizeof path) return false;
-    port->pcap = fopen(path, "wb");
-    if (port->pcap == NULL) return false;
-    /* Classic pcap, microseconds, LINKTYPE_ETHERNET; in the byte order of this machine, as the format has it. */
-    struct {
-        uint32_t magic;
-        uint16_t major, minor;
-        uint32_t zone, accuracy, snap_length, link_type;
-    } header = {0xa1b2c3d4u, 2, 4, 0, 0, 262144, 1};
-    fwrite(&header, sizeof header, 1, port->pcap);
+    FILE *file = fopen(path, "wb");
+    if (file == NULL) return false;
+    if (!put_section(file) || !put_interface(file, port->number)) {
+        fclose(file);
+        return false;
+    }
+    port->pcap = file;
     return true;
 }
 
-void dp_pcap_write(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length) {
-    (void)sw;
+void dp_pcap_write(
+    dp_port *port, dp_direction direction, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length
+) {
     uint64_t now = dp_realtime_ns();
-    uint32_t header[4] = {(uint32_t)(now / 1000000000u), (uint32_t)(now % 1000000000u / 1000), a_length + b_length, a_length + b_length};
-    fwrite(header, sizeof header, 1, port->pcap);
+    uint32_t frame = a_length + b_length;
+    struct {
+        uint32_t type, length, interface, high, low, captured, original;
+    } head = {PACKET, 0, 0, (uint32_t)(now >> 32), (uint32_t)now, frame, frame};
+    struct {
+        uint16_t code, size;
+        uint32_t flags;
+        uint16_t end, none;
+        uint32_t length;
+    } tail = {EPB_FLAGS, 4, direction, OPT_END, 0, 0};
+    head.length = tail.length = (uint32_t)(sizeof head + padded(frame) + sizeof tail);
+    static const uint8_t zeros[4];
+    fwrite(&head, sizeof head, 1, port->pcap);
     if (a_length > 0) fwrite(a, 1, a_length, port->pcap);
     if (b_length > 0) fwrite(b, 1, b_length, port->pcap);
+    fwrite(zeros, 1, padded(frame) - frame, port->pcap);
+    fwrite(&tail, sizeof tail, 1, port->pcap);
 }
 
 void dp_pcap_close(p4dp_switch *sw) {

@@ -366,10 +366,11 @@ def test_trace_and_pcap(bench: Bench, tmp_path: Path) -> None:
         assert line in text
     from scapy.utils import rdpcap  # type: ignore[attr-defined]
 
-    received, sent = rdpcap(str(tmp_path / "port0.pcap")), rdpcap(str(tmp_path / "port1.pcap"))
+    received, sent = rdpcap(str(tmp_path / "port0.pcapng")), rdpcap(str(tmp_path / "port1.pcapng"))
     assert [len(p) for p in received] == [12, 4]
     assert [len(p) for p in sent] == [18, 4]
+    assert [p.direction for p in received] == [1, 1] and [p.direction for p in sent] == [2, 2]  # in, out
     assert abs(float(received[0].time) - time.time()) < 60
-    assert bytes(rdpcap(str(tmp_path / "port3.pcap"))[0]).hex() == "04000000"
+    assert bytes(rdpcap(str(tmp_path / "port3.pcapng"))[0]).hex() == "04000000"
     fails_with(Code.IO, lambda: bench.switch.trace(tmp_path / "no" / "such"))
     fails_with(Code.IO, lambda: bench.switch.pcap(tmp_path / "no"))

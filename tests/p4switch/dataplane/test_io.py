@@ -130,7 +130,7 @@ def test_vlan_tag_in_the_capture(running: Bench, tmp_path: Path) -> None:
     from scapy.utils import rdpcap  # type: ignore[attr-defined]
 
     for port in (0, 1):
-        (captured,) = rdpcap(str(tmp_path / f"port{port}.pcap"))
+        (captured,) = rdpcap(str(tmp_path / f"port{port}.pcapng"))
         assert bytes(captured) == frame
 
 

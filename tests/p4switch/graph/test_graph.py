@@ -265,7 +265,7 @@ def test_failing_graphviz(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsy
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert in_process(monkeypatch, SMALL, "-o", tmp_path / "x.svg") == 1
-    assert capsys.readouterr().err == "graph: Graphviz's 'dot' failed: out of paper\n"
+    assert capsys.readouterr().err == "p4switch graph: Graphviz's 'dot' failed: out of paper\n"
 
 
 def test_bad_input(tmp_path: Path) -> None:
@@ -275,7 +275,9 @@ def test_bad_input(tmp_path: Path) -> None:
     assert refused.returncode == 2 and "bad.p4:1:12: error:" in refused.stderr and not refused.stdout
     unwritable = run(SMALL, "-o", tmp_path / "no" / "x.dot")
     assert (
-        unwritable.returncode == 1 and unwritable.stderr.startswith("graph: ") and "Traceback" not in unwritable.stderr
+        unwritable.returncode == 1
+        and unwritable.stderr.startswith("p4switch graph: ")
+        and "Traceback" not in unwritable.stderr
     )
     unknown = run(SMALL, "--part", "middle")
     assert unknown.returncode == 2 and "invalid choice: 'middle'" in unknown.stderr
