@@ -202,7 +202,9 @@ class Context:
     def may_exit(self, item: ir.Action | ir.Function | ir.Table) -> bool:
         """Whether calling or applying it may end the control."""
         if isinstance(item, ir.Table):
-            return any(self.may_exit(self.action(item.control, ref.name, item.loc)) for ref in item.actions)
+            return any(
+                self.may_exit(self.action(item.control, ref.variant or ref.name, item.loc)) for ref in item.actions
+            )
         return id(item) in self.exiting
 
     def shared_locals(self, block: str) -> set[str]:

@@ -122,7 +122,7 @@ class ControlGenerator:
             code(f"*m = p4prog_lookup(env, {index}u, key, sm->packet_length);")
             with code.block("switch (m->action)"):
                 for ref in table.actions:
-                    action = self.context.action(self.block, ref.name, table.loc)
+                    action = self.context.action(self.block, ref.variant or ref.name, table.loc)
                     number = self.context.action_index[ref.name]
                     if not action.body and not ref.args:
                         continue

@@ -645,13 +645,13 @@ class Action(Node, kw_only=True, tag="action"):
     """An action. ``control`` names the block (``ingress``, ...) whose variables its body sees; several blocks may each
     have their own copy of a top-level action: then (control, name) is unique, and ``name`` stays the control plane's.
 
-    ``reachable`` is False for actions that only the program itself calls (they get no P4Info entry by p4c's rules if
-    they are in no table)."""
+    ``variant_of`` is the control-plane name of an action whose own ``name`` is taken by another one of that name."""
 
     name: str
     control: str
     params: list[Param]
     body: list[Statement]
+    variant_of: str | None = None
     annotations: list[Annotation] = []
     loc: Location | None = None
 
@@ -672,12 +672,14 @@ class KeyField(Node, kw_only=True, tag="key_field"):
 
 class ActionRef(Node, kw_only=True, tag="action_ref"):
     """An action of a table. ``args`` are the bound arguments of directional parameters, in order; ``setup`` is executed before
-    the action, ``back`` are the copies out of its arguments after it."""
+    the action, ``back`` are the copies out of its arguments after it. ``variant`` names the action that this table executes where
+    several have one control-plane name; it takes the same parameters from the control plane."""
 
     name: str
     args: list[Expression] = []
     setup: list[Statement] = []
     back: list[Assign] = []
+    variant: str | None = None
     default_only: bool = False
     table_only: bool = False
     annotations: list[Annotation] = []

@@ -39,7 +39,7 @@ class TableLowering(StatementLowering):
     externs: dict[str, ir.Extern]
     tables: dict[str, ir.Table]
     actions: dict[tuple[str, str], ir.Action]
-    action_symbols: dict[tuple[str, str], list[ActionSymbol]]  # what a control-plane name stands for; all do the same
+    action_symbols: dict[tuple[str, str], list[tuple[ActionSymbol, ir.Action]]]  # what a control-plane name stands for
     table_actions: dict[str, dict[str, str]]
     key_effects: dict[str, list[ir.Statement]]
     direct_instances: dict[int, InstanceSymbol]
@@ -57,22 +57,34 @@ class TableLowering(StatementLowering):
         key = (self.unit.block, symbol.path)
         known = self.actions.get(key)
         if known is None:
-            self.action_symbols[key] = [symbol]
             self.actions[key] = known = self.new_action(symbol)
+            self.action_symbols[key] = [(symbol, known)]
             self.lower_action(symbol, known)
-        elif not any(symbol is other for other in self.action_symbols[key]):
-            self.action_symbols[key].append(symbol)
-            twin = self.new_action(symbol)
-            self.lower_action(symbol, twin)
-            if _canonical(twin) != _canonical(known):
-                first = self.action_symbols[key][0].declaration
+            return known
+        for other, action in self.action_symbols[key]:
+            if other is symbol:
+                return action
+        return self.namesake(symbol, key)
+
+    def namesake(self, symbol: ActionSymbol, key: tuple[str, str]) -> ir.Action:
+        """The action of a control-plane name that another one has: a copy of that, or a variant with a body of its own."""
+        twin = self.new_action(symbol)
+        self.lower_action(symbol, twin)
+        found = next((a for _, a in self.action_symbols[key] if _canonical(a) == _canonical(twin)), None)
+        if found is None:
+            first, known = self.action_symbols[key][0]
+            data = [[p.type for p in a.params if p.direction == "data"] for a in (known, twin)]
+            if data[0] != data[1]:
                 self.fail(
                     symbol.declaration.loc,
                     f"action '{symbol.declaration.name}' is '{symbol.path}' to the control plane, and so is "
-                    f"'{first.name}' of line {first.loc.line}, which does something else",
+                    f"'{first.declaration.name}' of line {first.declaration.loc.line}, which has other parameters",
                     "give each a name of its own with @name",
                 )
-        return known
+            twin.name, twin.variant_of = f"{symbol.path} ({len(self.action_symbols[key]) + 1})", symbol.path
+            self.actions[key[0], twin.name] = found = twin
+        self.action_symbols[key].append((symbol, found))
+        return found
 
     def new_action(self, symbol: ActionSymbol) -> ir.Action:
         """An action that is still to be lowered."""
@@ -255,7 +267,9 @@ class TableLowering(StatementLowering):
                 self.fail(element.loc, f"action '{element.action.name}' is listed twice")
             refs[element.action.name] = (symbol, element)
             action = self.use_action(symbol)
-            names[element.action.name] = action.name
+            names[element.action.name] = symbol.path
+            if any(other.name == symbol.path for other in result.actions):
+                self.fail(element.loc, f"the table has another action that is '{symbol.path}' to the control plane")
             notes = element.annotations
             with self.capture() as setup:
                 args, back = self.bound_arguments(symbol, element)
@@ -263,10 +277,11 @@ class TableLowering(StatementLowering):
                 self.fail(element.loc, "a table cannot be applied in an argument of a table's action")
             result.actions.append(
                 ir.ActionRef(
-                    name=action.name,
+                    name=symbol.path,
                     args=args,
                     setup=setup,
                     back=back,
+                    variant=action.name if action.variant_of else None,
                     default_only=note_text.find(notes, "defaultonly") is not None,
                     table_only=note_text.find(notes, "tableonly") is not None,
                     annotations=self.notes(notes),
@@ -344,7 +359,7 @@ class TableLowering(StatementLowering):
             with self.in_scope(symbol.scope):
                 type_ = self.resolve(parameter.type)
             consts.append(self.constant_value(argument.value, type_))
-        return ir.ActionCallConst(action=self.use_action(symbol).name, args=consts)
+        return ir.ActionCallConst(action=symbol.path, args=consts)
 
     def constant_value(self, expr: ast.Expr, type_: t.Type) -> ir.Const:
         """A constant of this type."""

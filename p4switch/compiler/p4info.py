@@ -119,7 +119,8 @@ def _controlled_actions(program: ir.Program) -> tuple[set[str], set[str]]:
         program.deparser,
     ):
         called |= {node.action for node in ir.walk(control.body) if isinstance(node, ir.CallAction)}
-    return in_tables, called
+    variants = {action.name: action.variant_of for action in program.actions}
+    return in_tables, {variants.get(name) or name for name in called}
 
 
 class _Builder:

@@ -588,6 +588,13 @@ class _Validator:
             action = self.actions.get((table.control, ref.name))
             if action is None:
                 self.fail(f"unknown action {ref.name!r}")
+            if ref.variant is not None:
+                variant = self.actions.get((table.control, ref.variant))
+                if variant is None:
+                    self.fail(f"unknown action {ref.variant!r}")
+                data = [[p.type for p in a.params if p.direction == "data"] for a in (action, variant)]
+                self.need(data[0] == data[1], f"{ref.variant!r} has other parameters than {ref.name!r}")
+                action = variant
             self.body(ref.setup)
             self.arguments([p for p in action.params if p.direction != "data"], ref.args)
             self.body(ref.back)

@@ -12,10 +12,11 @@ parser P(packet_in packet, out headers_t hdr, inout metadata_t meta, inout stand
 control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
     action first(bit<8> x) { bit<8> y = x; hdr.h.a = y; }
     @name("first") action copy(@name("x") bit<8> z) { bit<8> v = z; hdr.h.a = v; }
-    @name("first") action second(bit<8> x) { bit<8> y = x; hdr.h.a = y + 1; }
-    table one { key = { hdr.h.a : exact; } actions = { first; copy; } default_action = first(1); }
+    @name("first") action second(bit<16> x) { hdr.h.b = x; }
+    table one { key = { hdr.h.a : exact; } actions = { first; } default_action = first(1); }
+    table again { key = { hdr.h.a : exact; } actions = { copy; } default_action = copy(1); }
     table two { key = { hdr.h.a : exact; } actions = { second; } default_action = second(1); }
-    apply { one.apply(); two.apply(); }
+    apply { one.apply(); again.apply(); two.apply(); }
 }
 
 #include "skeleton.p4"
