@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from finsy.proto import p4r
+from finsy.proto import p4i, p4r
 from google.protobuf import any_pb2, struct_pb2
 
 from p4switch.server.errors import Code
@@ -74,6 +74,50 @@ def test_one_shots(client: Client, program: Program) -> None:
     client.write(*[update(DELETE, table_entry=u) for u in (shot, full[0].entity.table_entry)])
     compare("one-shots", lines)
     assert everything(client) == before
+
+
+def test_other_kinds_of_meters_and_selectors(client: Client, program: Program) -> None:
+    """What p4c would write for other annotations; the data plane is the same."""
+
+    def install(change: Callable[[p4i.P4Info], object]) -> None:
+        config = program.pipeline()
+        change(config.p4info)
+        client.set_pipeline(Config.VERIFY_AND_COMMIT, config)
+
+    def meter(**config: int) -> p4r.Update:
+        number = program.id("meters", "op_meter")
+        return update(p4r.Update.MODIFY, meter_entry=p4r.MeterEntry(meter_id=number, config=p4r.MeterConfig(**config)))
+
+    def one_shot(weight: int) -> p4r.Update:
+        chosen = action_set(program, *range(9), weight=weight)
+        return update(INSERT, table_entry=entry(program, "selector_table", exact(1, b"\1"), action=chosen))
+
+    def selector(info: p4i.P4Info) -> p4i.ActionProfile:
+        return next(p for p in info.action_profiles if p.with_selector)
+
+    lines = []
+
+    def refuse(name: str, wrong: p4r.Update) -> None:
+        ((code, text),) = client.failures(wrong)
+        lines.append(f"{name}: {Code(code).name}: {text}")
+
+    install(lambda info: setattr(info.meters[0].spec, "type", 1))
+    refuse("single rate, three colours: two rates", meter(cir=1, cburst=1, pir=2, pburst=1))
+    refuse("single rate, three colours: eburst", meter(cir=1, cburst=1, pir=1, pburst=1, eburst=1))
+    client.write(meter(cir=1, cburst=1, pir=1, pburst=1))
+    install(lambda info: setattr(info.meters[0].spec, "type", 2))
+    refuse("single rate, two colours: two rates", meter(cir=1, cburst=1, pir=1, pburst=2))
+    install(
+        lambda info: (
+            selector(info).sum_of_members.SetInParent()
+            or setattr(selector(info).sum_of_members, "max_member_weight", 3)
+        )
+    )
+    refuse("sum of members: too many", one_shot(1))
+    refuse("sum of members: a weight too large", one_shot(4))
+    install(lambda info: setattr(selector(info), "weights_disallowed", True))
+    refuse("no weights", one_shot(1))
+    compare("other P4Info", lines)
 
 
 def test_reads(client: Client, program: Program) -> None:

@@ -127,6 +127,30 @@ def test_default_entry_is_a_one_shot(client: Client, running: Running, program: 
     assert everything(client) == before
 
 
+def test_modify_without_an_action_keeps_it(client: Client, running: Running, program: Program) -> None:
+    """Also where it is a member, a group or a one-shot; metadata changes."""
+    client.write(update(INSERT, action_profile_member=member(program, "members", 1, 6)))
+    by_member = entry(program, "profile_table", exact(1, b"\1"), action=p4r.TableAction(action_profile_member_id=1))
+    for written in (by_member, shot(program, 4, 5)):
+        client.write(update(INSERT, table_entry=written))
+        renamed = p4r.TableEntry(table_id=written.table_id, match=written.match, metadata=b"new name")
+        client.write(update(MODIFY, table_entry=renamed))
+        written.metadata = b"new name"
+        assert client.read(p4r.Entity(table_entry=p4r.TableEntry(table_id=written.table_id))) == [
+            p4r.Entity(table_entry=written)
+        ]
+    assert seen(running) == {4, 5}
+    assert [o.port for o in running.switch.process(3, packet(5, number=1))] == [6]
+    client.write(update(DELETE, table_entry=shot(program)))
+    client.write(*[update(INSERT, action_profile_member=member(program, "groups", n, n)) for n in (1, 2)])
+    group = p4r.ActionProfileGroup(action_profile_id=program.id("action_profiles", "groups"), group_id=1)
+    group.members.add(member_id=2, weight=1)
+    by_group = entry(program, "selector_table", exact(1, b"\1"), action=p4r.TableAction(action_profile_group_id=1))
+    client.write(update(INSERT, action_profile_group=group), update(INSERT, table_entry=by_group))
+    client.write(update(MODIFY, table_entry=entry(program, "selector_table", exact(1, b"\1"), metadata=b"x")))
+    assert seen(running) == {2}
+
+
 def test_member_values_are_canonical(client: Client, program: Program) -> None:
     written = member(program, "members", 1, 6)
     written.action.params[0].value = b"\0\6"
@@ -169,6 +193,7 @@ def test_watch_ports(watched: tuple[Running, str], program: Program) -> None:
         for one, port in zip(selected.action_profile_action_set.action_profile_actions, (11, 12), strict=True):
             one.watch_port = bytes([port])
         written = entry(program, "selector_table", exact(1, b"\1"), action=selected)
+        until(lambda: running.device.links.is_up(11) and running.device.links.is_up(12))
         client.write(update(INSERT, table_entry=written))
         assert seen(running) == {1, 2}
         ip("link", "set", far_end, "down")
