@@ -1,0 +1,93 @@
+"""The documents point at what is there: links, anchors, paths, make targets, commands and their subcommands."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "p4switch").glob("*.md")])
+_FENCE = re.compile(r"^```.*?^```$|^    [^\n]*$", re.MULTILINE | re.DOTALL)
+_TOP = (
+    "apps",
+    "bench",
+    "controller",
+    "docs",
+    "experiments",
+    "fuzz",
+    "hosts",
+    "models",
+    "p4src",
+    "p4switch",
+    "protocol",
+)
+_TOP += ("scripts", "tests", "topologies")
+
+
+def names(documents: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in documents]
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", _FENCE.sub("", document.read_text()), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {text.replace(" ", "-") for text in plain}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+def test_links(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (document.parent / name).resolve() if name else document
+        assert path.exists(), f"{target} leads nowhere"
+        if anchor and path.suffix == ".md":
+            assert anchor in anchors(path), f"{target}: no such heading; there are {sorted(anchors(path))}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+def test_paths(document: Path) -> None:
+    """Whatever in code quotes begins like a path of the repository is one; ``*`` may stand in it."""
+    if document.name == "CHANGELOG.md":  # tells of what was
+        return
+    for quoted in re.findall(r"`([^`\n]+)`", _FENCE.sub("", document.read_text())):
+        for word in quoted.split():
+            top, slash, _ = word.partition("/")
+            if slash and top in _TOP and re.fullmatch(r"[\w./*-]+", word):
+                assert any(ROOT.glob(word.rstrip("/"))), f"`{word}` is not there"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+def test_make_targets(document: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    wanted = set(re.findall(r"(?:^|[`\s])make ([a-z][\w-]*)(?=[`\s]|$)", commands(document), re.MULTILINE))
+    assert wanted <= targets, f"make {wanted - targets}: no such target"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
+def test_modules(document: Path) -> None:
+    for module in set(re.findall(r"python -m ([a-z_][\w.]*)", commands(document))):
+        found = importlib.util.find_spec(module.split(".")[0]) and (
+            importlib.util.find_spec(module) if "." in module else importlib.util.find_spec(f"{module}.__main__")
+        )
+        assert found or module in ("venv", "p4runtime_sh"), f"python -m {module}: no such module"
+
+
+def commands(document: Path) -> str:
+    """What stands in code: quoted or in blocks."""
+    text = document.read_text()
+    return "\n".join([*_FENCE.findall(text), *re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))])
+
+
+def test_every_make_target_is_explained() -> None:
+    """``make help`` lists each target that is meant for people."""
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE))
+    shown = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30).stdout
+    assert {line.split()[1] for line in shown.splitlines()} >= {name for names in phony for name in names.split()}
