@@ -68,6 +68,10 @@ fuzz: setup ## the packet path under libFuzzer and sanitizers, 4 minutes (ARGS="
 fuzz-sources: setup ## the compiler under broken and grown programs, 2 minutes (ARGS="DIR ... --seconds N")
 	@$(PYTHON) -m fuzz sources $(ARGS)
 
+.PHONY: sanitize
+sanitize: setup ## tests of the data plane and of generated code under the sanitizers (ARGS="threads" for some)
+	@$(ROOT) $(PYTHON) -m fuzz sanitize $(ARGS)
+
 .PHONY: clean
 clean: ## end a running or crashed rack and remove everything that was made
 	@if [ -x $(PYTHON) ]; then $(ROOT) $(PYTHON) -m topologies clean; fi

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import fuzz
+from fuzz import sanitize
 from fuzz.packets import run as packets
 from fuzz.sources import run as sources
 
@@ -18,6 +19,7 @@ def main() -> int:
     modules: tuple[tuple[str, Any, str], ...] = (
         ("packets", packets, "fuzz the packet path with libFuzzer"),
         ("sources", sources, "fuzz the front end with broken and grown programs"),
+        ("sanitize", sanitize, "run tests of the data plane under the sanitizers"),
     )
     for name, module, text in modules:
         command = commands.add_parser(name, help=text, description=module.__doc__)

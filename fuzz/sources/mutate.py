@@ -32,6 +32,10 @@ _NUMBERS = (
     "4294967296",
     "-1",
     "1" * 400,
+    "1" * 5000,
+    "(1 << 20000)",
+    "0x_",
+    "0b",
 )
 _DEPTHS = (3, 50, 400, 3000)
 
@@ -144,6 +148,7 @@ def nested(depth: int, inner: str) -> tuple[str, ...]:
         f"{doubling}m16",
         "bit<8>" + "[1]" * depth + " x;",
         " || ".join(["true"] * depth),
+        " * ".join(["(1 << 2000)"] * depth),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from p4switch.compiler.types import BitsT
 
+MAX_BITS = 8192  # of a number without a width; widths themselves are bounded
+
 
 class FoldError(ValueError):
     """The operation has no value, such as a division by zero."""
@@ -47,7 +49,13 @@ def arithmetic(op: str, left: int, right: int, type_: BitsT | None) -> int:
         "|": left | right,
         "^": left ^ right,
     }
-    return results[op] if type_ is None else wrap(results[op], type_)
+    return _bounded(results[op]) if type_ is None else wrap(results[op], type_)
+
+
+def _bounded(value: int) -> int:
+    if value.bit_length() > MAX_BITS:
+        raise FoldError(f"a number of {value.bit_length()} bits; at most {MAX_BITS} are supported")
+    return value
 
 
 def shift(op: str, left: int, amount: int, type_: BitsT | None) -> int:
@@ -55,9 +63,11 @@ def shift(op: str, left: int, amount: int, type_: BitsT | None) -> int:
     if amount < 0:
         raise FoldError("a shift by a negative amount")
     if type_ is None:
-        if amount > 4096:
+        if op == ">>":
+            return left >> min(amount, MAX_BITS)
+        if amount > MAX_BITS:
             raise FoldError(f"a shift by {amount} bits")
-        return left << amount if op == "<<" else left >> amount
+        return _bounded(left << amount)
     if amount >= type_.width:
         return -1 if op == ">>" and left < 0 else 0
     return wrap(left << amount if op == "<<" else left >> amount, type_)

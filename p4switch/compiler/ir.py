@@ -26,6 +26,7 @@ from typing import Literal
 import msgspec
 
 IR_VERSION = 1
+MAX_SIZE = 1 << 28  # entries of a table or value set, cells of an extern
 
 
 class Node(msgspec.Struct, kw_only=True, tag_field="k", forbid_unknown_fields=True, omit_defaults=True):

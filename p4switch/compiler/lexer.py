@@ -41,6 +41,7 @@ _MARKER = re.compile(r'#\s*(?:line\s+)?(\d+)\s+"((?:[^"\\]|\\.)*)"')
 _NUMBER = re.compile(r"(?:(?P<width>[0-9][0-9_]*)(?P<sign>[ws]))?(?P<digits>.*)$")
 _BASES = {"0x": 16, "0d": 10, "0o": 8, "0b": 2}
 MAX_WIDTH = 2048
+MAX_DIGITS = 2048  # binary ones of the widest number
 MAX_VARBIT = 1 << 16
 
 
@@ -98,9 +99,11 @@ def number(token: Token) -> tuple[int, int | None, bool]:
     digits = match["digits"].replace("_", "")
     base = _BASES.get(digits[:2].lower(), 10)
     try:
+        if len(digits) > MAX_DIGITS:
+            raise ValueError
         value = int(digits[2:] if base != 10 or digits[:2].lower() == "0d" else digits, base)
         width = None if match["width"] is None else int(match["width"].replace("_", ""))
-    except ValueError:  # Python refuses decimal numbers of thousands of digits, too
+    except ValueError:
         _fail(token.loc, "a number without digits" if len(digits) < 3 else "a number of too many digits")
     if width is None:
         return value, None, False

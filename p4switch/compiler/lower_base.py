@@ -278,6 +278,12 @@ class LoweringBase:
             self.fail(expr.loc, f"{what} must be a compile-time constant integer")
         return value.const
 
+    def check_size(self, size: int, loc: Loc, what: str) -> int:
+        """A number of entries or cells, as it is; fails where no switch could have them."""
+        if not 0 <= size <= ir.MAX_SIZE:
+            self.fail(loc, f"{what} is {size}: expected 0 to {ir.MAX_SIZE}")
+        return size
+
     def constant(self, type_: t.Type, value: int | str) -> Typed:
         """A constant, wrapped to the range of its type."""
         base = t.strip(type_)

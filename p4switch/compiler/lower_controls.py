@@ -165,7 +165,7 @@ class ControlLowering(TableLowering):
         extern = ir.Extern(name=path, kind=kind, annotations=self.notes(notes))  # type: ignore[arg-type]
         size = values.get("size")
         if size is not None:
-            extern.size = int(size.const or 0)
+            extern.size = self.check_size(int(size.const or 0), size.loc or loc, f"the size of a {kind}")
         if "type" in values:
             extern.unit = _unit(values["type"])
         if kind == "register":

@@ -292,10 +292,11 @@ class ParserLowering(ControlLowering):
             ]
         if [f.type for f in fields] != [self.ir_type(v.type) for v in values]:
             self.fail(loc, f"value set '{symbol.name}' holds {symbol.type}, which the select does not give")
+        size, what = symbol.declaration.size, "the size of a value set"
         self.value_sets[symbol.name] = ir.ValueSet(
             name=symbol.name,
             fields=fields,
-            size=self.constant_int(symbol.declaration.size, "the size of a value set"),
+            size=self.check_size(self.constant_int(size, what), size.loc, what),
             annotations=self.notes(symbol.declaration.annotations),
         )
         return symbol.name

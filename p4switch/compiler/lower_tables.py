@@ -406,9 +406,8 @@ class TableLowering(StatementLowering):
                 continue
             assert p.value is not None
             if name == "size":
-                size = self.constant_int(p.value, "the size of a table")
-                if size < 0:
-                    self.fail(p.value.loc, f"a table of {size} entries")
+                what = "the size of a table"
+                size = self.check_size(self.constant_int(p.value, what), p.value.loc, what)
                 result.size = size or result.size  # p4c gives a table of size 0 the default
             elif name in ("implementation", "counters", "meters"):
                 extern = self.attached_extern(p, name, result)

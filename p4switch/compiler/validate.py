@@ -17,8 +17,6 @@ _NAME = re.compile(r"[^\x00-\x1f\x7f]+")  # @name may hold anything printable
 MAX_WIDTH = 2048
 MAX_VARBIT = 1 << 16
 MAX_STACK = 1024
-MAX_CELLS = 1 << 28
-MAX_TABLE = 1 << 28
 MAX_NESTING = (
     600  # of statements and expressions together; lowering makes less (MAX_DEPTH of its expressions, of the parser)
 )
@@ -448,10 +446,13 @@ class _Validator:
             self.actions[action.control, action.name] = action
         for extern in program.externs:
             with self.at(f"extern {extern.name}"):
-                self.need(0 <= extern.size <= MAX_CELLS, f"{extern.size} cells; at most {MAX_CELLS}")
+                self.need(0 <= extern.size <= ir.MAX_SIZE, f"{extern.size} cells; at most {ir.MAX_SIZE}")
                 self.need(extern.table is None or extern.table in self.tables, f"unknown table {extern.table!r}")
                 if extern.type is not None:
                     self.type(extern.type)
+        for value_set in program.value_sets:
+            with self.at(f"value set {value_set.name}"):
+                self.need(0 <= value_set.size <= ir.MAX_SIZE, f"{value_set.size} members; at most {ir.MAX_SIZE}")
         for function in program.functions:
             with self.at(f"function {function.name}"):
                 self._function(function)
@@ -573,7 +574,7 @@ class _Validator:
                         self._table(table)
 
     def _table(self, table: ir.Table) -> None:
-        self.need(0 <= table.size <= MAX_TABLE, f"a size of {table.size}; at most {MAX_TABLE}")
+        self.need(0 <= table.size <= ir.MAX_SIZE, f"a size of {table.size}; at most {ir.MAX_SIZE}")
         for name in (table.implementation, table.counter, table.meter):
             self.need(name is None or name in self.externs, f"unknown extern {name!r}")
         for key in table.keys:

@@ -128,6 +128,17 @@ def _compile_cached(
         return cache.write(name, made.read_bytes())
 
 
+def chosen_sanitizer() -> Sanitizer | None:
+    """What ``P4SWITCH_SANITIZE=address|thread`` asks for. Raises ValueError for anything else."""
+    wanted = os.environ.get("P4SWITCH_SANITIZE")
+    if not wanted:
+        return None
+    choices: dict[str, Sanitizer] = {"address": "address", "thread": "thread"}
+    if wanted not in choices:
+        raise ValueError(f"P4SWITCH_SANITIZE={wanted!r}: valid are {', '.join(choices)}")
+    return choices[wanted]
+
+
 def build_runtime(sanitize: Sanitizer | None = None) -> Path:
     """The runtime's shared object, for the address (and undefined behaviour) or thread sanitizer if asked.
 
@@ -150,7 +161,7 @@ def program_identity() -> str:
     """
     headers = [item for path in sorted(INCLUDE.glob("*.h")) for item in (path.name, path.read_bytes())]
     try:
-        return cache.key([_compiler()[1], *_COMMON, *_OPTIMISED, *headers])
+        return cache.key([_compiler()[1], *_COMMON, *_OPTIMISED, chosen_sanitizer() or "", *headers])
     except cache.CacheError as error:
         raise BuildError(str(error)) from error
 
@@ -171,8 +182,10 @@ def build_program(
     """The shared object of a generated program; ``source`` is C that includes ``p4prog.h`` and headers in ``include``.
 
     ``name`` only makes the file recognisable. ``optimise`` False compiles several times faster, for tests that run a few
-    packets. Raises :class:`BuildError` with the compiler's message.
+    packets. ``sanitize`` is that of the runtime (:func:`chosen_sanitizer`) unless it is given. Raises :class:`BuildError` with
+    the compiler's message.
     """
+    sanitize = sanitize or chosen_sanitizer()
     safe = "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "_" for c in name)[:40] or "program"
     headers = [INCLUDE / "p4prog.h", *(path for folder in include for path in sorted(folder.glob("*.h")))]
     hashed = [text for path in headers for text in (path.name, path.read_bytes())]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import _cffi_backend  # what cffi's own output needs of it
 
 from p4switch import cache
-from p4switch.dataplane.build import INCLUDE, Sanitizer, build_runtime
+from p4switch.dataplane.build import INCLUDE, build_runtime, chosen_sanitizer
 from p4switch.dataplane.layout import (
     Action,
     Digest,
@@ -74,11 +73,7 @@ def library() -> Any:
 
     It is loaded with global visibility: programs find the functions they call in it.
     """
-    wanted = os.environ.get("P4SWITCH_SANITIZE")
-    choices: dict[str, Sanitizer] = {"address": "address", "thread": "thread"}
-    if wanted and wanted not in choices:
-        raise ValueError(f"P4SWITCH_SANITIZE={wanted!r}: valid are {', '.join(choices)}")
-    path = build_runtime(choices[wanted] if wanted else None)
+    path = build_runtime(chosen_sanitizer())
     return ffi().dlopen(str(path), ffi().RTLD_NOW | ffi().RTLD_GLOBAL)
 
 

@@ -1,7 +1,13 @@
-/* Captures: a pcapng file for each port, frames in both directions, with the direction of each and nanoseconds. */
+/* Captures: a pcapng file for each port, frames in both directions, with the direction of each and nanoseconds.
+ *
+ * What goes to the kernel at once are whole blocks, so that the file of a switch that was killed ends with one (unless SIGKILL comes
+ * within that call).
+ */
 #include "internal.h"
 
 #include <stdlib.h>
+
+#define BUFFER_SIZE (128u * 1024u) /* more than the largest block */
 
 /* Blocks of pcapng (draft-ietf-opsawg-pcapng, section 4), in the byte order of this machine. Lengths are multiples of four. */
 enum { SECTION = 0x0a0d0d0a, INTERFACE = 1, PACKET = 6 };
@@ -50,11 +56,13 @@ bool dp_pcap_open(p4dp_switch *sw, dp_port *port) {
     if (length < 0 || (size_t)length >= sizeof path) return false;
     FILE *file = fopen(path, "wb");
     if (file == NULL) return false;
+    setvbuf(file, NULL, _IOFBF, BUFFER_SIZE);
     if (!put_section(file) || !put_interface(file, port->number)) {
         fclose(file);
         return false;
     }
     port->pcap = file;
+    port->pcap_used = (size_t)ftell(file);
     return true;
 }
 
@@ -74,6 +82,11 @@ void dp_pcap_write(
     } tail = {EPB_FLAGS, 4, direction, OPT_END, 0, 0};
     head.length = tail.length = (uint32_t)(sizeof head + padded(frame) + sizeof tail);
     static const uint8_t zeros[4];
+    if (port->pcap_used + head.length > BUFFER_SIZE) {
+        fflush(port->pcap);
+        port->pcap_used = 0;
+    }
+    port->pcap_used += head.length;
     fwrite(&head, sizeof head, 1, port->pcap);
     if (a_length > 0) fwrite(a, 1, a_length, port->pcap);
     if (b_length > 0) fwrite(b, 1, b_length, port->pcap);
