@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import grpc
@@ -151,6 +151,20 @@ def _clash(arguments: argparse.Namespace) -> str | None:
     return None
 
 
+def _termination() -> int:
+    """A file descriptor that can be read once SIGTERM or SIGINT has come.
+
+    Not an Event that a handler sets: the handler may run while this thread is inside of the Event's wait, and would
+    wait for a lock that the thread itself holds.
+    """
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    return readable
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Exit status 0, 1 when it cannot start, 2 when the program is refused."""
     logging.basicConfig(
@@ -169,9 +183,7 @@ def run(arguments: argparse.Namespace) -> int:
             prepared = _compile(arguments)
             if prepared is None:
                 return REFUSED
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: stop.set())
+        terminated = _termination()
         with Switch(cpu_port=arguments.cpu_port, drop_port=arguments.drop_port) as switch:
             for port, name in arguments.interface:
                 switch.add_port(port, name)
@@ -196,7 +208,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"READY: P4Runtime device {arguments.device_id} on port {port}", flush=True)
             if arguments.ready_file:
                 arguments.ready_file.write_text("ready\n")
-            stop.wait()
+            os.read(terminated, 1)
             log.info("stopping")
             server.stop(0.2).wait()
             device.stop()
