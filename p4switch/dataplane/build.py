@@ -148,7 +148,7 @@ def build_runtime(sanitize: Sanitizer | None = None) -> Path:
     sources = sorted(RUNTIME.glob("*.c"))
     headers = sorted([*RUNTIME.glob("*.h"), *INCLUDE.glob("*.h")])
     hashed = [text for path in (*sources, *headers) for text in (path.name, path.read_bytes())]
-    mode = _SANITIZE[sanitize] if sanitize else (*_OPTIMISED, "-flto=auto")
+    mode = _SANITIZE[sanitize] if sanitize else _OPTIMISED
     arguments = [*_COMMON, *_WARNINGS, *mode, "-fvisibility=hidden", "-pthread"]
     with _runtime_lock:
         return _compile(f"runtime-{sanitize}" if sanitize else "runtime", sources, arguments, hashed)

@@ -3,15 +3,16 @@
 #include "table.h"
 
 #include <stdlib.h>
+
 #if defined(__AVX2__)
-#include <immintrin.h>
+typedef long long dp_half __attribute__((vector_size(32), may_alias)); /* <immintrin.h> would take longer to read than all else to compile */
 #endif
 
 static inline bool any(const dp_row *row) {
 #if defined(__AVX2__)
-    const __m256i *half = (const __m256i *)(const void *)row;
-    __m256i both = _mm256_or_si256(half[0], half[1]);
-    return !_mm256_testz_si256(both, both);
+    const dp_half *half = (const dp_half *)(const void *)row;
+    dp_half both = half[0] | half[1];
+    return !__builtin_ia32_ptestz256(both, both);
 #else
     uint64_t all = 0;
     for (uint32_t i = 0; i < 8; i++) all |= (*row)[i];
