@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="attach an interface",
     )
     parser.add_argument(
+        "--io",
+        default="packet",
+        choices=("packet", "xdp"),
+        help="sockets of the interfaces; xdp: AF_XDP where possible (less CPU time, past tc, senders' offloads off)",
+    )
+    parser.add_argument(
         "--grpc-addr",
         type=options.address,
         default="127.0.0.1:9559",
@@ -186,7 +192,9 @@ def run(arguments: argparse.Namespace) -> int:
         terminated = _termination()
         with Switch(cpu_port=arguments.cpu_port, drop_port=arguments.drop_port) as switch:
             for port, name in arguments.interface:
-                switch.add_port(port, name)
+                fallback = switch.add_port(port, name, xdp=arguments.io == "xdp")
+                if fallback:
+                    log.warning("%s", fallback)
             switch.busy_poll(arguments.busy_poll)
             queues.configure(switch.queues, arguments)
             if arguments.pcap:

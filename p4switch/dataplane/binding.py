@@ -162,11 +162,12 @@ class Switch:
 
     # ------------------------------------------------------------------------------------------------ packet I/O
 
-    def add_port(self, port: int, interface: str) -> None:
-        """Attach a network interface to a port."""
+    def add_port(self, port: int, interface: str, *, xdp: bool = False) -> str | None:
+        """Attach a network interface to a port. ``xdp``: on AF_XDP, or AF_PACKET where that is impossible; returns why."""
         message = self._ffi.new("char[]", _MESSAGE)
-        code = self._lib.p4dp_port_add(self._switch, port, interface.encode(), message, _MESSAGE)
+        code = self._lib.p4dp_port_add(self._switch, port, interface.encode(), xdp, message, _MESSAGE)
         self._check(code, f"port {port}@{interface}", message)
+        return str(self._ffi.string(message).decode(errors="replace")) if xdp and code == 0 else None
 
     def remove_port(self, port: int) -> None:
         """Detach the interface of a port."""

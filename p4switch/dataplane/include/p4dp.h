@@ -36,8 +36,9 @@ int p4dp_adopt(p4dp_switch *sw, p4dp_switch *from);
 /* The loaded program's descriptor (a p4prog_program of p4prog.h), valid until the next p4dp_load; NULL when there is none. */
 const void *p4dp_program(p4dp_switch *sw);
 
-/* Packet I/O on network interfaces. */
-int p4dp_port_add(p4dp_switch *sw, uint32_t port, const char *interface, char *message, size_t message_size);
+/* Packet I/O on network interfaces. xdp: on AF_XDP if that is possible. Returns 1 when it is used and 0 for AF_PACKET; `message` then
+   says why, if AF_XDP was asked for. */
+int p4dp_port_add(p4dp_switch *sw, uint32_t port, const char *interface, int xdp, char *message, size_t message_size);
 int p4dp_port_remove(p4dp_switch *sw, uint32_t port);
 /* How long the data-plane thread looks for more frames before it sleeps; 0 sleeps at once. It does so only while that pays: while
    frames keep coming within that time. */

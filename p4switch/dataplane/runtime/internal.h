@@ -193,7 +193,9 @@ typedef struct {
 } dp_port;
 
 /* io_packet.c. Pieces must stay valid until dp_io_flush. */
-dp_io *dp_io_open(const char *interface, char *message, size_t message_size);
+dp_io *dp_io_open(const char *interface, bool xdp, char *message, size_t message_size);
+bool dp_io_is_xdp(const dp_io *io);
+bool dp_io_wants_xdp(const dp_io *io);
 void dp_io_close(dp_io *io);
 uint64_t dp_io_missed(dp_io *io); /* since the last call */
 void dp_io_queue(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length);

@@ -45,7 +45,8 @@ void dp_loop_arm(p4dp_switch *sw) {
 
 int dp_loop_attach(p4dp_switch *sw, dp_port *port) {
     if (!sw->loop.running) return 0;
-    if (!watch(sw, port->io->fd, port->number)) return P4DP_EIO;
+    const dp_io *io = port->io;
+    if (!watch(sw, io->fd, port->number) || (io->control != io->fd && !watch(sw, io->control, port->number))) return P4DP_EIO;
     sw->loop.active[sw->loop.n_active++] = port->number;
     return 0;
 }
@@ -53,6 +54,7 @@ int dp_loop_attach(p4dp_switch *sw, dp_port *port) {
 void dp_loop_detach(p4dp_switch *sw, dp_port *port) {
     if (!sw->loop.running) return;
     epoll_ctl(sw->loop.epoll, EPOLL_CTL_DEL, port->io->fd, NULL);
+    if (port->io->control != port->io->fd) epoll_ctl(sw->loop.epoll, EPOLL_CTL_DEL, port->io->control, NULL);
     for (uint32_t i = 0; i < sw->loop.n_active; i++)
         if (sw->loop.active[i] == port->number) {
             sw->loop.active[i] = sw->loop.active[--sw->loop.n_active];
@@ -78,7 +80,7 @@ static void check_port(p4dp_switch *sw, dp_port *port) {
         port->lost = true;
     }
     if (port->lost) {
-        dp_io *io = dp_io_open(port->io->name, NULL, 0);
+        dp_io *io = dp_io_open(port->io->name, dp_io_wants_xdp(port->io), NULL, 0);
         if (io == NULL) return;
         dp_io_close(port->io);
         port->io = io;
@@ -95,7 +97,7 @@ static void check_port(p4dp_switch *sw, dp_port *port) {
 static void handle_error(p4dp_switch *sw, dp_port *port) {
     int error = 0;
     socklen_t size = sizeof error;
-    getsockopt(port->io->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    getsockopt(port->io->control, SOL_SOCKET, SO_ERROR, &error, &size);
     if (!port->watched) {
         port->watched = true;
         sw->n_watched++;
@@ -276,13 +278,14 @@ int p4dp_stop(p4dp_switch *sw) {
     return 0;
 }
 
-int p4dp_port_add(p4dp_switch *sw, uint32_t number, const char *interface, char *message, size_t message_size) {
+int p4dp_port_add(p4dp_switch *sw, uint32_t number, const char *interface, int xdp, char *message, size_t message_size) {
     if (number >= DP_PORTS || number == sw->drop_port) {
         if (message != NULL) snprintf(message, message_size, "port %u: valid are 0 to %u without %u (drop)", number, DP_PORTS - 1, sw->drop_port);
         return P4DP_EINVAL;
     }
-    dp_io *io = dp_io_open(interface, message, message_size);
+    dp_io *io = dp_io_open(interface, xdp != 0, message, message_size);
     if (io == NULL) return P4DP_EIO;
+    bool is_xdp = dp_io_is_xdp(io);
     dp_gate_enter(&sw->gate);
     dp_port *port = dp_port_get(sw, number);
     int result = port == NULL ? P4DP_ENOMEM : port->io != NULL ? P4DP_EEXISTS : 0;
@@ -296,7 +299,7 @@ int p4dp_port_add(p4dp_switch *sw, uint32_t number, const char *interface, char 
         if (message != NULL) snprintf(message, message_size, "port %u: %s", number, p4dp_error_text(result));
         dp_io_close(io);
     }
-    return result;
+    return result == 0 ? is_xdp : result;
 }
 
 int p4dp_port_remove(p4dp_switch *sw, uint32_t number) {

@@ -1,4 +1,4 @@
-/* The socket of one port: AF_PACKET, raw, all frames that arrive on the interface and none that leave it.
+/* The socket of one port: AF_PACKET, raw, all frames that arrive on the interface and none that leave it; or AF_XDP (io_xdp.c).
  *
  * Frames come in through a ring that the kernel fills (TPACKET_V2): no system call and no copy in this thread; they stay in the ring
  * until everything they caused has been sent. Frames go out through the interface's queueing discipline, so that traffic control
@@ -10,8 +10,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/ethtool.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -19,6 +21,7 @@
 #include <unistd.h>
 
 #define SEND_BUFFER (16 * 1024 * 1024)
+#define NO_PROTOCOL 0xffff /* a reserved EtherType */
 
 /* A slot holds the kernel's header, room to put a VLAN tag back, and the largest frame. */
 #define HEADROOM 16u
@@ -48,37 +51,70 @@ static bool map_ring(dp_io *io) {
     return true;
 }
 
+/* The number of receive queues; 1 where the driver does not say. */
+static uint32_t queues(const dp_io *io) {
+    struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+    struct ifreq request = {0};
+    memcpy(request.ifr_name, io->name, sizeof request.ifr_name);
+    request.ifr_data = (void *)&channels;
+    if (ioctl(io->control, SIOCETHTOOL, &request) != 0) return 1;
+    uint32_t count = channels.rx_count + channels.combined_count;
+    return count == 0 ? 1 : count;
+}
+
+/* Use AF_XDP where that is wanted and possible; `message` says why it is not. */
+static void try_xdp(dp_io *io, char *message, size_t size) {
+    char why[200] = "";
+    if (queues(io) == 1)
+        io->xdp = dp_xdp_open(io->ifindex, io->control, why, sizeof why);
+    else
+        snprintf(why, sizeof why, "the interface has more than one receive queue");
+    if (io->xdp != NULL)
+        io->fd = dp_xdp_socket(io->xdp);
+    else if (message != NULL)
+        snprintf(message, size, "%s: AF_XDP is not possible, AF_PACKET is used: %s", io->name, why);
+}
+
 static bool configure(dp_io *io, char *message, size_t size) {
     io->ifindex = if_nametoindex(io->name);
     if (io->ifindex == 0) return fail(message, size, io->name, "no such interface");
     /* Protocol 0 receives nothing until bind, so that no frame of another interface gets in. */
-    io->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (io->fd < 0) return fail(message, size, io->name, "packet socket (needs root or CAP_NET_RAW)");
+    io->fd = io->control = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (io->control < 0) return fail(message, size, io->name, "packet socket (needs root or CAP_NET_RAW)");
 
     struct ifreq request = {0};
     memcpy(request.ifr_name, io->name, sizeof request.ifr_name);
-    if (ioctl(io->fd, SIOCGIFHWADDR, &request) != 0) return fail(message, size, io->name, "hardware address");
+    if (ioctl(io->control, SIOCGIFHWADDR, &request) != 0) return fail(message, size, io->name, "hardware address");
     /* 1 is Ethernet (ARPHRD_ETHER), 772 loopback, which has Ethernet framing too. */
     if (request.ifr_hwaddr.sa_family != 1 && request.ifr_hwaddr.sa_family != 772) {
         errno = EPROTONOSUPPORT;
         return fail(message, size, io->name, "not an Ethernet interface");
     }
+    struct packet_mreq promiscuous = {.mr_ifindex = (int)io->ifindex, .mr_type = PACKET_MR_PROMISC};
+    if (setsockopt(io->control, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous, sizeof promiscuous) != 0)
+        return fail(message, size, io->name, "promiscuous mode");
+    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = (int)io->ifindex};
+    if (io->wants_xdp) try_xdp(io, message, size);
+    if (io->xdp != NULL) {
+        /* AF_XDP does not say when the interface goes; this socket does, if it could receive something. */
+        address.sll_protocol = htons(NO_PROTOCOL);
+        return bind(io->control, (struct sockaddr *)&address, sizeof address) == 0 || fail(message, size, io->name, "bind");
+    }
+
     io->filter_outgoing = !option(io->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1); /* Linux 4.20 */
     if (!option(io->fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER)) option(io->fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER);
     if (!map_ring(io)) return fail(message, size, io->name, "receive ring");
 
-    struct packet_mreq promiscuous = {.mr_ifindex = (int)io->ifindex, .mr_type = PACKET_MR_PROMISC};
-    if (setsockopt(io->fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous, sizeof promiscuous) != 0)
-        return fail(message, size, io->name, "promiscuous mode");
-    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)io->ifindex};
+    address.sll_protocol = htons(ETH_P_ALL);
     if (bind(io->fd, (struct sockaddr *)&address, sizeof address) != 0) return fail(message, size, io->name, "bind");
     return true;
 }
 
-dp_io *dp_io_open(const char *interface, char *message, size_t message_size) {
+dp_io *dp_io_open(const char *interface, bool xdp, char *message, size_t message_size) {
     dp_io *io = calloc(1, sizeof *io);
     if (io == NULL) return NULL;
-    io->fd = -1;
+    io->fd = io->control = -1;
+    io->wants_xdp = xdp;
     if (strlen(interface) >= sizeof io->name) {
         errno = ENAMETOOLONG;
         fail(message, message_size, interface, "interface name");
@@ -99,11 +135,16 @@ dp_io *dp_io_open(const char *interface, char *message, size_t message_size) {
 
 void dp_io_close(dp_io *io) {
     if (io->ring != NULL) munmap(io->ring, (size_t)BLOCK_SIZE * BLOCKS);
-    if (io->fd >= 0) close(io->fd);
+    if (io->xdp != NULL) dp_xdp_close(io->xdp);
+    if (io->control >= 0) close(io->control);
     free(io);
 }
 
+bool dp_io_is_xdp(const dp_io *io) { return io->xdp != NULL; }
+bool dp_io_wants_xdp(const dp_io *io) { return io->wants_xdp; }
+
 uint64_t dp_io_missed(dp_io *io) {
+    if (io->xdp != NULL) return dp_xdp_missed(io->xdp);
     struct tpacket_stats stats = {0};
     socklen_t size = sizeof stats;
     getsockopt(io->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size);
@@ -115,13 +156,17 @@ bool dp_io_gone(const dp_io *io) { return if_nametoindex(io->name) != io->ifinde
 bool dp_io_up(const dp_io *io) {
     struct ifreq request = {0};
     memcpy(request.ifr_name, io->name, sizeof request.ifr_name);
-    return ioctl(io->fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
+    return ioctl(io->control, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
 }
 
 /* ------------------------------------------------------------------------------------------------- sending */
 
 void dp_io_queue(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length) {
     dp_io *io = port->io;
+    if (io->xdp != NULL) {
+        dp_xdp_queue(sw, port, io->xdp, a, a_length, b, b_length);
+        return;
+    }
     struct iovec *pieces = io->pieces[io->n_tx++];
     pieces[0] = (struct iovec){(void *)(uintptr_t)a, a_length};
     pieces[1] = (struct iovec){(void *)(uintptr_t)b, b_length};
@@ -130,6 +175,10 @@ void dp_io_queue(p4dp_switch *sw, dp_port *port, const uint8_t *a, uint32_t a_le
 
 void dp_io_flush(p4dp_switch *sw, dp_port *port) {
     dp_io *io = port->io;
+    if (io->xdp != NULL) {
+        dp_xdp_flush(sw, port, io->xdp);
+        return;
+    }
     uint32_t done = 0;
     uint64_t bytes = 0, drops = 0;
     while (done < io->n_tx) {
@@ -206,7 +255,10 @@ static uint8_t *restore_vlan(const struct tpacket2_hdr *header, uint8_t *frame) 
     return start;
 }
 
-bool dp_io_ready(const dp_io *io) { return (__atomic_load_n(&slot_at(io, io->slot)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0; }
+bool dp_io_ready(const dp_io *io) {
+    if (io->xdp != NULL) return dp_xdp_ready(io->xdp);
+    return (__atomic_load_n(&slot_at(io, io->slot)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0;
+}
 
 static void process_slot(p4dp_switch *sw, dp_port *port, const struct tpacket2_hdr *header) {
     uint8_t *frame = (uint8_t *)(uintptr_t)header + header->tp_mac;
@@ -231,6 +283,7 @@ static void process_slot(p4dp_switch *sw, dp_port *port, const struct tpacket2_h
 
 uint32_t dp_io_receive(p4dp_switch *sw, dp_port *port) {
     dp_io *io = port->io;
+    if (io->xdp != NULL) return dp_xdp_receive(sw, port, io->xdp);
     uint32_t first = io->slot, count = 0;
     for (; count < DP_RX_BATCH && dp_io_ready(io); count++) {
         if (LIKELY(sw->env != NULL))

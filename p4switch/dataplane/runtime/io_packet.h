@@ -3,6 +3,7 @@
 #define P4DP_IO_PACKET_H
 
 #include "internal.h"
+#include "io_xdp.h"
 
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -12,7 +13,10 @@
 #define DP_RX_BATCH 64u
 
 struct dp_io {
-    int fd;
+    int fd; /* to wait on: the control socket or that of AF_XDP */
+    int control; /* a packet socket: receives and sends unless there is AF_XDP */
+    bool wants_xdp;
+    dp_xdp *xdp; /* NULL: AF_PACKET */
     char name[IF_NAMESIZE];
     uint32_t ifindex;
     bool filter_outgoing; /* the kernel cannot do it */

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from p4switch.dataplane.binding import Code, DataplaneError, EventKind, Op
+from p4switch.dataplane.binding import Code, DataplaneError, EventKind, Op, Switch
 from tests.p4switch.dataplane.conftest import CPU_PORT, Bench
 
 pytestmark = [
@@ -69,12 +69,21 @@ def namespace() -> Iterator[None]:
         os.close(original)
 
 
-@pytest.fixture
-def running(namespace: None, bench: Bench) -> Bench:
+def start(bench: Bench, xdp: bool) -> Bench:
     for number in range(2):
-        bench.switch.add_port(number, f"sw{number}")
+        assert bench.switch.add_port(number, f"sw{number}", xdp=xdp) is None
     bench.switch.start()
     return bench
+
+
+@pytest.fixture(params=["packet", "xdp"])
+def running(namespace: None, bench: Bench, request: pytest.FixtureRequest) -> Bench:
+    return start(bench, xdp=request.param == "xdp")
+
+
+@pytest.fixture
+def running_packet(namespace: None, bench: Bench) -> Bench:
+    return start(bench, xdp=False)
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
@@ -134,7 +143,7 @@ def test_vlan_tag_in_the_capture(running: Bench, tmp_path: Path) -> None:
         assert bytes(captured) == frame
 
 
-def test_partial_checksums_are_completed(running: Bench) -> None:
+def test_partial_checksums_are_completed(running_packet: Bench) -> None:
     """The kernel's UDP leaves checksums to veth, which never makes them; behind the switch they are right."""
     ip("address", "add", "10.9.8.1/24", "dev", "eh0")
     ip("neighbour", "add", "10.9.8.2", "lladdr", "28:00:00:01:00:00", "dev", "eh0")
@@ -327,3 +336,35 @@ def test_queues_empty_by_themselves(running: Bench) -> None:
         got = [receiver.recv(65536)[-1] for _ in range(queue.enqueued)]
         assert got == sorted(got)
         assert silent(receiver)
+
+
+def test_xdp_falls_back(namespace: None, bench: Bench) -> None:
+    """To AF_PACKET, saying why: on interfaces with several queues or with an XDP program; afterwards no program is left."""
+    ip("link", "add", "many", "numrxqueues", "2", "numtxqueues", "2", "type", "veth", "peer", "name", "manypeer")
+    why = bench.switch.add_port(4, "many", xdp=True)
+    assert why is not None
+    assert why.startswith(
+        "many: AF_XDP is not possible, AF_PACKET is used: the interface has more than one receive queue"
+    )
+    assert bench.switch.add_port(0, "sw0", xdp=True) is None
+    with Switch() as other:
+        why = other.add_port(0, "sw0", xdp=True)
+        assert why is not None
+        assert "AF_PACKET is used: " in why
+    bench.switch.remove_port(0)
+    links = subprocess.run(["ip", "-d", "link", "show", "sw0"], check=True, capture_output=True, text=True).stdout
+    assert "xdp" not in links
+    assert bench.switch.add_port(0, "sw0", xdp=True) is None
+
+
+def test_xdp_and_packet_ports_in_one_switch(namespace: None, bench: Bench) -> None:
+    for number in range(2):
+        assert bench.switch.add_port(number, f"sw{number}", xdp=number == 0) is None
+    bench.switch.start()
+    back = bytes.fromhex("280000000000") + TO_PORT_1[6:]
+    with host(0) as left, host(1) as right:
+        for size in (14, 4000, 4096, 4097, 9014):
+            for frame, sender, receiver in ((TO_PORT_1, left, right), (back, right, left)):
+                whole = frame + os.urandom(size - 14)
+                sender.send(whole)
+                assert receiver.recv(65536) == whole
