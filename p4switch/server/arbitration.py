@@ -19,6 +19,7 @@ from p4switch.server.roles import RoleConfig
 Stream = Hashable
 DEFAULT_ROLE = ""
 STREAMS_PER_ROLE = 100
+ROLES = 1000
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class Arbitration:
             raise exhausted(f"role {key!r} has {STREAMS_PER_ROLE} streams already")
         if config is not None:
             self._check_exclusive(role, config)
+        if key not in self.roles:
+            self._make_room()
         before = role.primary
         self.roles[key] = self._streams[stream] = role
         role.ids[stream] = election_id
@@ -124,6 +127,15 @@ class Arbitration:
         if primary == stream or before != primary:
             return role.notices()
         return [role.notice(stream)]
+
+    def _make_room(self) -> None:
+        """For a new role; one that nobody is connected for is forgotten when there are very many."""
+        if len(self.roles) < ROLES:
+            return
+        idle = next((key for key, role in self.roles.items() if key != DEFAULT_ROLE and not role.ids), None)
+        if idle is None:
+            raise exhausted(f"there are {ROLES} roles already")
+        del self.roles[idle]
 
     def _check_exclusive(self, role: Role, config: RoleConfig) -> None:
         for other in self.roles.values():

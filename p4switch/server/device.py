@@ -161,6 +161,7 @@ class Device:
         else:
             self._unstage()
         self._target = pipeline.activate(staged, self.switch, self._target)
+        profiles.follow_links(self._target)  # ports may have gone up or down since groups were written
         self.pipeline = staged.pipeline
         self._digests.clear()
         with self._elections:

@@ -116,6 +116,8 @@ def _flush(target: Target, batch: list[tuple[int, entries.Simple]], results: lis
     for (position, step), result in zip(batch, done, strict=True):
         if result.code != dp.Code.OK:
             results[position] = tables.update_failure(step.update, result.code, step.what)
+        else:
+            entries.settle(target, step, result.handle)
     batch.clear()
 
 
@@ -145,6 +147,8 @@ def _write_all(target: Target, updates: Sequence[p4r.Update], scope: Scope) -> l
             if result.code != dp.Code.OK:
                 position = number
                 raise tables.update_failure(step.update, result.code, step.what)
+        for (_, step), result in zip(batch, done, strict=True):
+            entries.settle(target, step, result.handle)
         batch.clear()
 
     try:

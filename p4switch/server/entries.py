@@ -28,10 +28,11 @@ _DEFAULTS = (dp.Op.SET_DEFAULT, dp.Op.RESET_DEFAULT)
 
 @dataclass(frozen=True, slots=True)
 class Simple:
-    """A write of an entry that is one update of the data plane and nothing else: many of them are applied as one."""
+    """A write of an entry that is one update of the data plane: many of them are applied as one. :func:`settle` comes after."""
 
     update: dp.Update
     table: TableInfo
+    metadata: bytes
 
     @property
     def what(self) -> str:
@@ -43,10 +44,10 @@ def simple(target: Target, kind: int, entry: p4r.TableEntry) -> Simple | None:
     """The update, or None when :func:`write` must do it. Raises P4RuntimeError."""
     schema = target.schema
     table = schema.tables.get(entry.table_id) or schema.table(entry.table_id)
-    if kind != INSERT and (target.state.extras or (table.meter and kind == MODIFY)):
-        return None
     if kind != DELETE:
-        if entry.metadata or entry.HasField("meter_config") or entry.HasField("counter_data"):
+        if entry.HasField("meter_config") or entry.HasField("counter_data"):
+            return None
+        if kind == MODIFY and (table.meter or (table.profile is not None and target.state.extras)):
             return None
         refuse_colour_counters(entry, "meter_counter_data")
         if not entry.HasField("action"):
@@ -54,7 +55,16 @@ def simple(target: Target, kind: int, entry: p4r.TableEntry) -> Simple | None:
                 return None
         elif entry.action.HasField("action_profile_action_set"):
             return None
-    return Simple(tables.to_update(schema, kind, entry), table)
+    return Simple(tables.to_update(schema, kind, entry), table, entry.metadata)
+
+
+def settle(target: Target, step: Simple, handle: int) -> None:
+    """What is left to do when an update has been applied: none of it concerns packets."""
+    op = step.update.op
+    if step.metadata or (target.state.extras and op is not dp.Op.INSERT):
+        kind = DELETE if op is dp.Op.DELETE else MODIFY
+        key = (step.table.index, 0 if op in _DEFAULTS else handle)
+        _settle_extra(target, step.table, key, kind, step.metadata, None, None)
 
 
 def write(target: Target, kind: int, entry: p4r.TableEntry) -> None:

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from finsy.proto import p4r
 
-from p4switch.server.arbitration import Arbitration, Notice
+from p4switch.server.arbitration import ROLES, Arbitration, Notice
 from p4switch.server.errors import Code, P4RuntimeError
 from tests.p4switch.server.conftest import Client, Program, Running, refused
 from tests.p4switch.server.entries import INSERT, action, entry, exact, lpm, packet, role_config, update
@@ -68,6 +68,22 @@ def test_roles_elect_apart() -> None:
     elections.update("d", 5, "", 7)
     for stream, name, number in (("a", "x", 0), ("b", "y", 0), ("c", "", 0), ("d", "", 7)):
         assert elections.check_write(name, number, 5).primary == stream
+
+
+def test_the_number_of_roles_is_bounded() -> None:
+    """Roles that nobody is connected for make room; when there are none, a new role is refused."""
+    elections = Arbitration()
+    for number in range(ROLES + 10):
+        elections.update(number, 1, f"role-{number}")
+        elections.leave(number)
+    assert len(elections.roles) == ROLES
+    for number in range(ROLES - 1):
+        elections.update(number, 1, f"busy-{number}")
+    with pytest.raises(P4RuntimeError) as caught:
+        elections.update("one more", 1, "another")
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
+    assert elections.role_of("one more") is None
+    elections.update("one more", 1)  # the default role is always there
 
 
 # ------------------------------------------------------------------------------------------------------- over gRPC
