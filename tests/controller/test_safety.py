@@ -39,7 +39,7 @@ class RackMachine(RuleBasedStateMachine):
     def boot(self, seed: int, policy: str) -> None:
         self.rng = random.Random(seed)
         self.world = World(tiny_rack(), Config(placement=policy, largest_block=8))
-        self.world.on_answer = self.answered
+        self.world.on_answer, self.world.on_ready = self.answered, self.given_out
         self.pids = [self.world.create_process(element) for element in (1, 2, 1)]
         self.pending: dict[int, tuple[str, int, int]] = {}  # token: what was asked for
         self.fenced: set[int] = set()  # compute elements whose fence was acknowledged
@@ -67,12 +67,13 @@ class RackMachine(RuleBasedStateMachine):
             if where in (1, 2):
                 self.fenced.add(where)
             self.too_late |= {s.number: kind for s in under_way if where in (s.source, s.element)}
-        elif kind == "alloc":
-            allocation = self.world.state.allocations[answer.result["va"]]
-            for element, first, count in monitor.held(allocation):
-                for page in range(first, first + count):
-                    assert self.word(element, page) == 0, "memory is not zero when it is given out"
-                    self.world.words[element, page] = 0
+
+    def given_out(self, allocation: Allocation) -> None:
+        """Called when an allocation becomes ready, whether or not anybody hears of it."""
+        for element, first, count in monitor.held(allocation):
+            for page in range(first, first + count):
+                assert self.word(element, page) == 0, "memory is not zero when it is given out"
+                self.world.words[element, page] = 0
 
     def check_notice(self, va: int, pages: int) -> None:
         """Whose memory was revoked hears of it, whatever happens to the controller now."""

@@ -16,7 +16,7 @@ from controller.core import entries, events, monitor
 from controller.core.entries import Entry, WriteOp
 from controller.core.events import Effect, Event
 from controller.core.memory import Config
-from controller.core.state import Message, Notice, State
+from controller.core.state import Allocation, AllocationStatus, Message, Notice, State
 from controller.core.step import initial, step
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
@@ -66,6 +66,7 @@ class World:
     )  # replies that the switch passed on to the writer
     words: dict[tuple[int, int], int] = field(default_factory=dict)  # (element, page): the last write that landed
     on_answer: Callable[[events.Answer], None] | None = None
+    on_ready: Callable[[Allocation], None] | None = None
     numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -109,6 +110,9 @@ class World:
                 stored = self.stored
                 for kind, key, record in changes:
                     old = getattr(stored, kind)
+                    if isinstance(record, Allocation) and record.status is AllocationStatus.READY:
+                        if self.on_ready is not None and old[key].status is AllocationStatus.PREPARING:
+                            self.on_ready(record)
                     new = (
                         old.delete(key)
                         if record is None and key in old
