@@ -22,6 +22,10 @@ from p4switch.server.links import Links
 from p4switch.server.service import serve
 
 BUSY_POLL_US = 50  # about the time that a host on the same machine takes to answer
+_TOO_LONG = (
+    "an interface was down, full, or they were longer than its MTU, as a sender makes them that leaves"
+    " segmentation to its interface (ethtool -K IFACE tx off tso off gso off gro off)"
+)
 log = logging.getLogger("p4switch")
 
 
@@ -203,6 +207,9 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.trace:
                 switch.trace(arguments.trace, json=arguments.trace_format == "json")
             links = Links(dict(arguments.interface))
+            for port, name in arguments.interface:
+                if not links.is_up(port):
+                    log.warning("port %d: %s is down, or what it is connected to is", port, name)
             device = Device(arguments.device_id, switch, links=links, monotonic_elections=arguments.monotonic_elections)
             if prepared:
                 device.load(prepared)
@@ -221,7 +228,10 @@ def run(arguments: argparse.Namespace) -> int:
             server.stop(0.2).wait()
             device.stop()
             switch.stop()
-            log.info("%s", switch.stats())
+            stats = switch.stats()
+            log.info("%s", stats)
+            if stats.tx_drops or stats.rx_oversized:
+                log.warning("%d frames were not sent or not taken: %s", stats.tx_drops + stats.rx_oversized, _TOO_LONG)
             for queue in switch.queues.used():
                 log.info("%s", queue)
     except P4RuntimeError as error:

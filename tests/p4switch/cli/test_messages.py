@@ -238,3 +238,41 @@ def test_captures_are_whole_when_the_switch_ends(tmp_path: Path, number: signal.
     frames = rdpcap(str(tmp_path / "port1.pcapng"))
     assert b"\x02" * 60 in [bytes(frame) for frame in frames]
     assert all(f.direction == 1 for f in frames)
+
+
+WARNINGS = """
+set -e
+for i in 1 2 3; do
+    ip link add s$i type veth peer name h$i
+done
+for i in s1 h1 s2 h2 lo; do
+    ip link set $i up
+done
+ip link set s1 mtu 100
+python -m p4switch run --p4 tests/p4switch/features/hit_and_miss.p4 -i 1@s1 -i 2@s2 -i 3@s3 \\
+    --trace $OUT/trace --ready-file $OUT/ready &
+until [ -e $OUT/ready ]; do sleep 0.05; done
+python -c 'import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("h2", 0)); s.send(b"\\x02" * 500)'
+until grep -q '500 bytes' $OUT/trace; do sleep 0.05; done
+sleep 0.1
+kill $!
+wait $!
+"""
+
+
+@pytest.mark.root
+def test_what_is_wrong_with_interfaces_is_said(tmp_path: Path) -> None:
+    """One that is down, and frames that are too long for the one they should leave by."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["unshare", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", WARNINGS],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, "OUT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING p4switch: port 3: s3 is down, or what it is connected to is" in done.stderr
+    assert "port 1: s1 is down" not in done.stderr
+    assert "frames were not sent or not taken" in done.stderr and "ethtool -K IFACE" in done.stderr
