@@ -84,6 +84,9 @@ def main() -> int:
         now = time.time_ns()
         config = dataclasses.replace(config, table_size=switch.table_size("translation", "protection"))
         shell = Shell(store.load(initial(rack, now // 10**9, now)), store, config, switch)
+        if arguments.tor:
+            ports = {e.id: e.tor_port for e in rack.compute if e.tor_port}
+            shell.on_fenced = lambda elements: tor.fences.set(frozenset(ports[e] for e in elements if e in ports))
         shell.start()
     except (racks.RackError, StoreError, SwitchError, OSError) as error:
         print(f"controller: {error}", file=sys.stderr)

@@ -64,6 +64,9 @@ class Shell:
         self.ready = threading.Event()
         self.failed: BaseException | None = None
         self.on_end: Callable[[], None] = lambda: None  # called when the core cannot go on
+        # Told of the elements that are fenced whenever they change, before a fence is acknowledged; whether it was done.
+        self.on_fenced: Callable[[frozenset[int]], bool] = lambda elements: True
+        self._fenced: frozenset[int] = frozenset()
         self._inbox = Inbox()
         self._accesses = RateLimit()
         self._stopping = threading.Event()
@@ -218,10 +221,19 @@ class Shell:
         if changes:
             saved = [(kind, key, record) for (kind, key), record in changes.items()]
             self.store.save(saved, self.state.counters)
+        self._tell_fenced()
         for effect in effects:
             self._carry_out(effect)
         self.statistics.events += len(batch)
         self.statistics.step_seconds += time.perf_counter() - start
+
+    def _tell_fenced(self) -> None:
+        """Fences act at the top-of-rack switch, too. They do not wait for it: the rack's memory is safe without."""
+        fenced = frozenset(e.id for e in self.state.elements.values() if e.fenced)
+        if fenced != self._fenced:
+            self._fenced = fenced
+            if not self.on_fenced(fenced):
+                self.log.add("fence_not_at_tor", {"elements": sorted(fenced), "why": "the switch has not answered"})
 
     # --------------------------------------------------------------------------------------------------------- effects
 

@@ -51,6 +51,23 @@ def test_memory_is_zero_before_it_is_given_out_again(rack: RackLauncher, worker:
     assert zero == hashlib.sha256(bytes(4 * MIB)).hexdigest()
 
 
+def reaches(rack: RackLauncher, source: str, target: str) -> bool:
+    """Whether a compute element answers another one on the top-of-rack network."""
+    address = next(e.ip for e in rack.rack.compute if e.name == target).split("/")[0]
+    command = [*rack.namespace(source), "ping", "-c", "3", "-i", "0.2", "-W", "1", address]
+    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def test_a_fence_acts_at_the_top_of_rack_switch_too(rack: RackLauncher) -> None:
+    rack.wait_for(lambda: reaches(rack, "c3", "c1"), "the top-of-rack switch to forward", 20)
+    assert "fenced" in rackctl("fence", "c3").stdout
+    assert not reaches(rack, "c3", "c1")
+    assert reaches(rack, "c1", "c2"), "the others go on"
+    assert not [e for e in rack.get("/v1/events")["events"] if "fence_not_at_tor" in e.values()]
+    rackctl("unfence", "c3")
+    assert reaches(rack, "c3", "c1")
+
+
 def test_exit_gives_everything_back(rack: RackLauncher) -> None:
     before = {e["name"]: e["free_pages"] for e in rack.get("/v1/elements")["elements"]}
     dying = Worker(rack, "c2", "dying")
