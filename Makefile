@@ -20,6 +20,10 @@ setup: ## install what is needed: Debian packages and a virtual environment
 run: setup ## boot a rack, run the main job on it, report (ARGS="--file F ...")
 	@$(ROOT) $(PYTHON) -m experiments.run --target $(TARGET) $(ARGS)
 
+.PHONY: campaign
+campaign: setup ## safety rules under faults and 1,000,000 late writes (ARGS="--seconds 600 --seed 7 ...")
+	@$(ROOT) $(PYTHON) -m experiments.campaign --target $(TARGET) $(ARGS)
+
 .PHONY: up
 up: setup ## boot a rack and keep it running (ARGS="--compute 4 ...")
 	@$(ROOT) $(PYTHON) -m topologies up --target $(TARGET) $(ARGS)

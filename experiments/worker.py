@@ -159,22 +159,31 @@ def describe(error: RemoteMemoryError) -> dict[str, Any]:
     return {"error": type(error).__name__, "by": error.by, "text": str(error)}
 
 
-def main() -> int:
-    """Serve commands from standard input until it ends."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(description: str | None) -> argparse.ArgumentParser:
+    """The options of every program that :class:`experiments.workers.Worker` runs."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--run-dir", required=True, help="the run directory of this compute element's local OS")
     parser.add_argument("--name", required=True, help="name of the process")
-    arguments = parser.parse_args()
+    return parser
+
+
+def serve(worker: object, pid: int) -> None:
+    """Say which process this is, then serve commands from standard input until it ends."""
+    print(json.dumps({"pid": pid}), flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = getattr(worker, "do_" + command.pop("do"))(**command)
+        except RemoteMemoryError as error:
+            answer = {"failed": describe(error)}
+        print(json.dumps(answer), flush=True)
+
+
+def main() -> int:
+    """Serve commands."""
+    arguments = options(__doc__).parse_args()
     with Process.create(run_dir=arguments.run_dir, name=arguments.name) as process:
-        worker = Worker(process)
-        print(json.dumps({"pid": process.pid}), flush=True)
-        for line in sys.stdin:
-            command = json.loads(line)
-            try:
-                answer = getattr(worker, "do_" + command.pop("do"))(**command)
-            except RemoteMemoryError as error:
-                answer = {"failed": describe(error)}
-            print(json.dumps(answer), flush=True)
+        serve(Worker(process), process.pid)
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,30 @@ class WorkerError(RuntimeError):
 class Worker:
     """One process. ``call`` waits for the answer; ``start`` and ``finish`` let two workers work at the same time."""
 
-    def __init__(self, rack: RackLauncher, element: str, name: str):
+    def __init__(
+        self,
+        rack: RackLauncher,
+        element: str,
+        name: str,
+        module: str = "experiments.worker",
+        options: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+    ):
+        """``module`` is what runs, with ``options`` behind its run directory and name; it inherits ``pass_fds``."""
         self.name = name
         self.element = element
         self.log = rack.out / "logs" / f"worker-{name}.log"
-        command = [sys.executable, "-m", "experiments.worker", "--run-dir", str(rack.element_run_dir(element))]
+        command = [sys.executable, "-m", module, "--run-dir", str(rack.element_run_dir(element)), "--name", name]
         with self.log.open("wb") as log:
             self._popen = subprocess.Popen(
-                [*rack.namespace(element), *command, "--name", name],
+                [*rack.namespace(element), *command, *options],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env={**os.environ, "PYTHONPATH": str(targets.ROOT)},
                 cwd=targets.ROOT,
+                pass_fds=pass_fds,
             )
         self.pid: int = self.finish()["pid"]
 

@@ -34,7 +34,7 @@ class Link:
             self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
             self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
             if accept:
-                self._attach(accept)
+                self.accept(accept)
             # Bound last: before that nothing is received, so no frame slips in ahead of the filter.
             self.socket.bind((interface, wire.ETHERTYPE))
         except OSError as error:
@@ -42,7 +42,8 @@ class Link:
             raise LinkError(f"interface {interface!r}: {error.strerror}") from None
         self.mac: bytes = self.socket.getsockname()[4]
 
-    def _attach(self, accept: Sequence[tuple[int, int, int, int]]) -> None:
+    def accept(self, accept: Sequence[tuple[int, int, int, int]]) -> None:
+        """Receive from now on only what this BPF program accepts."""
         program = b"".join(struct.pack("HBBI", *instruction) for instruction in accept)
         buffer = ctypes.create_string_buffer(program)
         self.socket.setsockopt(

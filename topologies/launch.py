@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,7 @@ class LaunchOptions:
     pcap: bool = False
     fresh: bool = True  # forget the store of an earlier run
     controller_options: tuple[str, ...] = ()
+    element_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of agents, by name of the element
     progress: Callable[[str], None] = field(default=lambda text: None)
 
 
@@ -262,6 +263,7 @@ class RackLauncher:
             command += ["--run-dir", str(self.element_run_dir(element.name))]
         elif element.media == "nvm":
             command += ["--nvm-file", str(self._nvm_file(element))]
+        command += self.options.element_options.get(element.name, ())
         return self._spawn(element.name, command, prefix=self.namespace(element.name))
 
     # ---------------------------------------------------------------------------------------- for tests and runs

@@ -1,0 +1,149 @@
+"""The second stage of a campaign: what bystanders notice of others' losses (S5), and late writes in number."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.campaign_check import add
+from experiments.workers import Worker
+from protocol.wire import PAGE_SIZE
+from topologies.launch import RackLauncher
+
+RATE = 50  # revocations a second, at most
+BURST = 20_000  # late requests at a time
+LOST = 256  # pages of the intruder
+
+
+@dataclass
+class QuietReport:
+    """Figures of all bystanders together; latencies in microseconds."""
+
+    revocations: int = 0
+    requests: int = 0
+    retries: int = 0
+    lost: int = 0  # packets without an answer
+    not_counted: int = 0  # packets that were sent and that the switch did not count
+    failures: list[str] = field(default_factory=list)
+    p50_quiet: float = 0.0
+    p50_busy: float = 0.0
+    p99_quiet: float = 0.0
+    p99_busy: float = 0.0
+    p99_ratio: float = 0.0  # the median of the slices'
+    ratios: list[float] = field(default_factory=list)
+    revoke_ms: float = 0.0  # median, as the API's caller sees it
+    late: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def held(self) -> bool:
+        """No bystander noticed anything, and no late write was accepted."""
+        noticed = self.lost or self.not_counted or self.failures
+        return not noticed and not self.late["accepted"] and self.revocations > 0
+
+
+class Quiet:
+    """Bystanders on other elements than the intruder's."""
+
+    def __init__(self, rack: RackLauncher, intruder: Worker, elements: list[str]):
+        self.rack, self.intruder = rack, intruder
+        self.report = QuietReport()
+        self.bystanders = [Worker(rack, e, f"bystander-{e}", "experiments.campaign_player") for e in elements]
+
+    def run(self, revocations: int, slices: int, late: int, tell: Callable[[str], None]) -> QuietReport:
+        """The stage."""
+        try:
+            self._bystand(revocations, slices, tell)
+        finally:
+            for worker in self.bystanders:
+                worker.close()
+        tell(f"{late} late writes")
+        self._late(late)
+        return self.report
+
+    # --------------------------------------------------------------------------------------------------------- bystanders
+
+    def _bystand(self, revocations: int, slices: int, tell: Callable[[str], None]) -> None:
+        each = -(-revocations // slices)
+        seconds = max(each / RATE, 0.5)
+        homes = [worker.call("alloc", pages=16)["va"] for worker in self.bystanders]
+        tell(
+            f"{len(homes)} bystanders, {slices} times {seconds:.1f} s quiet and {seconds:.1f} s with {each} revocations"
+        )
+        before = self._packets()
+        quiet: list[float] = []
+        busy: list[float] = []
+        took: list[float] = []
+        self._measure(homes, 0.3)  # warms up
+        for _ in range(slices):
+            still = self._measure(homes, seconds)
+            taken = self.intruder.call("alloc", pages=each)["va"]
+            thread = threading.Thread(target=self._revoke, args=(taken, each, seconds, took))
+            thread.start()
+            moved = self._measure(homes, seconds)
+            thread.join()
+            quiet += still
+            busy += moved
+            self.report.ratios.append(percentile(moved, 99) / percentile(still, 99))
+        sent = self._packets() - before
+        self.report.not_counted = self.report.requests + self.report.retries - sent
+        self.report.p50_quiet, self.report.p99_quiet = percentile(quiet, 50), percentile(quiet, 99)
+        self.report.p50_busy, self.report.p99_busy = percentile(busy, 50), percentile(busy, 99)
+        self.report.p99_ratio = statistics.median(self.report.ratios)
+        self.report.revoke_ms = statistics.median(took) * 1e3
+        self.report.revocations = len(took)
+
+    def _revoke(self, va: int, pages: int, seconds: float, took: list[float]) -> None:
+        """One page after the other, evenly over the slice."""
+        started = time.monotonic()
+        for number in range(pages):
+            time.sleep(max(0.0, started + number * seconds / pages - time.monotonic()))
+            asked = time.monotonic()
+            try:
+                self.rack.post("/v1/revoke", {"va": va + number * PAGE_SIZE, "pages": 1})
+            except OSError as error:
+                self.report.failures.append(f"revocation: {error}")
+                return
+            took.append(time.monotonic() - asked)
+
+    def _measure(self, homes: list[int], seconds: float) -> list[float]:
+        for worker, va in zip(self.bystanders, homes, strict=True):
+            worker.start("latency", va=va, seconds=seconds)
+        samples: list[float] = []
+        for worker in self.bystanders:
+            answer = worker.finish()
+            samples += answer["samples"]
+            self.report.requests += answer["requests"]
+            self.report.retries += answer["retries"]
+            self.report.lost += answer["lost"]
+            self.report.failures += answer["failures"]
+        return samples
+
+    def _packets(self) -> int:
+        """Packets of the bystanders, as the switch counts them."""
+        counted = self.rack.get("/v1/counters")["processes"]
+        return sum(counted.get(str(w.pid), {"packets": 0})["packets"] for w in self.bystanders)
+
+    # -------------------------------------------------------------------------------------------------------- late writes
+
+    def _late(self, count: int) -> None:
+        """A tenth past the switch, straight to the elements; the rest at the switch."""
+        made = self.intruder.call("alloc", pages=LOST)
+        places: list[Any] = made["places"]
+        self.rack.post("/v1/revoke", {"va": made["va"], "pages": LOST // 2})
+        self.rack.post("/v1/free", {"va": made["va"] + LOST // 2 * PAGE_SIZE, "size": LOST // 2 * PAGE_SIZE})
+        while self.report.late.get("sent", 0) < count:
+            self._attempt("inject", places=places, count=min(BURST // 10, -(-count // 10)))
+            self._attempt("late", pages=[p[0] for p in places], count=min(BURST, count))
+
+    def _attempt(self, how: str, **arguments: Any) -> None:
+        answer = self.intruder.call(how, **arguments)
+        add(self.report.late, answer["answers"] | {k: answer[k] for k in ("sent", "answered", "accepted")})
+
+
+def percentile(samples: list[float], n: int) -> float:
+    """The n-th percentile."""
+    return statistics.quantiles(samples, n=100, method="inclusive")[n - 1]
