@@ -97,6 +97,8 @@ def control_call(rng: random.Random, switch: Switch, layout: Layout) -> None:
         lambda: [len(list(switch.entries(t.index))) for t in tables],
         lambda: [switch.table_bytes(t.index) for t in tables],
         lambda: switch.event(timeout=0),
+        lambda: transaction(rng, switch, layout),
+        lambda: [switch.entry(t.index, rng.randrange(1 << 34)) for t in tables],
         lambda: switch.find_entry(random_update(rng, rng.choice(tables))),
         lambda: switch.stats(),
         lambda: switch.queues.set_priorities(rng.randint(1, 8)),
@@ -107,6 +109,20 @@ def control_call(rng: random.Random, switch: Switch, layout: Layout) -> None:
     ]
     with suppress(DataplaneError):
         rng.choice(calls)()
+
+
+def transaction(rng: random.Random, switch: Switch, layout: Layout) -> None:
+    """Several calls, some or all of which are taken back; packets of other threads wait meanwhile."""
+    tables = list(layout.tables.values())
+    with switch.transaction() as mark:
+        marks = []
+        for _ in range(rng.randrange(1, 5)):
+            marks.append(mark())
+            updates = [random_update(rng, rng.choice(tables)) for _ in range(rng.randrange(1, 30))]
+            switch.apply(updates, all_or_none=rng.random() < 0.3)
+            switch.inject(1, random_packet(rng))
+        for undo in reversed(marks[rng.randrange(len(marks) + 1) :]):
+            undo()
 
 
 def single(program: Path, seed: int, steps: int) -> None:
