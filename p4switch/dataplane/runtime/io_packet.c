@@ -281,11 +281,18 @@ static void process_slot(p4dp_switch *sw, dp_port *port, const struct tpacket2_h
     dp_engine_packet(sw, port->number, frame, length);
 }
 
+/* The next frame was written by another CPU: fetch its headers while this one is processed. */
+static inline void prefetch_frame(const struct tpacket2_hdr *header) {
+    const uint8_t *start = (const uint8_t *)header;
+    for (uint32_t line = 0; line < 4; line++) __builtin_prefetch(start + 64 * (size_t)line);
+}
+
 uint32_t dp_io_receive(p4dp_switch *sw, dp_port *port) {
     dp_io *io = port->io;
     if (io->xdp != NULL) return dp_xdp_receive(sw, port, io->xdp);
     uint32_t first = io->slot, count = 0;
     for (; count < DP_RX_BATCH && dp_io_ready(io); count++) {
+        prefetch_frame(slot_at(io, slot_after(io->slot)));
         if (LIKELY(sw->env != NULL))
             process_slot(sw, port, slot_at(io, io->slot));
         else

@@ -297,6 +297,9 @@ uint32_t dp_xdp_receive(p4dp_switch *sw, dp_port *port, dp_xdp *xdp) {
             length += part->len;
             more = (part->options & XDP_PKT_CONTD) != 0;
         }
+        const uint8_t *next = xdp->memory + xdp->rx.frames[(at + chunks) & xdp->rx.mask].addr;
+        __builtin_prefetch(next); /* was written by another CPU */
+        __builtin_prefetch(next + 64);
         const uint8_t *frame = more ? NULL : frame_at(sw, xdp, at, chunks, length);
         if (sw->env == NULL) {
             sw->stats.dropped++; /* no program yet */
