@@ -16,6 +16,18 @@ def _fitting(free: Mapping[int, Extents], pages: int) -> list[tuple[int, int, in
     return [(count, element, first) for element, extents in free.items() for first, count in extents if count >= pages]
 
 
+def first_fit(free: Mapping[int, Extents], pages: int) -> tuple[int, int] | None:
+    """The first extent that is large enough, by element and address: fills one element after the other."""
+    chosen = min(_fitting(free, pages), key=lambda x: x[1:], default=None)
+    return None if chosen is None else (chosen[1], chosen[2])
+
+
+def worst_fit(free: Mapping[int, Extents], pages: int) -> tuple[int, int] | None:
+    """The largest extent: what is left of it is still of use."""
+    chosen = min(_fitting(free, pages), key=lambda x: (-x[0], *x[1:]), default=None)
+    return None if chosen is None else (chosen[1], chosen[2])
+
+
 def best_fit(free: Mapping[int, Extents], pages: int) -> tuple[int, int] | None:
     """The smallest extent that is large enough: keeps large ones whole."""
     chosen = min(_fitting(free, pages), default=None)
@@ -29,4 +41,9 @@ def balance(free: Mapping[int, Extents], pages: int) -> tuple[int, int] | None:
     return None if chosen is None else (chosen[1], chosen[2])
 
 
-POLICIES: dict[str, Policy] = {"best-fit": best_fit, "balance": balance}
+POLICIES: dict[str, Policy] = {
+    "balance": balance,
+    "best-fit": best_fit,
+    "first-fit": first_fit,
+    "worst-fit": worst_fit,
+}

@@ -363,3 +363,24 @@ def test_answers_are_forgotten_in_time_and_a_speaker_with_too_many_waits(
     world.feed(events.ControlRequest(1, 0, 400, Op.PROCESS_EXIT, pid, b""))
     assert not [key for key in (*world.state.replies, *world.state.refusals) if key[1] == pid]
     assert (1, pid) not in world.state.answered
+
+
+FREE = {1: ((0, 4), (8, 2)), 2: ((0, 16),), 3: ((0, 1), (4, 3), (16, 9))}
+
+
+@pytest.mark.parametrize(
+    ("policy", "pages", "chosen"),
+    [
+        ("first-fit", 2, (1, 0)),
+        ("first-fit", 8, (2, 0)),
+        ("best-fit", 2, (1, 8)),
+        ("best-fit", 4, (1, 0)),
+        ("best-fit", 8, (3, 16)),
+        ("worst-fit", 1, (2, 0)),
+        ("balance", 1, (2, 0)),
+        ("balance", 16, (2, 0)),
+        *((policy, 32, None) for policy in sorted(POLICIES)),
+    ],
+)
+def test_what_each_policy_chooses(policy: str, pages: int, chosen: tuple[int, int] | None) -> None:
+    assert POLICIES[policy](FREE, pages) == chosen
