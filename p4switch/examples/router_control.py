@@ -70,7 +70,8 @@ def main() -> int:
     try:
         asyncio.run(_main(parser.parse_args()))
     except (fy.P4ClientError, OSError) as error:
-        print(error, file=sys.stderr)
+        # what finsy says at length is which update failed and how it looked
+        print(error.message if isinstance(error, fy.P4ClientError) else error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
