@@ -15,7 +15,7 @@ from p4switch.server import entities, entries, packets, pipeline, profiles, role
 from p4switch.server.arbitration import Arbitration, Notice, Role, Stream
 from p4switch.server.digests import DigestLists
 from p4switch.server.entities import Scope
-from p4switch.server.errors import P4RuntimeError, denied, failure, invalid, not_found
+from p4switch.server.errors import Code, P4RuntimeError, denied, failure, invalid, not_found
 from p4switch.server.links import Links
 from p4switch.server.roles import RoleConfig
 from p4switch.server.schema import no_pipeline
@@ -72,6 +72,13 @@ class Device:
 
     def arbitrate(self, stream: Stream, update: p4r.MasterArbitrationUpdate) -> list[Notice]:
         """A controller announces itself. Raises P4RuntimeError, which is to end its stream."""
+        with self._elections:
+            known = self._arbitration.role_of(stream) is not None
+        if known and update.device_id != self.number:
+            raise P4RuntimeError(
+                Code.FAILED_PRECONDITION,
+                f"this stream is for device {self.number}: open another one for {update.device_id}",
+            )
         self.check_number(update.device_id)
         election = _election_id(update)
         role = update.role

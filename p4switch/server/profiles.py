@@ -144,6 +144,8 @@ def write_group(target: Target, kind: int, entry: p4r.ActionProfileGroup) -> Non
         target.undo(lambda: _set_group(target, profile, entry.group_id, before, must_exist=True))
     copy = p4r.ActionProfileGroup()
     copy.CopyFrom(entry)
+    for listed in copy.members:
+        _shorten(listed)
     target.put(target.state.groups, key, copy)
 
 
@@ -155,11 +157,17 @@ def _watch_port(target: Target, member: Any) -> int | None:
     kind = member.WhichOneof("watch_kind")
     if kind is None or (kind == "watch_port" and not member.watch_port):
         return None
-    port = int.from_bytes(member.watch_port, "big") if kind == "watch_port" else member.watch
+    port = values.decode(member.watch_port, 32, "watch port") if kind == "watch_port" else member.watch
     if not target.links.exists(port):
         known = ", ".join(map(str, target.links.ports())) or "none"
         raise invalid(f"watch port {port} does not exist; ports with an interface are {known}")
     return int(port)
+
+
+def _shorten(member: Any) -> None:
+    """Keep a watch port as the shortest byte string."""
+    if member.WhichOneof("watch_kind") == "watch_port" and member.watch_port:
+        member.watch_port = values.encode(int.from_bytes(member.watch_port, "big"))
 
 
 def _check_group(target: Target, profile: ProfileInfo, max_size: int, members: list[Weighted], what: str) -> None:
@@ -226,6 +234,7 @@ def check_one_shot(
         data = tables.encode_params(action, one.action)
         members.append((action.index, data, one.weight, _watch_port(target, one)))
         one.action.CopyFrom(_canonical(action, data))
+        _shorten(one)
     try:
         _check_group(target, profile, 0, [Weighted(0, weight, watch) for _, _, weight, watch in members], what)
     except P4RuntimeError as error:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from finsy.proto import p4r
 
@@ -20,6 +20,7 @@ INSTANCES = 1 << 16  # egress_rid is bit<16>
 GROUPS = 1 << 16  # mcast_grp is bit<16>
 SESSIONS = 1 << 16
 MAX_REPLICAS = 1024  # passes that one packet may cause
+T = TypeVar("T", p4r.MulticastGroupEntry, p4r.CloneSessionEntry)
 INSERT, MODIFY, DELETE = p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE
 
 
@@ -80,9 +81,7 @@ def _write_multicast(target: Target, kind: int, entry: p4r.MulticastGroupEntry) 
         target.undo(lambda: switch.delete_multicast_group(group))
     else:
         target.undo(lambda: switch.set_multicast_group(group, _replicas(old.replicas), must_exist=True))
-    copy = p4r.MulticastGroupEntry()
-    copy.CopyFrom(entry)
-    target.put(container, group, copy)
+    target.put(container, group, _canonical(entry))
 
 
 def _set_session(switch: dp.Switch, entry: p4r.CloneSessionEntry, must_exist: bool) -> None:
@@ -111,9 +110,17 @@ def _write_session(target: Target, kind: int, entry: p4r.CloneSessionEntry) -> N
         target.undo(lambda: switch.delete_clone_session(session))
     else:
         target.undo(lambda: _set_session(switch, old, must_exist=True))
-    copy = p4r.CloneSessionEntry()
+    target.put(container, session, _canonical(entry))
+
+
+def _canonical(entry: T) -> T:
+    """A copy to keep, with ports as the shortest byte strings."""
+    copy = type(entry)()
     copy.CopyFrom(entry)
-    target.put(container, session, copy)
+    for replica in copy.replicas:
+        if replica.WhichOneof("port_kind") == "port":
+            replica.port = values.encode(int.from_bytes(replica.port, "big"))
+    return copy
 
 
 def clear(target: Target) -> None:

@@ -137,7 +137,7 @@ def _filter(value: struct_pb2.Value) -> dict[Item, int]:
         number = fields[name]
         if number.WhichOneof("kind") != "number_value" or not number.number_value.is_integer():
             raise invalid(f"role config: {_FILTER}: the value of {name!r} is no whole number")
-        found[int(name) if name.isdecimal() else name] = int(number.number_value)
+        found[int(name) if name.isdecimal() and len(name) < 11 else name] = int(number.number_value)
     if not found:
         raise invalid(f"role config: {_FILTER} is a struct of metadata names and numbers")
     return found

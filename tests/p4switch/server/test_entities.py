@@ -239,6 +239,12 @@ def test_multicast_and_clones(client: Client, running: Running) -> None:
     assert read.multicast_group_entry == group
     read = one(client, **replication(clone_session_entry=p4r.CloneSessionEntry(session_id=9)))
     assert read.clone_session_entry == session
+    group.replicas[0].port = b"\0\0\5"
+    group.metadata = b"note"
+    client.write(update(MODIFY, **replication(multicast_group_entry=group)))
+    group.replicas[0].port = b"\5"  # the shortest comes back
+    read = one(client, **replication(multicast_group_entry=p4r.MulticastGroupEntry(multicast_group_id=4)))
+    assert read.multicast_group_entry == group
     client.write(update(DELETE, **replication(multicast_group_entry=p4r.MulticastGroupEntry(multicast_group_id=4))))
     assert ports(running, packet(12, number=4)) == []
 

@@ -235,6 +235,9 @@ def test_arbitration(client: Client, program: Program) -> None:
     holder.send(arbitration=arbitration(4, role="another"))
     error = holder.next()
     lines.append(f"another role: {error.code().name}: {error.details()}")
+    client.streams[0].send(arbitration=arbitration(1, device=99))
+    error = client.streams[0].next()
+    lines.append(f"another device on a live stream: {error.code().name}: {error.details()}")
     compare("arbitration", lines)
 
 

@@ -193,6 +193,12 @@ def test_watch_ports(watched: tuple[Running, str], program: Program) -> None:
         for one, port in zip(selected.action_profile_action_set.action_profile_actions, (11, 12), strict=True):
             one.watch_port = bytes([port])
         written = entry(program, "selector_table", exact(1, b"\1"), action=selected)
+        written.action.action_profile_action_set.action_profile_actions[0].watch_port = b"\0\x0b"
+        client.write(update(INSERT, table_entry=written))
+        written.action.action_profile_action_set.action_profile_actions[0].watch_port = b"\x0b"
+        wanted = p4r.Entity(table_entry=entry(program, "selector_table"))
+        assert client.read(wanted) == [p4r.Entity(table_entry=written)]
+        client.write(update(DELETE, table_entry=written))
         until(lambda: running.device.links.is_up(11) and running.device.links.is_up(12))
         client.write(update(INSERT, table_entry=written))
         assert seen(running) == {1, 2}

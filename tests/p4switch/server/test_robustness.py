@@ -300,6 +300,11 @@ def test_long_names(client: Client, running: Running, program: Program) -> None:
         ((code, text),) = client.failures(update(p4r.Update.MODIFY, register_entry=cell))
         assert code == 11
         assert "... (10000 bytes) does not fit" in text
+    watching = p4r.ActionProfileGroup(action_profile_id=program.id("action_profiles", "groups"), group_id=1)
+    watching.members.add(member_id=1, weight=1, watch_port=b"\1" * 10_000)
+    assert client.codes(update(INSERT, action_profile_group=watching)) == [11]
+    filtered = client.stream()
+    filtered.arbitrate(1, role="digits", config=role_config(packet_in_filter={"9" * 5000: 1}, receives_packet_ins=True))
     config = program.pipeline()
     config.p4info.tables[0].preamble.name = name
     assert status(lambda: client.set_pipeline(Config.VERIFY, config)) is grpc.StatusCode.INVALID_ARGUMENT
