@@ -23,11 +23,27 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class Throughput:
+    """Frames a second, and the CPU time in microseconds that the target's process took for each (None: it is no process)."""
+
+    rate: float
+    cpu_us: float | None
+
+
+@dataclass(frozen=True)
 class RoundTrip:
     """Microseconds."""
 
     p50: float
     p99: float
+
+
+def cpu_seconds(process: Process | None) -> float:
+    """What all threads of a process have had of CPUs so far; 0 without a process."""
+    if process is None:
+        return 0.0
+    threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 @dataclass(frozen=True)
@@ -44,16 +60,17 @@ class Meter:
         command = [str(self.tools / "traffic"), *map(str, arguments)]
         return Process(command, namespace=namespace, cpu=self.cpu)
 
-    def throughput(self, bed: Testbed, frames: Frames) -> float:
-        """Frames a second that reach the sink while the source sends as fast as it can, taken amid the load."""
+    def throughput(self, bed: Testbed, frames: Frames, target: Process | None = None) -> Throughput:
+        """Frames that reach the sink while the source sends as fast as it can, taken amid the load."""
         settle = min(0.3, self.seconds / 2)
         length = self.seconds + 2 * settle + 0.2
         with self.tool(bed.source, "send", bed.outside, frames.there, frames.size, length):
             time.sleep(settle)
-            before, started = bed.received(), time.perf_counter()
+            before, started, used = bed.received(), time.perf_counter(), cpu_seconds(target)
             time.sleep(self.seconds)
-            after, ended = bed.received(), time.perf_counter()
-        return (after - before) / (ended - started)
+            after, ended, used = bed.received(), time.perf_counter(), cpu_seconds(target) - used
+        arrived = after - before
+        return Throughput(arrived / (ended - started), used * 1e6 / arrived if target and arrived else None)
 
     def drain(self, bed: Testbed) -> int:
         """Wait until what an overload left in queues is gone; returns the frames that have arrived by then."""

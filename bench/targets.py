@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextlib.contextmanager
-def forwarder(bed: Testbed, tools: Path, cpu: int | None) -> Iterator[None]:
+def forwarder(bed: Testbed, tools: Path, cpu: int | None) -> Iterator[Process]:
     """The bare forwarder in C."""
-    with Process([str(tools / "forwarder"), bed.left, bed.right], namespace=bed.middle, cpu=cpu):
-        yield
+    with Process([str(tools / "forwarder"), bed.left, bed.right], namespace=bed.middle, cpu=cpu) as process:
+        yield process
 
 
 @contextlib.contextmanager
@@ -78,14 +78,13 @@ def switch_and_client(
 
 @contextlib.contextmanager
 def p4switch(
-    bed: Testbed, work: workload.Workload, full: bool, scratch: Path, cpu: int | None, busy_poll_us: int = 0
-) -> Iterator[None]:
+    bed: Testbed, work: workload.Workload, full: bool, scratch: Path, cpu: int | None, *options: str
+) -> Iterator[Process]:
     """This project's switch, its tables filled by P4Runtime; the controller leaves before anything is measured."""
     interfaces = (f"{workload.LEFT_PORT}@{bed.left}", f"{workload.RIGHT_PORT}@{bed.right}")
-    options = [word for interface in interfaces for word in ("-i", interface)]
-    options += ["--busy-poll", str(busy_poll_us)]
+    options = (*options, *(word for interface in interfaces for word in ("-i", interface)))
     with contextlib.ExitStack() as stack:
-        _, client = stack.enter_context(switch_and_client(work, scratch, *options, namespace=bed.middle, cpu=cpu))
+        process, client = stack.enter_context(switch_and_client(work, scratch, *options, namespace=bed.middle, cpu=cpu))
         client.ask(do="load", full=full)
         client.close()
-        yield
+        yield process

@@ -14,13 +14,12 @@ from bench import targets
 from bench.context import Context
 from bench.measure import Frames, Meter
 from bench.report import Figure, Goal, against
-from bench.testbed import Testbed, testbed
+from bench.testbed import Process, Testbed, testbed
 from bench.workload import FLOWS, SIZES, Workload
 
 PART = "forwarding"
 BASELINE = "forwarder"
-BUSY_POLL_US = 50
-Opener = Callable[[Testbed], AbstractContextManager[None]]
+Opener = Callable[[Testbed], AbstractContextManager[Process | None]]
 GOAL_EMPTY, GOAL_FULL, GOAL_ROUND_TRIP = Goal(">=", 0.8), Goal(">=", 0.7), Goal("<=", 1.15)
 
 
@@ -41,7 +40,7 @@ SUBJECTS = (
     Subject("bridge", "rack", True, "bridge"),
     Subject("p4switch, empty", "rack", False, "rack empty", GOAL_EMPTY, GOAL_ROUND_TRIP),
     Subject("p4switch, full", "rack", True, "rack full", GOAL_FULL, GOAL_ROUND_TRIP),
-    Subject("p4switch busy-polling, empty", "rack", False, "rack busy"),
+    Subject("p4switch, no polling, empty", "rack", False, "rack sleepy"),
     Subject(BASELINE, "l3", True, BASELINE),
     Subject("p4switch, empty", "l3", False, "l3 empty", GOAL_EMPTY, GOAL_ROUND_TRIP),
     Subject("p4switch, full", "l3", True, "l3 full", GOAL_FULL, GOAL_ROUND_TRIP),
@@ -65,7 +64,7 @@ def _openers(context: Context) -> dict[str, Opener]:
         "bridge": targets.bridge,
         "rack empty": lambda bed: switch(bed, rack, False, scratch, cpu),
         "rack full": lambda bed: switch(bed, rack, True, scratch, cpu),
-        "rack busy": lambda bed: switch(bed, rack, False, scratch, cpu, BUSY_POLL_US),
+        "rack sleepy": lambda bed: switch(bed, rack, False, scratch, cpu, "--busy-poll", "0"),
         "l3 empty": lambda bed: switch(bed, l3, False, scratch, cpu),
         "l3 full": lambda bed: switch(bed, l3, True, scratch, cpu),
     }
@@ -84,7 +83,7 @@ def frame_files(context: Context, work: Workload, size: int, flows: int, full: b
 Samples = dict[tuple[int, int, int], dict[str, list[float]]]  # by subject's number, size and flows
 
 
-def _measure(context: Context, beds: dict[str, Testbed]) -> Samples:
+def _measure(context: Context, beds: dict[str, tuple[Testbed, Process | None]]) -> Samples:
     meter = Meter(context.tools, context.traffic_cpu, context.seconds, context.round_trips)
     works: dict[str, Workload] = {"rack": context.rack, "l3": context.l3}
     samples: Samples = {}
@@ -95,9 +94,13 @@ def _measure(context: Context, beds: dict[str, Testbed]) -> Samples:
                     about = f"{subject.name} ({subject.program}), {size} B, {flows} flows"
                     context.step(f"{PART} {repetition + 1}/{context.repetitions}: {about}")
                     frames = frame_files(context, works[subject.program], size, flows, subject.full)
-                    into = samples.setdefault((number, size, flows), {"pps": [], "p50": [], "p99": []})
-                    into["pps"].append(meter.throughput(beds[subject.bed], frames))
-                    trip = meter.round_trip(beds[subject.bed], frames)
+                    into = samples.setdefault((number, size, flows), {"pps": [], "cpu": [], "p50": [], "p99": []})
+                    bed, process = beds[subject.bed]
+                    overload = meter.throughput(bed, frames, process)
+                    into["pps"].append(overload.rate)
+                    if overload.cpu_us is not None:
+                        into["cpu"].append(overload.cpu_us)
+                    trip = meter.round_trip(bed, frames)
                     into["p50"].append(trip.p50)
                     into["p99"].append(trip.p99)
     return samples
@@ -107,10 +110,10 @@ def run(context: Context) -> list[Figure]:
     """The figures."""
     context.step(f"{PART}: starting switches, filling tables")
     with contextlib.ExitStack() as stack:
-        beds = {}
+        beds: dict[str, tuple[Testbed, Process | None]] = {}
         for name, opener in _openers(context).items():
-            beds[name] = stack.enter_context(testbed())
-            stack.enter_context(opener(beds[name]))
+            bed = stack.enter_context(testbed())
+            beds[name] = (bed, stack.enter_context(opener(bed)))
         samples = _measure(context, beds)
     figures = []
     for (number, size, flows), own in samples.items():
@@ -120,10 +123,13 @@ def run(context: Context) -> list[Figure]:
         conditions: dict[str, str | int] = {"program": subject.program, "B": size, "flows": flows}
         quantities = (
             ("throughput", "frames/s", "pps", subject.throughput),
+            ("CPU time a frame", "us", "cpu", None),
             ("round trip p50", "us", "p50", subject.round_trip),
             ("round trip p99", "us", "p99", None),
         )
         for what, unit, key, goal in quantities:
+            if not own[key]:
+                continue  # the bridge works in the sender's time
             ratios = against(own[key], base[key]) if number != base_number else ()
             baseline = BASELINE if ratios else ""
             figures.append(Figure(PART, what, subject.name, unit, own[key], conditions, baseline, ratios, goal))

@@ -66,7 +66,7 @@ def run(context: Context) -> list[Figure]:
             client.ask(do="load", full=False)
             frames = frame_files(context, context.rack, SIZES[0], FLOWS[1], full=False)
             for repetition in range(context.repetitions):
-                rate = int(SHARE * meter.throughput(bed, frames))
+                rate = int(SHARE * meter.throughput(bed, frames).rate)
                 rates.append(float(rate))
                 for batch in BATCHES:
                     about = f"{PART} {repetition + 1}/{context.repetitions}, batches of {batch}"
