@@ -5,12 +5,12 @@ The baseline of full tables is the same program with empty ones.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from finsy.proto import p4i, p4r
-from google.protobuf import text_format
 
 from bench import targets
 from bench.client import Names
@@ -18,6 +18,7 @@ from bench.context import Context
 from bench.report import Figure, Goal, against
 from bench.testbed import run as run_command
 from bench.workload import FLOWS, LEFT_PORT, SIZES, Row, Workload
+from p4switch import sources
 
 PART = "pipeline"
 GOAL = Goal(">=", 3e6, absolute=True)  # packets a second of the rack program
@@ -34,11 +35,14 @@ def steps(context: Context) -> int:
     return 2 + context.repetitions * len(_cases(context))
 
 
+@functools.cache
+def _names(program: Path) -> Names:
+    return Names(p4i.P4Info.FromString(sources.compile_file(program).p4info))
+
+
 def write_entries(work: Workload, rows: Iterable[Row], file: Path) -> Path:
     """Inserts of all rows as one WriteRequest in a file, for ``p4switch bench --entries``."""
-    info_file = file.with_suffix(".p4info.txtpb")
-    run_command(*targets.module("p4switch", "compile", str(work.program), "--p4info", str(info_file)))
-    names = Names(text_format.Parse(info_file.read_text(), p4i.P4Info()))
+    names = _names(work.program)
     request = p4r.WriteRequest()
     for row in rows:
         request.updates.add(type=p4r.Update.INSERT).entity.table_entry.CopyFrom(names.entry(row))

@@ -10,6 +10,7 @@ import contextlib
 
 from bench import targets
 from bench.context import Context
+from bench.measure import cpu_seconds
 from bench.report import Figure, Goal, against
 from bench.testbed import Process
 from bench.workload import Workload
@@ -40,32 +41,33 @@ def _rate(answer: dict[str, float], what: str = "entries") -> float:
     return answer[what] / answer["seconds"]
 
 
-def _clients(context: Context, stack: contextlib.ExitStack) -> dict[tuple[Workload, bool], Process]:
-    """Clients of switches with empty and with full tables, ready to write."""
-    clients = {}
+def _pairs(context: Context, stack: contextlib.ExitStack) -> dict[tuple[Workload, bool], tuple[Process, Process]]:
+    """Switches with empty and with full tables, and their clients, ready to write."""
+    pairs = {}
     for work in dict.fromkeys(work for work, _ in _series(context)):
         for full in (False, True):
             opened = targets.switch_and_client(work, context.scratch)
-            clients[work, full] = stack.enter_context(opened)[1]
-    for (_, full), client in clients.items():
+            pairs[work, full] = stack.enter_context(opened)
+    for (_, full), (_, client) in pairs.items():
         client.send(do="load", full=full)
-    for client in clients.values():
+    for _, client in pairs.values():
         client.answer()
-    return clients
+    return pairs
 
 
 def run(context: Context) -> list[Figure]:
     """The figures."""
     inserts: dict[Key, list[float]] = {}
     deletes: dict[Key, list[float]] = {}
+    cpu: dict[Key, list[float]] = {}
     calls: list[float] = []
     context.step(f"{PART}: starting switches, filling tables")
     with contextlib.ExitStack() as stack:
-        clients = _clients(context, stack)
+        pairs = _pairs(context, stack)
         for repetition in range(context.repetitions):
             about = f"{PART} {repetition + 1}/{context.repetitions}"
             context.step(f"{about}: Writes without updates")
-            calls.append(_rate(clients[context.rack, False].ask(do="empty", calls=_count(context, 1)), "calls"))
+            calls.append(_rate(pairs[context.rack, False][1].ask(do="empty", calls=_count(context, 1)), "calls"))
             for work, series in _series(context):
                 for batch in BATCHES:
                     context.step(f"{about}: {series}, batches of {batch}")
@@ -74,21 +76,24 @@ def run(context: Context) -> list[Figure]:
                         command = {"do": "write", "series": series, "first": first}
                         command |= {"count": _count(context, batch), "batch": batch}
                         key = (work, series, batch, full)
-                        client = clients[work, full]
-                        inserts.setdefault(key, []).append(_rate(client.ask(kind="INSERT", **command)))
+                        switch, client = pairs[work, full]
+                        used = cpu_seconds(switch)
+                        answer = client.ask(kind="INSERT", **command)
+                        used = cpu_seconds(switch) - used
+                        inserts.setdefault(key, []).append(_rate(answer))
+                        cpu.setdefault(key, []).append(used * 1e6 / answer["entries"])
                         deletes.setdefault(key, []).append(_rate(client.ask(kind="DELETE", **command)))
     return [
         Figure(PART, "calls", "Writes without updates", "calls/s", calls),
         *_figures("inserts", inserts, calls),
         *_figures("deletes", deletes, calls),
+        *_cpu_figures(cpu),
     ]
 
 
 def _figures(what: str, samples: dict[Key, list[float]], calls: list[float]) -> list[Figure]:
     figures = []
     for (work, series, batch, full), own in samples.items():
-        subject = f"{series} ({work.kinds[series]}), {f'{work.full[series]:,} entries' if full else 'empty'}"
-        conditions: dict[str, str | int] = {"program": work.name, "a batch": batch}
         goal: Goal | None = None
         baseline, ratios = "", list[float]()
         if full:
@@ -100,5 +105,22 @@ def _figures(what: str, samples: dict[Key, list[float]], calls: list[float]) -> 
         else:
             goal = GOAL_BATCH
         goal = goal if what == "inserts" else None
-        figures.append(Figure(PART, what, subject, "entries/s", own, conditions, baseline, ratios, goal))
+        about = _about(work, series, batch, full)
+        figures.append(Figure(PART, what, about[0], "entries/s", own, about[1], baseline, ratios, goal))
+    return figures
+
+
+def _about(work: Workload, series: str, batch: int, full: bool) -> tuple[str, dict[str, str | int]]:
+    """Subject and conditions of a figure."""
+    fill = f"{work.full[series]:,} entries" if full else "empty"
+    return f"{series} ({work.kinds[series]}), {fill}", {"program": work.name, "a batch": batch}
+
+
+def _cpu_figures(samples: dict[Key, list[float]]) -> list[Figure]:
+    figures = []
+    for (work, series, batch, full), own in samples.items():
+        subject, conditions = _about(work, series, batch, full)
+        ratios = against(own, samples[work, series, batch, False]) if full else ()
+        baseline = "empty tables" if full else ""
+        figures.append(Figure(PART, "switch's CPU time an insert", subject, "us", own, conditions, baseline, ratios))
     return figures

@@ -81,10 +81,10 @@ def test_entries_and_packets_from_files(program: Path, tmp_path: Path) -> None:
     assert report["entries_written"] == 1
     assert (report["packets"], report["packet_bytes"]) == (3, 20)
     assert report["outputs"] == {"7": 2}
-    entries.write_text(entries.read_text() * 2)
-    twice = bench(program, "--entries", str(entries))
-    assert twice.returncode == 1
-    assert "update 1: the entry of table I.station exists already" in twice.stderr
+    entries.write_text(entries.read_text().replace("field_id: 1", "field_id: 9"))
+    refused = bench(program, "--entries", str(entries))
+    assert refused.returncode == 1
+    assert "update 0: table I.station has no match field 9" in refused.stderr
 
 
 @pytest.mark.parametrize(
