@@ -182,7 +182,7 @@ def threads(program: Path, seed: int, seconds: float) -> None:
                 switch.load(program)
             elif choice == 1:
                 switch.remove_port(1)
-                switch.add_port(1, "sw1")
+                switch.add_port(1, "sw1", xdp=rng.random() < 0.5)
             elif choice == 2:
                 switch.stop()
                 switch.start()
