@@ -146,6 +146,10 @@ class Device:
                     self._staged, staged = staged, None
                 elif action != Config.VERIFY:
                     if action == Config.RECONCILE_AND_COMMIT and self._target is not None and self.pipeline is not None:
+                        if pipeline.same(self.pipeline, compiled):
+                            self._unstage()
+                            self.pipeline = compiled  # with another cookie
+                            return
                         pipeline.carry_over(self._target, self.pipeline, staged)
                     self._activate(staged)
         finally:

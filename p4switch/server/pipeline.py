@@ -88,6 +88,11 @@ def activate(staged: Staged, switch: Switch, old: Target | None) -> Target:
 # ----------------------------------------------------------------------------------------------------------- reconcile
 
 
+def same(old: Pipeline, new: Pipeline) -> bool:
+    """Whether there is nothing to reconcile."""
+    return old.device_config == new.device_config and old.info == new.info
+
+
 def carry_over(old: Target, old_pipeline: Pipeline, new: Staged) -> None:
     """Write all that the old program holds to the new one. INVALID_ARGUMENT when something has no place there."""
     target = new.target

@@ -168,6 +168,7 @@ def test_reconcile_keeps_everything(
     after = everything(client)
     if same:
         assert after == before
+        assert client.stub.GetForwardingPipelineConfig(Get(device_id=DEVICE)).config.cookie.cookie == 6
     else:  # only the default that nobody had changed is the new program's
         assert [e for e in before if e not in after] == [e for e in before if is_default_of(e, program, "lpm_table")]
         assert running.switch.process(3, packet(2, address=1))[0].port == 7

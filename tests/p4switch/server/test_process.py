@@ -127,7 +127,7 @@ def links(*names: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def pair() -> Iterator[tuple[str, str]]:
     """A veth pair."""
-    names = ("sw-kill-a", "sw-kill-b")
+    names = (f"kill{os.getpid()}a", f"kill{os.getpid()}b")
     subprocess.run(["ip", "link", "add", names[0], "type", "veth", "peer", "name", names[1]], check=True, timeout=10)
     try:
         for name in names:
@@ -139,6 +139,7 @@ def pair() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="interfaces need root")
 def test_killed_and_started_again_at_once(tmp_path: Path, program: Program, pair: tuple[str, str]) -> None:
     """A switch that is killed leaves nothing behind: the next takes the same port and interface at once."""
     before = links(*pair)

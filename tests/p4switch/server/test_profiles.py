@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -169,7 +170,7 @@ def ip(*words: str) -> None:
 @pytest.fixture
 def watched(program: Program) -> Iterator[tuple[Running, str]]:
     """A server whose device has ports 11 and 12: the ends of a veth pair's two pairs. Gives the far end of 11."""
-    names = ["sw-wp-a", "sw-wp-b", "sw-wp-c", "sw-wp-d"]
+    names = [f"wp{os.getpid()}{letter}" for letter in "abcd"]
     ip("link", "add", names[0], "type", "veth", "peer", "name", names[1])
     ip("link", "add", names[2], "type", "veth", "peer", "name", names[3])
     try:
@@ -185,6 +186,7 @@ def watched(program: Program) -> Iterator[tuple[Running, str]]:
 
 
 @pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="interfaces need root")
 def test_watch_ports(watched: tuple[Running, str], program: Program) -> None:
     """Members whose port is down are not chosen, and are again when it comes back; reads give back what was written."""
     running, far_end = watched
