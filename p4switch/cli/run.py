@@ -193,6 +193,8 @@ def run(arguments: argparse.Namespace) -> int:
             prepared = _compile(arguments)
             if prepared is None:
                 return REFUSED
+            if arguments.cpu_port is None and prepared.info.controller_packet_metadata:
+                log.warning("the program has headers for packet-in and packet-out, but there is no --cpu-port for them")
         terminated = _termination()
         with Switch(cpu_port=arguments.cpu_port, drop_port=arguments.drop_port) as switch:
             for port, name in arguments.interface:

@@ -191,6 +191,13 @@ def test_a_reader_that_has_seen_enough() -> None:
     assert done.stdout.splitlines()[0] == "{" and not done.stderr
 
 
+def test_packet_io_needs_a_port() -> None:
+    warning = "WARNING p4switch: the program has headers for packet-in and packet-out, but there is no --cpu-port"
+    without = run("run", "--p4", ROUTER, "-i", "1@nonesuch")
+    assert without.returncode == 1 and warning in without.stderr
+    assert warning not in run("run", "--p4", ROUTER, "-i", "1@nonesuch", "--cpu-port", "510").stderr
+
+
 def test_a_ready_file_of_an_earlier_run_goes(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     ready.write_text("")
