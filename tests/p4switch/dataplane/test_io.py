@@ -300,6 +300,23 @@ def test_no_loss_while_updating(running: Bench, program_file: Path) -> None:
     assert applied >= 20_000
 
 
+def test_no_loss_during_large_batches(running: Bench) -> None:
+    """30,000 updates in one call give way to frames: all arrive."""
+    count = 6000
+    batches = [
+        [running.update(op, "exact", (n,), None, n) for n in range(30_000)] for op in (Op.INSERT, Op.MODIFY, Op.DELETE)
+    ]
+    with host(1) as receiver, blasting(count) as process:
+        applied = 0
+        while process.poll() is None or applied < len(batches):
+            assert {r.code for r in running.switch.apply(batches[applied % len(batches)])} == {Code.OK}
+            applied += 1
+        assert process.returncode == 0
+        eventually(lambda: running.switch.stats().rx_packets + running.switch.stats().rx_missed >= count)
+        assert running.switch.stats().rx_missed == 0
+        assert receive_numbers(receiver, count) == list(range(count))
+
+
 def test_no_loss_while_loading(running: Bench, program_file: Path) -> None:
     with host(1) as receiver, blasting(4000) as process:
         while process.poll() is None:
@@ -318,6 +335,22 @@ def test_busy_poll(running: Bench) -> None:
     started = sum(os.times()[:2])
     time.sleep(0.3)
     assert sum(os.times()[:2]) - started < 0.15, "polling must end when nothing arrives"
+
+
+def test_busy_poll_is_given_up_when_it_does_not_pay(running: Bench) -> None:
+    """Frames that come more rarely than it would wait for them: it sleeps in between."""
+    running.switch.busy_poll(5000)
+    with host(0) as sender, host(1) as receiver:
+        for _ in range(20):  # learns
+            sender.send(TO_PORT_1)
+            receiver.recv(65536)
+            time.sleep(0.02)
+        started = sum(os.times()[:2])
+        for _ in range(20):  # polls of 5 ms after each would take 0.1 s
+            sender.send(TO_PORT_1)
+            receiver.recv(65536)
+            time.sleep(0.02)
+        assert sum(os.times()[:2]) - started < 0.06
 
 
 def test_queues_empty_by_themselves(running: Bench) -> None:
