@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from p4switch.stf import StfError
+from p4switch.stf.script import parse_script
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "p4switch").glob("*.md")])
 _FENCE = re.compile(r"^```.*?^```$|^    [^\n]*$", re.MULTILINE | re.DOTALL)
@@ -77,6 +80,15 @@ def test_modules(document: Path) -> None:
             importlib.util.find_spec(module) if "." in module else importlib.util.find_spec(f"{module}.__main__")
         )
         assert found or module in ("venv", "p4runtime_sh"), f"python -m {module}: no such module"
+
+
+def test_every_command_of_stf_is_described() -> None:
+    with pytest.raises(StfError) as caught:
+        parse_script("nonsense")
+    known = set(re.findall(r"\b[a-z_]{3,}\b", str(caught.value).partition("there are")[2])) - {"and"}
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "stf.md").read_text(), re.MULTILINE)
+    described = {quoted.split()[0] for row in rows for quoted in re.findall(r"`([^`]+)`", row)}
+    assert described == known and len(known) > 20
 
 
 def commands(document: Path) -> str:
