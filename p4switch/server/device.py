@@ -11,7 +11,7 @@ from finsy.proto import p4r
 from google.protobuf import any_pb2
 
 from p4switch.dataplane import binding as dp
-from p4switch.server import entities, entries, packets, pipeline, profiles, roles
+from p4switch.server import entities, entries, packets, pipeline, profiles, replication, roles
 from p4switch.server.arbitration import Arbitration, Notice, Role, Stream
 from p4switch.server.digests import DigestLists
 from p4switch.server.entities import Scope
@@ -172,7 +172,7 @@ class Device:
         else:
             self._unstage()
         self._target = pipeline.activate(staged, self.switch, self._target)
-        profiles.follow_links(self._target)  # ports may have gone up or down since groups were written
+        self._follow_links(self._target)  # ports may have gone up or down since groups were written
         self.pipeline = staged.pipeline
         self._digests.clear()
         with self._elections:
@@ -308,10 +308,15 @@ class Device:
             self._publish(message, lambda config: roles.may_read(config, about))
         return event
 
+    @staticmethod
+    def _follow_links(target: Target) -> None:
+        profiles.follow_links(target)
+        replication.follow_links(target)
+
     def _links_changed(self) -> None:
         with self.lock:
             if self._target is not None:
-                profiles.follow_links(self._target)
+                self._follow_links(self._target)
 
 
 def _resolve(role: Role, info: Any) -> RoleConfig:

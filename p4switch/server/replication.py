@@ -35,24 +35,49 @@ def write_replication(target: Target, kind: int, entry: p4r.PacketReplicationEng
         raise invalid("the replication entry is neither a multicast group nor a clone session")
 
 
-def _replicas(replicas: Any) -> list[dp.Replica]:
+def _replicas(target: Target, replicas: Any) -> list[dp.Replica]:
+    """What the data plane makes now: of a replica with backups the first whose port is up, if none is the replica itself."""
     if len(replicas) > MAX_REPLICAS:
         raise exhausted(f"{len(replicas)} replicas: a packet is replicated {MAX_REPLICAS} times at most")
     result = []
+    everything: list[dp.Replica] = []
     for replica in replicas:
-        if replica.backup_replicas:
-            raise unimplemented("backup replicas")
         port = replica.egress_port
         if replica.WhichOneof("port_kind") == "port":
             port = values.decode(replica.port, 32, "replica port")
-        if port >= PORTS:
-            raise invalid(f"replica port {port} is not in 0..{PORTS - 1}")
-        if replica.instance >= INSTANCES:
-            raise invalid(f"replica instance {replica.instance} is not in 0..{INSTANCES - 1}")
-        result.append(dp.Replica(port, replica.instance))
-    if len({(r.port, r.instance) for r in result}) != len(result):
+        own = [_replica(port, replica.instance)]
+        for backup in replica.backup_replicas:
+            own.append(_replica(values.decode(backup.port, 32, "backup replica port"), backup.instance))
+            if own[-1].port == port:
+                raise invalid(f"replica port {port} cannot be its own backup")
+        result.append(next((r for r in own if _up(target, r.port)), own[0]))
+        everything += own
+    if len(set(everything)) != len(everything):
         raise invalid("two replicas have the same port and instance")
     return result
+
+
+def _replica(port: int, instance: int) -> dp.Replica:
+    if port >= PORTS:
+        raise invalid(f"replica port {port} is not in 0..{PORTS - 1}")
+    if instance >= INSTANCES:
+        raise invalid(f"replica instance {instance} is not in 0..{INSTANCES - 1}")
+    return dp.Replica(port, instance)
+
+
+def _up(target: Target, port: int) -> bool:
+    """Ports without an interface (the CPU port) cannot go down."""
+    return not target.links.exists(port) or target.links.is_up(port)
+
+
+def follow_links(target: Target) -> None:
+    """A port has gone up or down: groups and sessions whose replicas have backups choose anew."""
+    for group, entry in target.state.multicast.items():
+        if any(r.backup_replicas for r in entry.replicas):
+            target.switch.set_multicast_group(group, _replicas(target, entry.replicas), must_exist=True)
+    for session in target.state.sessions.values():
+        if any(r.backup_replicas for r in session.replicas):
+            _set_session(target, session, must_exist=True)
 
 
 def _check_presence(present: bool, kind: int, what: str) -> None:
@@ -73,20 +98,20 @@ def _write_multicast(target: Target, kind: int, entry: p4r.MulticastGroupEntry) 
     if kind == DELETE:
         assert old is not None
         switch.delete_multicast_group(group)
-        target.undo(lambda: switch.set_multicast_group(group, _replicas(old.replicas)))
+        target.undo(lambda: switch.set_multicast_group(group, _replicas(target, old.replicas)))
         target.drop(container, group)
         return
-    switch.set_multicast_group(group, _replicas(entry.replicas), must_exist=kind == MODIFY)
+    switch.set_multicast_group(group, _replicas(target, entry.replicas), must_exist=kind == MODIFY)
     if old is None:
         target.undo(lambda: switch.delete_multicast_group(group))
     else:
-        target.undo(lambda: switch.set_multicast_group(group, _replicas(old.replicas), must_exist=True))
+        target.undo(lambda: switch.set_multicast_group(group, _replicas(target, old.replicas), must_exist=True))
     target.put(container, group, _canonical(entry))
 
 
-def _set_session(switch: dp.Switch, entry: p4r.CloneSessionEntry, must_exist: bool) -> None:
-    replicas, length = _replicas(entry.replicas), entry.packet_length_bytes
-    switch.set_clone_session(entry.session_id, replicas, truncate_length=length, must_exist=must_exist)
+def _set_session(target: Target, entry: p4r.CloneSessionEntry, must_exist: bool) -> None:
+    replicas, length = _replicas(target, entry.replicas), entry.packet_length_bytes
+    target.switch.set_clone_session(entry.session_id, replicas, truncate_length=length, must_exist=must_exist)
 
 
 def _write_session(target: Target, kind: int, entry: p4r.CloneSessionEntry) -> None:
@@ -98,18 +123,18 @@ def _write_session(target: Target, kind: int, entry: p4r.CloneSessionEntry) -> N
     if kind == DELETE:
         assert old is not None
         switch.delete_clone_session(session)
-        target.undo(lambda: _set_session(switch, old, must_exist=False))
+        target.undo(lambda: _set_session(target, old, must_exist=False))
         target.drop(container, session)
         return
     if entry.packet_length_bytes < 0:
         raise invalid(f"clone session {session}: packet_length_bytes is negative: {entry.packet_length_bytes}")
     if entry.class_of_service:
         raise unimplemented(f"clone session {session}: a class of service other than 0")
-    _set_session(switch, entry, must_exist=kind == MODIFY)
+    _set_session(target, entry, must_exist=kind == MODIFY)
     if old is None:
         target.undo(lambda: switch.delete_clone_session(session))
     else:
-        target.undo(lambda: _set_session(switch, old, must_exist=True))
+        target.undo(lambda: _set_session(target, old, must_exist=True))
     target.put(container, session, _canonical(entry))
 
 
@@ -120,6 +145,8 @@ def _canonical(entry: T) -> T:
     for replica in copy.replicas:
         if replica.WhichOneof("port_kind") == "port":
             replica.port = values.encode(int.from_bytes(replica.port, "big"))
+        for backup in replica.backup_replicas:
+            backup.port = values.encode(int.from_bytes(backup.port, "big"))
     return copy
 
 
@@ -134,9 +161,9 @@ def clear(target: Target) -> None:
 def install(target: Target) -> None:
     """Bring the groups and sessions of a state to its data plane, which has none."""
     for group, entry in target.state.multicast.items():
-        target.switch.set_multicast_group(group, _replicas(entry.replicas))
+        target.switch.set_multicast_group(group, _replicas(target, entry.replicas))
     for session in target.state.sessions.values():
-        _set_session(target.switch, session, must_exist=False)
+        _set_session(target, session, must_exist=False)
 
 
 def read_replication(target: Target, wanted: p4r.PacketReplicationEngineEntry) -> Iterator[p4r.Entity]:

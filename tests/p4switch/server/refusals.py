@@ -267,7 +267,10 @@ def other_errors(program: Program) -> dict[str, p4r.Update]:
     for n in range(1025):
         many.replicas.add(egress_port=1, instance=n)
     backups = p4r.MulticastGroupEntry(multicast_group_id=1)
-    backups.replicas.add(egress_port=1).backup_replicas.add(port=b"\2")
+    backups.replicas.add(egress_port=1).backup_replicas.add(port=b"\1", instance=2)
+    shared_backup = p4r.MulticastGroupEntry(multicast_group_id=1)
+    for n in (1, 2):
+        shared_backup.replicas.add(egress_port=n).backup_replicas.add(port=b"\3")
     far = p4r.MulticastGroupEntry(multicast_group_id=1)
     far.replicas.add(egress_port=1, instance=1 << 16)
     coloured = p4r.MeterEntry(meter_id=meter, index=index(0), counter_data=p4r.MeterCounterData())
@@ -336,7 +339,8 @@ def other_errors(program: Program) -> dict[str, p4r.Update]:
                 ("the same replica twice", INSERT, twice),
                 ("instance too large", INSERT, far),
                 ("too many replicas", INSERT, many),
-                ("backup replicas", INSERT, backups),
+                ("its own backup", INSERT, backups),
+                ("the same backup twice", INSERT, shared_backup),
                 ("modify an absent one", MODIFY, p4r.MulticastGroupEntry(multicast_group_id=9)),
                 ("delete an absent one", DELETE, p4r.MulticastGroupEntry(multicast_group_id=9)),
             )

@@ -24,6 +24,7 @@ from tests.p4switch.server.entries import (
     exact,
     member,
     packet,
+    replication,
     update,
 )
 
@@ -226,6 +227,38 @@ def test_watch_ports(watched: tuple[Running, str], program: Program) -> None:
         assert client.codes(update(DELETE, action_profile_member=member(program, "groups", 1, 1))) == [9]
         ip("link", "set", far_end, "up")
         until(lambda: seen(running) == {1, 2})
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="interfaces need root")
+def test_backup_replicas(watched: tuple[Running, str], program: Program) -> None:
+    """A replica goes to the first of its ports that is up, and to its own when none is."""
+    running, far_end = watched
+
+    def ports(op: int, number: int) -> list[int]:
+        return [o.port for o in running.switch.process(3, packet(op, number=number))]
+
+    with running.client(program) as client:
+        until(lambda: running.device.links.is_up(11) and running.device.links.is_up(12))
+        group = p4r.MulticastGroupEntry(multicast_group_id=4)
+        group.replicas.add(port=b"\x0b", instance=1).backup_replicas.add(port=b"\x0c", instance=2)
+        group.replicas.add(port=b"\5", instance=3)
+        client.write(update(INSERT, **replication(multicast_group_entry=group)))
+        session = p4r.CloneSessionEntry(session_id=9)
+        session.replicas.add(port=b"\x0b", instance=1).backup_replicas.add(port=b"\6", instance=2)
+        client.write(update(INSERT, **replication(clone_session_entry=session)))
+        assert (ports(12, 4), ports(13, 9)) == ([11, 5], [11, 1])
+        ip("link", "set", far_end, "down")
+        until(lambda: ports(12, 4) == [12, 5])
+        until(lambda: ports(13, 9) == [6, 1])
+        found = client.read(p4r.Entity(packet_replication_engine_entry=p4r.PacketReplicationEngineEntry()))
+        assert [f.packet_replication_engine_entry.WhichOneof("type") for f in found] == [
+            "multicast_group_entry",
+            "clone_session_entry",
+        ]
+        assert found[0].packet_replication_engine_entry.multicast_group_entry == group
+        ip("link", "set", far_end, "up")
+        until(lambda: ports(12, 4) == [11, 5])
 
 
 def until(condition: object, seconds: float = 5) -> None:
