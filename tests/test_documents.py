@@ -13,7 +13,7 @@ from p4switch.stf import StfError
 from p4switch.stf.script import parse_script
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "p4switch").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("[a-z]*/README.md")])
 _FENCE = re.compile(r"^```.*?^```$|^    [^\n]*$", re.MULTILINE | re.DOTALL)
 _TOP = (
     "apps",
@@ -80,6 +80,16 @@ def test_modules(document: Path) -> None:
             importlib.util.find_spec(module) if "." in module else importlib.util.find_spec(f"{module}.__main__")
         )
         assert found or module in ("venv", "p4runtime_sh"), f"python -m {module}: no such module"
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text()
+    code = {path.parent for pattern in ("*/__init__.py", "*/*.pml", "*/*.p4") for path in ROOT.glob(pattern)}
+    code |= {path.parent for path in (ROOT / "p4switch").glob("*/__init__.py")}
+    missing = {f"`{path.relative_to(ROOT)}/`" for path in code if path.name != "tests"} - set(
+        re.findall(r"`[^`]+`", table)
+    )
+    assert missing <= {"`p4switch/`"}, f"not in docs/architecture.md: {sorted(missing)}"
 
 
 def test_every_command_of_stf_is_described() -> None:
