@@ -56,6 +56,10 @@ lint: setup ## style, types and import rules
 bench: setup ## the switch against a bare forwarder and the Linux bridge, in one run
 	@$(ROOT) $(PYTHON) -m bench $(ARGS)
 
+.PHONY: bench-mmu
+bench-mmu: setup ## what operations on memory cost: latency, rules, page tables (ARGS="--quick --only tables ...")
+	@$(ROOT) $(PYTHON) -m bench.mmu $(ARGS)
+
 .PHONY: graph
 graph: setup ## draw the P4 program into docs/rack_mmu_graph.svg
 	@$(PYTHON) -m p4switch graph p4src/rack_mmu.p4 -o docs/rack_mmu_graph.svg
