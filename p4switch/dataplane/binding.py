@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from p4switch.dataplane.externs import Externs
 from p4switch.dataplane.layout import Layout
-from p4switch.dataplane.native import CData, ffi, library, read_layout
+from p4switch.dataplane.native import CData, read_layout
 from p4switch.dataplane.queues import Queues, QueueStats
 from p4switch.dataplane.records import (
     DROP_PORT,
@@ -59,7 +60,7 @@ _PACKET = 65536
 _EVENT = 65536
 
 
-class Switch:
+class Switch(Externs):
     """One switch. Use it as a context manager or call :meth:`close`.
 
     ``cpu_port`` is the port whose frames become packet-in events (None: there is none). ``seed`` 0 seeds random numbers and hash
@@ -67,16 +68,11 @@ class Switch:
     """
 
     def __init__(self, *, cpu_port: int | None = None, drop_port: int = DROP_PORT, seed: int = 0):
-        self._lib = library()
-        self._ffi = ffi()
-        self._handle: CData = self._lib.p4dp_create(NO_PORT if cpu_port is None else cpu_port, drop_port, seed)
-        if not self._handle:
-            raise DataplaneError(Code.NO_MEMORY, "no memory for a switch")
+        super().__init__(NO_PORT if cpu_port is None else cpu_port, drop_port, seed)
         # Pointers into tables are good until the next change; the lock keeps changes away while they are copied.
         self._lock = threading.RLock()
         self._closing = threading.Condition()
         self._waiting = 0
-        self._layout: Layout | None = None
         self._key_sizes: list[int] = []
         self._packet = self._ffi.new("uint8_t[]", _PACKET)
         self._event_buffer = threading.local()
@@ -104,34 +100,10 @@ class Switch:
     ) -> None:
         self.close()
 
-    def _check(self, code: int, what: str, message: CData = None) -> None:
-        if code < 0:
-            detail = self._ffi.string(message).decode(errors="replace") if message is not None else ""
-            raise DataplaneError(Code(code), f"{what}: {detail or self.error_text(code)}")
-
     def _check_file(self, code: int, what: str) -> None:
         if code == Code.IO and self._ffi.errno:
             raise DataplaneError(Code.IO, f"{what}: {os.strerror(self._ffi.errno)}")
         self._check(code, what)
-
-    def error_text(self, code: int) -> str:
-        """What a code means, in a few words."""
-        return str(self._ffi.string(self._lib.p4dp_error_text(code)).decode())
-
-    def check(self, code: int, what: str) -> None:
-        """Raise :class:`DataplaneError` for a negative code."""
-        self._check(code, what)
-
-    @property
-    def native(self) -> tuple[CData, CData, CData]:
-        """cffi's interface, the runtime's library and the switch, for the other modules of this package."""
-        return self._ffi, self._lib, self._switch
-
-    @property
-    def _switch(self) -> CData:
-        if not self._handle:
-            raise DataplaneError(Code.STATE, "the switch is closed")
-        return self._handle
 
     def load(self, shared_object: Path) -> Layout:
         """Load a program (replacing the running one between two batches of packets) and return its layout."""
@@ -152,13 +124,6 @@ class Switch:
         self._layout = layout
         self._key_sizes = [t.keys.size for t in layout.tables.values()]
         return layout
-
-    @property
-    def layout(self) -> Layout:
-        """The loaded program. Raises :class:`DataplaneError` (STATE) when there is none."""
-        if self._layout is None:
-            raise DataplaneError(Code.STATE, "no program is loaded")
-        return self._layout
 
     # ------------------------------------------------------------------------------------------------ packet I/O
 
@@ -262,13 +227,6 @@ class Switch:
             finally:
                 self._lib.p4dp_end(self._switch)
 
-    def _check_data(self, action: int, data: bytes) -> None:
-        actions = self.layout.actions
-        if action < len(actions) and len(data) != actions[action].params.size:
-            raise ValueError(
-                f"action {actions[action].name}: data has {actions[action].params.size} bytes, not {len(data)}"
-            )
-
     def _entry(self, view: CData, key_size: int) -> Entry:
         unpack = self._ffi.buffer
         kind = EntryKind(view.kind)
@@ -358,133 +316,6 @@ class Switch:
         """Write the direct counter of an entry."""
         code = self._lib.p4dp_direct_counter_set(self._switch, table, handle, packets, byte_count)
         self._check(code, f"direct counter of table {table}")
-
-    # --------------------------------------------------------------------------------------------------- externs
-
-    def read_counter(self, extern: int, cell: int) -> tuple[int, int]:
-        """Packets and bytes."""
-        packets, count = self._ffi.new("uint64_t *"), self._ffi.new("uint64_t *")
-        self._check(
-            self._lib.p4dp_counter_read(self._switch, extern, cell, packets, count), f"counter {extern}[{cell}]"
-        )
-        return packets[0], count[0]
-
-    def write_counter(self, extern: int, cell: int, packets: int, byte_count: int) -> None:
-        """Set a counter."""
-        code = self._lib.p4dp_counter_write(self._switch, extern, cell, packets, byte_count)
-        self._check(code, f"counter {extern}[{cell}]")
-
-    def _meter_struct(self, config: MeterConfig | None) -> CData:
-        if config is None:
-            return self._ffi.new("p4dp_meter_config *")
-        return self._ffi.new("p4dp_meter_config *", [config.cir, config.cburst, config.pir, config.pburst, 1])
-
-    @staticmethod
-    def _meter_config(config: CData) -> MeterConfig | None:
-        return MeterConfig(config.cir, config.cburst, config.pir, config.pburst) if config.configured else None
-
-    def read_meter(self, extern: int, cell: int) -> MeterConfig | None:
-        """A meter's configuration; None where it has none (every packet is green)."""
-        config = self._ffi.new("p4dp_meter_config *")
-        self._check(self._lib.p4dp_meter_get(self._switch, extern, cell, config), f"meter {extern}[{cell}]")
-        return self._meter_config(config)
-
-    def write_meter(self, extern: int, cell: int, config: MeterConfig | None) -> None:
-        """Configure a meter, or with None make it pass everything as green. The committed rate is at most the peak rate."""
-        code = self._lib.p4dp_meter_set(self._switch, extern, cell, self._meter_struct(config))
-        self._check(code, f"meter {extern}[{cell}]")
-
-    def read_direct_meter(self, table: int, handle: int) -> MeterConfig | None:
-        """As :meth:`read_meter`, of an entry."""
-        config = self._ffi.new("p4dp_meter_config *")
-        code = self._lib.p4dp_direct_meter_get(self._switch, table, handle, config)
-        self._check(code, f"direct meter of table {table}")
-        return self._meter_config(config)
-
-    def write_direct_meter(self, table: int, handle: int, config: MeterConfig | None) -> None:
-        """As :meth:`write_meter`, of an entry."""
-        code = self._lib.p4dp_direct_meter_set(self._switch, table, handle, self._meter_struct(config))
-        self._check(code, f"direct meter of table {table}")
-
-    def _register_bytes(self, extern: int) -> int:
-        externs = list(self.layout.externs.values())
-        if extern >= len(externs):
-            raise DataplaneError(Code.INVALID, f"extern {extern}: the program has {len(externs)}")
-        return (externs[extern].width + 7) // 8
-
-    def read_register(self, extern: int, cell: int) -> int:
-        """The value of a register cell (its bits; a signed cell's are in two's complement)."""
-        buffer = self._ffi.new("uint8_t[]", max(self._register_bytes(extern), 1))
-        self._check(self._lib.p4dp_register_read(self._switch, extern, cell, buffer), f"register {extern}[{cell}]")
-        return int.from_bytes(bytes(self._ffi.buffer(buffer))[: self._register_bytes(extern)], "big")
-
-    def write_register(self, extern: int, cell: int, value: int) -> None:
-        """Set a register cell."""
-        size = self._register_bytes(extern)
-        if not 0 <= value < 1 << 8 * size:
-            raise DataplaneError(Code.INVALID, f"register {extern}[{cell}]: {value} does not fit {size} bytes")
-        code = self._lib.p4dp_register_write(self._switch, extern, cell, value.to_bytes(size, "big"))
-        self._check(code, f"register {extern}[{cell}]")
-
-    def write_value_set(self, value_set: int, members: Sequence[tuple[bytes, bytes]]) -> None:
-        """Replace the members (key, mask) of a parser value set."""
-        keys, masks = b"".join(k for k, _ in members), b"".join(m for _, m in members)
-        size = next((v.keys.size for v in self.layout.value_sets.values() if v.index == value_set), 0)
-        if any(len(part) != size for pair in members for part in pair):
-            raise ValueError(f"value set {value_set}: members have {size} bytes")
-        code = self._lib.p4dp_value_set_write(self._switch, value_set, keys, masks, len(members))
-        self._check(code, f"value set {value_set}")
-
-    # ------------------------------------------------------------------------------------ profiles and selectors
-
-    def set_member(self, profile: int, member: int, action: int, data: bytes, *, must_exist: bool) -> None:
-        """Insert (or, with ``must_exist``, modify) a member of an action profile."""
-        self._check_data(action, data)
-        code = self._lib.p4dp_member_set(self._switch, profile, member, action, data, must_exist)
-        self._check(code, f"member {member} of profile {profile}")
-
-    def delete_member(self, profile: int, member: int) -> None:
-        """Delete a member that nothing refers to."""
-        self._check(
-            self._lib.p4dp_member_delete(self._switch, profile, member), f"member {member} of profile {profile}"
-        )
-
-    def set_group(self, profile: int, group: int, members: Sequence[tuple[int, int]], *, must_exist: bool) -> None:
-        """Insert or modify a group of (member id, weight)."""
-        ids, weights = [m for m, _ in members], [w for _, w in members]
-        code = self._lib.p4dp_group_set(self._switch, profile, group, ids, weights, len(members), must_exist)
-        self._check(code, f"group {group} of profile {profile}")
-
-    def delete_group(self, profile: int, group: int) -> None:
-        """Delete a group that no entry refers to."""
-        self._check(self._lib.p4dp_group_delete(self._switch, profile, group), f"group {group} of profile {profile}")
-
-    # ----------------------------------------------------------------------------------------------- replication
-
-    def _replicas(self, replicas: Sequence[Replica]) -> CData:
-        return self._ffi.new("p4dp_replica[]", [[r.port, r.instance] for r in replicas] or 1)
-
-    def set_multicast_group(self, group: int, replicas: Sequence[Replica], *, must_exist: bool = False) -> None:
-        """Insert (or, with ``must_exist``, modify) a multicast group."""
-        code = self._lib.p4dp_multicast_set(self._switch, group, self._replicas(replicas), len(replicas), must_exist)
-        self._check(code, f"multicast group {group}")
-
-    def delete_multicast_group(self, group: int) -> None:
-        """Delete a multicast group."""
-        self._check(self._lib.p4dp_multicast_delete(self._switch, group), f"multicast group {group}")
-
-    def set_clone_session(
-        self, session: int, replicas: Sequence[Replica], *, truncate_length: int = 0, must_exist: bool = False
-    ) -> None:
-        """Insert or modify a clone session; ``truncate_length`` in bytes, 0 for whole packets."""
-        code = self._lib.p4dp_clone_session_set(
-            self._switch, session, self._replicas(replicas), len(replicas), truncate_length, must_exist
-        )
-        self._check(code, f"clone session {session}")
-
-    def delete_clone_session(self, session: int) -> None:
-        """Delete a clone session."""
-        self._check(self._lib.p4dp_clone_session_delete(self._switch, session), f"clone session {session}")
 
     # ------------------------------------------------------------------------- events, statistics, traces, bench
 
