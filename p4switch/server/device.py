@@ -40,6 +40,7 @@ class Device:
         self.send: Callable[[Stream, p4r.StreamMessageResponse], None] = lambda stream, message: None
         self._arbitration = Arbitration(monotonic_elections)
         self._elections = threading.Lock()  # for events, which must not wait for a long Write
+        self._sending = threading.Lock()  # one packet-out at a time
         self._target: Target | None = None
         self._staged: pipeline.Staged | None = None
         self._digests = DigestLists()
@@ -52,14 +53,15 @@ class Device:
         self.links.start(self._links_changed)
 
     def stop(self) -> None:
-        """End."""
+        """End. Calls that are still under way, or come later, find no pipeline: the data plane may then be closed."""
         self.links.stop()
         self._stop.set()
         self.switch.wake()
         if self._events.ident is not None:
             self._events.join()
-        with self.lock:
+        with self.lock, self._sending:
             self._unstage()
+            self._target = self.pipeline = None
 
     def _written_to(self) -> Target:
         """What Write and Read are about: a saved pipeline, once there is one, or the running one."""
@@ -228,16 +230,20 @@ class Device:
                 raise denied("Not primary: only the primary sends packets")
             if not role.config.sends_packet_outs:
                 raise denied(f"role {role.name!r} may not send packets")
-        target = self._target
-        if target is None:
-            raise no_pipeline()
+        with self._sending:
+            target = self._target
+            if target is None:
+                raise no_pipeline()
+            self._send_frame(packets.pack(target.schema.packet_out, packet), len(packet.payload))
+
+    def _send_frame(self, frame: bytes, size: int) -> None:
         try:
-            self.switch.packet_out(packets.pack(target.schema.packet_out, packet))
+            self.switch.packet_out(frame)
         except dp.DataplaneError as error:
             if error.code is dp.Code.STATE:
                 raise invalid("packet-out: this switch has no CPU port (--cpu-port)") from None
             if error.code is dp.Code.INVALID:
-                raise invalid(f"packet-out of {len(packet.payload)} bytes is longer than any frame") from None
+                raise invalid(f"packet-out of {size} bytes is longer than any frame") from None
             raise failure(error.code, "packet-out") from None
 
     def digest_ack(self, stream: Stream, ack: p4r.DigestListAck) -> None:

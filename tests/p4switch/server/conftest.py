@@ -158,6 +158,14 @@ class Client:
         """A Write that may fail."""
         self.codes(*updates)
 
+    def try_write_all(self, *updates: p4r.Update, atomicity: int = 0) -> None:
+        """A Write of which any part may be refused, but not the whole."""
+        try:
+            self.write(*updates, atomicity=atomicity)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNKNOWN:
+                raise
+
     def accepts(self, request: p4r.WriteRequest) -> bool:
         """Whether a Write succeeds."""
         try:

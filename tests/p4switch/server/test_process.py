@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -193,3 +194,41 @@ def test_a_client_outlives_a_restart(tmp_path: Path, program: Program) -> None:
             assert answer.arbitration.status.code == 0
             for stream in again.streams:
                 stream.close()
+
+
+def test_ended_under_load(tmp_path: Path, program: Program) -> None:
+    """A switch that is told to end while clients write, read and send packets ends well, and soon."""
+    for _ in range(3):
+        port = free_port()
+        options = ("--p4", str(SOURCE), "--cpu-port", "64")
+        with switch(tmp_path, port, *options) as process, connected(f"127.0.0.1:{port}", program) as client:
+            stream = client.stream()
+            stream.arbitrate(1)
+            keys = [lpm(1, bytes([1 + n // 256, n % 256, 0, 0]), 16) for n in range(500)]
+            route = action(program, "forward", b"\3")
+            inserts = [update(INSERT, table_entry=entry(program, "lpm_table", key, action=route)) for key in keys]
+            message = p4r.PacketOut(payload=bytes(200))
+            message.metadata.add(metadata_id=1, value=b"\5")
+            ended = threading.Event()
+
+            def load(atomicity: int, client: Client = client, ended: threading.Event = ended) -> None:
+                while not ended.is_set():
+                    try:
+                        client.try_write_all(*inserts, atomicity=atomicity)  # noqa: B023
+                        client.read(p4r.Entity(table_entry=p4r.TableEntry()))
+                    except grpc.RpcError:
+                        return
+
+            threads = [threading.Thread(target=load, args=(n % 2,)) for n in range(4)]
+            for thread in threads:
+                thread.start()
+            for _ in range(300):
+                stream.send(packet=message)
+            time.sleep(0.3)
+            process.terminate()
+            try:
+                assert process.wait(10) == 0, (tmp_path / "log").read_text()[-2000:]
+            finally:
+                ended.set()
+                for thread in threads:
+                    thread.join()
