@@ -53,7 +53,7 @@ lint: setup ## style, types and import rules
 	@$(VENV)/bin/lint-imports
 
 .PHONY: bench
-bench: setup ## the switch against a bare forwarder and the Linux bridge, in one run
+bench: setup ## how fast: forwarding, pipeline, compile, writes, loss, memory, against baselines and goals (ARGS="--quick")
 	@$(ROOT) $(PYTHON) -m bench $(ARGS)
 
 .PHONY: bench-mmu

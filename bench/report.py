@@ -141,6 +141,18 @@ def show(figures: Sequence[Figure], console: Console) -> None:
     console.print(f"{len(judged) - len(missed)} of {len(judged)} goals met.")
 
 
+def markdown(figures: Sequence[Figure]) -> str:
+    """The figures with goals as a table for a document."""
+    lines = ["| what | of | with | median (range) | ratio | goal | |", "|---|---|---|---|---|---|---|"]
+    for figure in figures:
+        if figure.verdict:
+            *cells, _ = _row(figure)
+            ratio = f"{cells[4]} of {figure.baseline}" if cells[4] else ""
+            cells = [f"{figure.part}: {cells[0]}", *cells[1:4], ratio, cells[5], figure.verdict]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     model = ""
@@ -160,9 +172,10 @@ def machine() -> dict[str, Any]:
 
 
 def save(figures: Sequence[Figure], setting: dict[str, Any], directory: Path) -> None:
-    """One file a part, and ``all.json``. Each holds the setting, so it can be read alone."""
+    """One file a part, and ``all.json``. Each holds the setting, so it can be read alone. ``summary.md`` has the goals."""
     directory.mkdir(parents=True, exist_ok=True)
     parts = dict.fromkeys(figure.part for figure in figures)
     for name, chosen in [("all", list(figures)), *((p, [f for f in figures if f.part == p]) for p in parts)]:
         report = {**setting, "figures": [figure.as_json() for figure in chosen]}
         (directory / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    (directory / "summary.md").write_text(markdown(figures))

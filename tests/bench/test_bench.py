@@ -55,6 +55,9 @@ def test_small_run(tmp_path: Path) -> None:
     assert (everything["quick"], everything["entries"]) == (True, 60)
     assert everything["machine"]["cpus"] >= 1
     assert "frames lost" in done.stdout
+    summary = (tmp_path / "summary.md").read_text().splitlines()
+    assert len(summary) == 2 + sum(f["goal"] is not None for f in own)
+    assert all(line.count("|") == 8 for line in summary)
     assert not (tmp_path / "writes.json").exists()
 
 

@@ -84,7 +84,7 @@ def test_entries_and_packets_from_files(program: Path, tmp_path: Path) -> None:
     entries.write_text(entries.read_text().replace("field_id: 1", "field_id: 9"))
     refused = bench(program, "--entries", str(entries))
     assert refused.returncode == 1
-    assert "update 0: table I.station has no match field 9" in refused.stderr
+    assert "update 0: I.station has no match field 9" in refused.stderr
 
 
 @pytest.mark.parametrize(
