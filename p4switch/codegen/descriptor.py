@@ -82,7 +82,7 @@ class DescriptorGenerator:
         data = [p for p in declaration.params if p.direction == "data"]
         widths = [self.width(p.type, f"parameter {p.name!r} of action {name!r}", declaration.loc) for p in data]
         _, offsets, size = packing.byte_slots(widths)
-        rows = [f"{{{c_string(p.source_name)}, {w}, {o}}}" for p, w, o in zip(data, widths, offsets, strict=True)]
+        rows = [f"{{{c_string(p.control_name)}, {w}, {o}}}" for p, w, o in zip(data, widths, offsets, strict=True)]
         params, count = self.array("p4prog_param", f"params_{index}", rows)
         return f"{{{c_string(name)}, {params}, {count}, {size}}}"
 

@@ -1,7 +1,7 @@
 """C for l-values and assignments to them.
 
-Writing to an element that a stack does not have goes to a sink. Assigning to a member of a header union makes the other members
-invalid (P4_16 section 8.19).
+Writing to an element that a stack does not have goes to a sink. A member of a header union that becomes valid makes the other
+members invalid (P4_16 section 8.19); one that becomes invalid leaves them as they are, as in BMv2.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class LvalueGenerator(ExpressionGenerator):
             return
         self.expect(value.type, target.type, "assigned value")
         self.code(f"{target.code} = {value.code};")
-        self.invalidate(target.others)
+        if target.others:
+            with self.code.block(f"if ({target.code}.valid)"):
+                self.invalidate(target.others)
 
     def invalidate(self, headers: tuple[str, ...]) -> None:
         """Make these headers invalid."""
@@ -107,8 +109,9 @@ class LvalueGenerator(ExpressionGenerator):
             self.code(f"{header}.valid = false;")
 
     def set_validity(self, target: Target, valid: bool) -> None:
-        """``setValid`` and ``setInvalid``; in a union, either leaves no other header valid (P4_16 section 8.19)."""
+        """``setValid`` and ``setInvalid``; in a union, a valid header leaves no other one valid."""
         if not isinstance(target.type, ir.Header):
             self.refuse("setValid" if valid else "setInvalid", f"{show(target.type)} is not a header")
         self.code(f"{target.code}.valid = {'true' if valid else 'false'};")
-        self.invalidate(target.others)
+        if valid:
+            self.invalidate(target.others)

@@ -632,6 +632,12 @@ class Param(Node, kw_only=True, tag="param"):
         """What the program calls it: ``name`` may differ from that to be unique."""
         return next((a.body or self.name for a in self.annotations if a.name == "source_name"), self.name)
 
+    @property
+    def control_name(self) -> str:
+        """What the control plane calls it: the string of ``@name``, or the name in the program."""
+        given = next((a.body for a in self.annotations if a.name == "name"), None)
+        return given.strip().strip('"') if given else self.source_name
+
 
 class Function(Node, kw_only=True, tag="function"):
     """A function; only its parameters and locals are visible in it."""

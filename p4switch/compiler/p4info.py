@@ -337,8 +337,7 @@ class _Builder:
         for position, param in enumerate(data, 1):
             target = message.params.add()
             target.id = self._explicit_id(param.annotations, position)
-            explicit = _note(param.annotations, "name")
-            target.name = _string(explicit) if explicit else param.source_name
+            target.name = param.control_name
             target.bitwidth = self._width(param.type, param.type_name)
             self._type_name(target, param.type_name)
             self._annotate(target, param.annotations)

@@ -26,6 +26,7 @@ control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_met
         if (hdr.body.small.isValid() && hdr.body.small.v == 0xff) {
             hdr.body.large.setValid();
             hdr.body.large.v = 0x01020304;
+            hdr.body.small.setInvalid();
         } else if (hdr.body.large.isValid() && hdr.body.large.v == 0) {
             hdr.body.large.setInvalid();
         }
