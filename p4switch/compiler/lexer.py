@@ -62,12 +62,13 @@ def tokenize(text: str, file: str) -> list[Token]:
 
 def _tokens(text: str, file: str) -> Iterator[Token]:
     position, line, line_start = 0, 1, 0
+    long: Loc | None = None  # the first string over several lines: where there is an odd number of quotes, that is it
     while position < len(text):
         match = _TOKEN.match(text, position)
         column = position - line_start + 1
         if match is None:
             if text[position] == '"':
-                _fail(Loc(file, line, column), "this string has no closing quote")
+                _fail(long or Loc(file, line, column), "this string has no closing quote")
             _fail(Loc(file, line, column), f"unexpected character {text[position]!r}")
         kind, value = match.lastgroup or "", match.group()
         at, position = position, match.end()
@@ -87,6 +88,8 @@ def _tokens(text: str, file: str) -> Iterator[Token]:
                 kind = "keyword"
             if kind != "comment":
                 yield Token(kind, value, Loc(file, line, column, value.find("\n") if newlines else len(value), at))
+            if newlines and kind == "string":
+                long = long or Loc(file, line, column)
             if newlines:
                 line, line_start = line + newlines, at + value.rfind("\n") + 1
     yield Token("end", "end of file", Loc(file, line, max(position - line_start, 1)))

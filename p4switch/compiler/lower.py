@@ -63,6 +63,8 @@ class Lowering(ParserLowering):
         self.actions = {}
         self.action_symbols = {}
         self.table_actions = {}
+        self.table_symbols = {}
+        self.extern_scopes = {}
         self.key_effects = {}
         self.direct_instances = {}
         self.direct_paths = set()

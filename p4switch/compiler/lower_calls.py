@@ -109,6 +109,8 @@ class CallLowering(ExpressionLowering):
                 fits = len(required) <= len(args) <= len(names)
             if fits:
                 fitting.append(candidate)
+        if not fitting and len(overloads) == 1:
+            self.bind(overloads[0].params, args, loc, overloads[0].name)  # says what is wrong
         if not fitting:
             counts = " or ".join(str(len(o.params)) for o in overloads)
             self.fail(loc, f"{overloads[0].name} takes {counts} arguments, {len(args)} given")
@@ -210,7 +212,10 @@ class CallLowering(ExpressionLowering):
             if argument.value is None:
                 return Typed(t.DONT_CARE)
             if parameter.direction in ("out", "inout"):
-                target = self.lvalue(argument.value)
+                target = self.lvalue(
+                    argument.value,
+                    f"parameter '{parameter.name}' is {parameter.direction}: its argument is assigned to, and",
+                )
                 target.place = parameter.direction
                 return target
             return self.expression(argument.value)
@@ -485,7 +490,10 @@ class CallLowering(ExpressionLowering):
             assert target.expr is not None
             self.emit(ir.StackPush(stack=target.expr, count=count, pop=method == "pop_front", loc=where))
             return Typed(t.VOID)
-        self.fail(expr.loc, f"{base.type} has no method '{method}'")
+        methods = {"header": "isValid, setValid, setInvalid", "header_union": "isValid", "struct": "none"}
+        has = methods[type_.kind] if isinstance(type_, t.StructT) else "none"
+        has = "push_front, pop_front" if isinstance(type_, t.StackT) else has
+        self.fail(function.loc, f"{base.type} has no method '{method}'; it has {has}")
 
     def call_packet(self, symbol: PacketSymbol, method: str, expr: ast.Call) -> Typed:
         """packet_in and packet_out."""

@@ -180,6 +180,9 @@ class ControlLowering(TableLowering):
             assert isinstance(algorithm.type, t.EnumT) and isinstance(algorithm.const, int)
             extern.algorithm = algorithm.type.members[algorithm.const]
             extern.width = int(values["outputWidth"].const or 0)
+        if self.extern_scopes.setdefault(path, self.scope) is not self.scope:
+            note = "give each a name of its own with @name"
+            self.fail(loc, f"another instance is '{path}' to the control plane", note)
         self.externs[path] = extern
         return ExternSymbol(path, t.ExternT(kind, type_args), declaration)
 

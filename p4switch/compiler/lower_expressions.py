@@ -166,6 +166,8 @@ class ExpressionLowering(LoweringBase):
             return self.stack_member(base, type_, member, expr.loc)
         if isinstance(type_, t.StructT):
             field = type_.field_type(member)
+            if field is None and type_.kind != "struct" and member in ("isValid", "setValid", "setInvalid"):
+                self.fail(expr.loc, f"'{member}' is a method: call it with ()")
             if field is None:
                 names = ", ".join(n for n, _ in type_.fields)
                 self.fail(expr.loc, f"{type_} has no field '{member}'; it has {names or 'none'}")
@@ -333,7 +335,12 @@ class ExpressionLowering(LoweringBase):
         elif right.type == t.INT and isinstance(left.type, t.BitsT):
             right = self.coerce(right, left.type, loc)
         if left.type != right.type:
-            self.fail(loc, f"'{op}' needs operands of one type, found {left.type} and {right.type}", "cast one of them")
+            new = next((x for x in (left.type, right.type) if isinstance(x, t.NewT)), None)
+            if new is not None and op not in ("==", "!=", "?:"):
+                self.fail(loc, f"'{op}' is not defined for {new}", self.cast_note(new))
+            numbers = all(isinstance(x, t.BitsT | t.NewT) or x == t.INT for x in (left.type, right.type))
+            note = "cast one of them" if numbers else None
+            self.fail(loc, f"'{op}' needs operands of one type, found {left.type} and {right.type}", note)
         return left, right
 
     def shift(self, op: str, left: Typed, right: Typed, loc: Loc) -> Typed:
@@ -530,11 +537,11 @@ class ExpressionLowering(LoweringBase):
 
     # ------------------------------------------------------------------------------------------------------- l-values
 
-    def lvalue(self, expr: ast.Expr) -> Typed:
-        """An expression that can be assigned to, with its indices evaluated once."""
+    def lvalue(self, expr: ast.Expr, why: str = "") -> Typed:
+        """An expression that can be assigned to, with its indices evaluated once. ``why`` it must be one, for the message."""
         value = self.expression(expr)
         if not self.is_lvalue(value.expr, expr.loc, expr):
-            self.fail(expr.loc, "this cannot be assigned to")
+            self.fail(expr.loc, f"{why} this cannot be assigned to".strip())
         assert value.expr is not None
         return Typed(value.type, self.freeze_indices(value.expr))
 

@@ -15,11 +15,12 @@ from p4switch.compiler.scope import (
     ActionSymbol,
     ExternSymbol,
     InstanceSymbol,
+    Scope,
     Symbol,
     TableSymbol,
     ValueSymbol,
 )
-from p4switch.compiler.source_text import key_name
+from p4switch.compiler.source_text import has_key_name, key_name
 
 _MATCH_KINDS = ("exact", "lpm", "ternary", "range", "optional", "selector")
 _PRIORITY_KINDS = ("ternary", "range", "optional")
@@ -40,6 +41,8 @@ class TableLowering(StatementLowering):
     tables: dict[str, ir.Table]
     actions: dict[tuple[str, str], ir.Action]
     action_symbols: dict[tuple[str, str], list[tuple[ActionSymbol, ir.Action]]]  # what a control-plane name stands for
+    table_symbols: dict[str, TableSymbol]
+    extern_scopes: dict[str, Scope]
     table_actions: dict[str, dict[str, str]]
     key_effects: dict[str, list[ir.Statement]]
     direct_instances: dict[int, InstanceSymbol]
@@ -178,6 +181,14 @@ class TableLowering(StatementLowering):
             self.fail(loc, "a table can be applied only in the body of a control")
         if self.unit.block not in ("ingress", "egress"):
             self.fail(loc, f"a table can be applied only in ingress and egress, not in {self.unit.block}")
+        known = self.table_symbols.setdefault(table.name, table)
+        if known.scope is not table.scope:  # those of one control are reported together, by warn.duplicates
+            self.fail(
+                table.declaration.loc,
+                f"table '{table.declaration.name}' is '{table.name}' to the control plane, and so is "
+                f"'{known.declaration.name}' of line {known.declaration.loc.line}",
+                "give each a name of its own with @name",
+            )
         if table.name not in self.tables:
             with self.in_scope(table.scope):
                 self.lower_table(table)
@@ -240,6 +251,8 @@ class TableLowering(StatementLowering):
             self.fail(key.loc, f"unknown match kind '{key.match_kind}'; there are {', '.join(_MATCH_KINDS)}")
         if isinstance(value.const, int) and value.type == t.INT:
             self.fail(key.loc, "a key needs a width")
+        if note_text.name_of(key.annotations) is None and not has_key_name(key.expr):
+            self.fail(key.loc, "the control plane needs a name for such a key: give it one with @name")
         base = t.strip(value.type)
         if not isinstance(base, t.BitsT | t.EnumT) and base not in (t.BOOL, t.ERROR):
             self.fail(key.loc, f"a key of type {value.type} is not possible; bits, bools, enums and errors are")
@@ -303,6 +316,14 @@ class TableLowering(StatementLowering):
         """Arguments of the parameters with a direction, which the table binds, and the copies back."""
         directed = [p for p in symbol.declaration.params if p.direction]
         args = element.args or []
+        data = [p for p in symbol.declaration.params if not p.direction]
+        if len(args) > len(directed) and data:
+            self.fail(
+                element.loc,
+                f"parameter '{data[0].name}' of '{element.action.name}' comes from the control plane: "
+                "a table cannot bind it",
+                "only parameters with a direction are bound in a list of actions",
+            )
         if len(args) != len(directed):
             self.fail(element.loc, f"'{element.action.name}' needs {len(directed)} bound arguments, {len(args)} given")
         return self.pass_arguments(self.action_arguments(symbol, directed, args, element.loc), by_temporary=True)

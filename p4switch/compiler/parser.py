@@ -28,6 +28,7 @@ class ParserBase:
         self.tokens = tokens
         self.at = 0
         self.depth = 0
+        self.early_names = False
         # The grammar needs to know which names are types (section 6.4): one set of shadowing names a scope.
         self.scopes: list[dict[str, bool]] = [{}]
 
@@ -61,17 +62,27 @@ class ParserBase:
             return True
         return False
 
-    def expect(self, text: str, where: str = "") -> Token:
-        """Take this operator or keyword; an error says what was found."""
+    def expect(self, text: str, where: str = "", opened: Loc | None = None) -> Token:
+        """Take this operator or keyword; an error says what was found, and what was ``opened`` and is to be closed."""
         if not self.see(text):
-            self.fail(f"expected '{text}'{' ' + where if where else ''}")
+            note = (
+                None
+                if opened is None
+                else f"it begins at line {opened.line}; a brace may be missing anywhere behind that"
+            )
+            self.fail(f"expected '{text}'{' ' + where if where else ''}", note=note)
         return self.advance()
 
-    def fail(self, expectation: str, token: Token | None = None) -> NoReturn:
+    def fail(self, expectation: str, token: Token | None = None, note: str | None = None) -> NoReturn:
         """Raise CompileError: what was expected, and what was found."""
         token = token or self.token
         found = token.text if token.kind == "end" else f"'{token.text}'"
-        raise CompileError([Diagnostic("error", token.loc, f"{expectation}, found {found}")])
+        long = next(
+            (x for x in self.tokens[max(self.at - 3, 0) : self.at] if x.kind == "string" and "\n" in x.text), None
+        )
+        if long is not None:
+            note = f"a string begins at line {long.loc.line} and ends only here: is a closing quote missing?"
+        raise CompileError([Diagnostic("error", token.loc, f"{expectation}, found {found}", note)])
 
     def error(self, loc: Loc, message: str) -> NoReturn:
         """Raise CompileError."""
@@ -270,7 +281,14 @@ class ParserBase:
         return args
 
     def type_argument(self) -> ast.TypeRef:
-        """A type, ``void`` or ``_``."""
+        """A type, ``void`` or ``_``; in the type of a function's result also a type parameter, which is declared only later."""
+        if self.early_names and self.token.kind == "name" and self.peek().text in (",", ">") and not self.starts_type():
+            token = self.advance()
+            return (
+                ast.BaseType(loc=token.loc, name="_")
+                if token.text == "_"
+                else ast.NamedType(loc=token.loc, name=token.text)
+            )
         if self.token.kind == "name" and self.token.text == "_":
             return ast.BaseType(loc=self.advance().loc, name="_")
         return self.type_ref()

@@ -206,7 +206,9 @@ class Parser(StatementParser):
     def function_prototype(self, annotations: list[ast.Annotation]) -> ast.FunctionDecl:
         """``type name<T>(params)``; the result may use the type parameters that follow it."""
         start = self.at
+        self.early_names = True
         result = self.attempt(self.type_ref)
+        self.early_names = False
         if result is None:  # a type parameter as result: it is declared only behind the name
             token = self.name("a type")
             result = ast.NamedType(loc=token.loc, name=token.text)
@@ -339,7 +341,7 @@ class Parser(StatementParser):
                     transition = self.transition_statement()
                     break
                 body.append(self.statement_or_declaration())
-        self.expect("}", "to close the state")
+        self.expect("}", "to close the state", name.loc)
         return ast.StateDecl(loc=name.loc, name=name.text, annotations=annotations, body=body, transition=transition)
 
     def transition_statement(self) -> ast.Transition:
@@ -401,7 +403,7 @@ class Parser(StatementParser):
                     self.fail("expected a declaration or 'apply' in the control")
             self.expect("apply")
             node.body = self.block_statement()
-            self.expect("}", "to close the control")
+            self.expect("}", "to close the control", name.loc)
         return node
 
     def table_declaration(self, annotations: list[ast.Annotation]) -> ast.TableDecl:

@@ -20,7 +20,7 @@ class StatementParser(ExpressionParser):
             body: list[ast.Stmt | ast.Declaration] = []
             while not self.see("}"):
                 if self.token.kind == "end":
-                    self.fail("expected '}' to close the block")
+                    self.expect("}", "to close the block", loc)
                 body.append(self.statement_or_declaration())
         self.expect("}")
         return ast.BlockStmt(loc=loc, annotations=annotations, body=body)
@@ -110,6 +110,8 @@ class StatementParser(ExpressionParser):
                 if self.take(keyword):
                     self.expect(";", f"after '{keyword}'")
                     return node(loc=token.loc)
+            if self.see("else"):
+                self.error(token.loc, "'else' without an 'if' before it")
             statement = self.assignment_or_call()
             self.expect(";", "after the statement")
             return statement
@@ -129,6 +131,8 @@ class StatementParser(ExpressionParser):
             return ast.Assignment(loc=loc, left=left, right=self.expression(), op=token.text[:-1])
         if isinstance(left, ast.Call):
             return ast.CallStmt(loc=loc, call=left)
+        if isinstance(left, ast.Name) and self.token.kind == "name":
+            self.error(left.loc, f"unknown type '{left.name}'")
         self.fail("expected '=' or a call")
 
     def conditional_statement(self, loc: Loc) -> ast.IfStmt:

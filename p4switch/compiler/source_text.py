@@ -48,6 +48,22 @@ def key_name(expr: ast.Expr, field_name: Callable[[ast.Dot], str]) -> str:
     return type(expr).__name__.lower()
 
 
+def has_key_name(expr: ast.Expr) -> bool:
+    """Whether p4c makes a name for a key of this expression: members, elements, slices, masks and validity of headers."""
+    match expr:
+        case ast.Name() | ast.Number() | ast.TypeExpr():
+            return True
+        case ast.Dot(base=base) | ast.Call(function=ast.Dot(base=base, member="isValid"), args=[]):
+            return has_key_name(base)
+        case ast.IndexExpr(base=base, index=index):
+            return has_key_name(base) and has_key_name(index)
+        case ast.SliceExpr(base=base, hi=hi, lo=lo):
+            return has_key_name(base) and has_key_name(hi) and has_key_name(lo)
+        case ast.BinaryExpr(op="&", left=left, right=right):
+            return has_key_name(left) and has_key_name(right)
+    return False
+
+
 def text_of(expr: ast.Expr) -> str:
     """An expression for a message: as :func:`key_name`, with members as they are written."""
     return key_name(expr, lambda dot: dot.member)

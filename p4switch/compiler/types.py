@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from p4switch.compiler import ast
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Type:
-    """Base of semantic types."""
+    """Base of semantic types. It compares by identity, as structs do; the others compare what they consist of."""
 
 
 @dataclass(frozen=True, slots=True)
