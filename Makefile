@@ -80,6 +80,10 @@ fuzz-sources: setup ## the compiler under broken and grown programs, 2 minutes (
 sanitize: setup ## tests of the data plane and of generated code under the sanitizers (ARGS="threads" for some)
 	@$(ROOT) $(PYTHON) -m fuzz sanitize $(ARGS)
 
+.PHONY: soak
+soak: setup ## a day's worth of packets, and whether memory grows (ARGS="--packets N --frames N")
+	@$(ROOT) $(PYTHON) -m fuzz soak $(ARGS)
+
 .PHONY: clean
 clean: ## end a running or crashed rack and remove everything that was made
 	@if [ -x $(PYTHON) ]; then $(ROOT) $(PYTHON) -m topologies clean; fi

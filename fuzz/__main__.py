@@ -9,6 +9,7 @@ from typing import Any
 import fuzz
 from fuzz import sanitize
 from fuzz.packets import run as packets
+from fuzz.soak import run as soak
 from fuzz.sources import run as sources
 
 
@@ -19,6 +20,7 @@ def main() -> int:
     modules: tuple[tuple[str, Any, str], ...] = (
         ("packets", packets, "fuzz the packet path with libFuzzer"),
         ("sources", sources, "fuzz the front end with broken and grown programs"),
+        ("soak", soak, "a day's packets, and whether memory grows"),
         ("sanitize", sanitize, "run tests of the data plane under the sanitizers"),
     )
     for name, module, text in modules:

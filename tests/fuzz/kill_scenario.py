@@ -8,7 +8,7 @@ with what it saw; raises AssertionError where something is left.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import os
 import random
@@ -24,67 +24,24 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from finsy.proto import p4r, p4r_grpc
+from finsy.proto import p4r
 
+from fuzz.soak.wire import ADDRESS, READY_SECONDS, Controller, SwitchProcess, Traffic, links
 from p4switch import cache
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "fuzz" / "programs" / "passes.p4"
-ADDRESS, OTHER_ADDRESS = "127.0.0.1:19559", "127.0.0.1:19560"
-READY_SECONDS = 60.0  # a build from nothing on a busy machine is among it
+OTHER_ADDRESS = "127.0.0.1:19560"
 ROUNDS = 3
 ENHANCED_PACKET = 6  # block type
 FRAME = bytes([0, 1, 0, 0]) + bytes(60)  # passes.p4: the second byte is the port it leaves on
 
 
-def links() -> None:
-    commands = ["ip link set lo up", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1"]
-    for n in (0, 1):
-        commands += [f"ip link add sw{n} type veth peer name eh{n}", f"ip link set sw{n} up", f"ip link set eh{n} up"]
-    for command in commands:
-        subprocess.run(command.split(), check=True)
-
-
-class Switch:
-    """A running switch."""
-
-    def __init__(self, place: Path, *, alone: bool = True):
-        command = [sys.executable, "-m", "p4switch", "run", "--p4", str(PROGRAM), "--log-level", "error"]
-        if alone:
-            command += ["-i", "0@sw0", "-i", "1@sw1", "--grpc-addr", ADDRESS, "--cpu-port", "64"]
-            command += [
-                "--pcap",
-                str(place / "pcap"),
-                "--trace",
-                str(place / "trace"),
-                "--ready-file",
-                str(place / "ready"),
-            ]
-        else:
-            command += ["--grpc-addr", OTHER_ADDRESS]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "P4SWITCH_CACHE": str(place / "cache")}
-        environment["TMPDIR"] = str(place / "tmp")
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
-        )
-
-    def wait_ready(self) -> float:
-        """Seconds from the start."""
-        assert self.process.stdout is not None
-        watchdog = threading.Timer(READY_SECONDS, self.process.kill)
-        watchdog.start()
-        line = self.process.stdout.readline()
-        watchdog.cancel()
-        assert line.startswith("READY"), f"the switch said {line!r}"
-        return time.monotonic() - self.started
-
-    def end(self, number: int) -> int:
-        self.process.send_signal(number)
-        status = self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return status
+def start(place: Path) -> SwitchProcess:
+    """A switch with everything on."""
+    return SwitchProcess(
+        *("--pcap", str(place / "pcap"), "--trace", str(place / "trace"), "--ready-file", str(place / "ready")),
+        P4SWITCH_CACHE=str(place / "cache"),
+        TMPDIR=str(place / "tmp"),
+    )
 
 
 def session_members(leader: int) -> list[str]:
@@ -109,68 +66,41 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
 
 
 class Clients:
-    """A primary that writes, a reader, and a sender of frames, each in a thread, until the switch is gone."""
+    """A primary that writes, a reader, a listener and a sender of frames, each in a thread, until the switch is gone."""
 
     def __init__(self) -> None:
-        self.writes = self.reads = self.frames = 0
+        self.writes = self.reads = 0
         self.stop = threading.Event()
-        self.endings: list[str] = []
-        self.channel = grpc.insecure_channel(ADDRESS)
-        self.stub = p4r_grpc.P4RuntimeStub(self.channel)
-        first = p4r.StreamMessageRequest(arbitration=p4r.MasterArbitrationUpdate(election_id={"low": 1}))  # type: ignore[arg-type]
-        self.stream = self.stub.StreamChannel(itertools.chain([first], iter(self.stop.wait, True)))
-        assert next(self.stream).arbitration.status.code == 0
-        info = self.stub.GetForwardingPipelineConfig(p4r.GetForwardingPipelineConfigRequest()).config.p4info
-        self.table = info.tables[0]
-        self.action = next(a for a in info.actions if a.preamble.alias == "follow")
-        works = (self.write, self.read, self.listen, self.send)
+        self.controller = Controller()
+        self.traffic = Traffic(stop=self.stop)
+        works = (self.write, self.read, self.listen, self.traffic.run)
         self.threads = [threading.Thread(target=self.guarded, args=(w,), daemon=True) for w in works]
         for thread in self.threads:
             thread.start()
 
     def guarded(self, work: Callable[[], None]) -> None:
-        try:
+        with contextlib.suppress(grpc.RpcError, StopIteration):
             while not self.stop.is_set():
                 work()
-        except grpc.RpcError as error:
-            self.endings.append(error.code().name)
-
-    def update(self, kind: int, number: int) -> p4r.Update:
-        made = p4r.Update(type=kind)
-        entry = made.entity.table_entry
-        entry.table_id = self.table.preamble.id
-        entry.match.add(field_id=1).lpm.CopyFrom(p4r.FieldMatch.LPM(value=bytes([128 + number]), prefix_len=8))
-        entry.match.add(field_id=2).exact.value = b"\x05"
-        entry.action.action.action_id = self.action.preamble.id
-        entry.action.action.params.add(param_id=1, value=b"\x02")
-        return made
 
     def write(self) -> None:
         for kind in (p4r.Update.INSERT, p4r.Update.DELETE):
-            request = p4r.WriteRequest(election_id={"low": 1}, updates=[self.update(kind, n) for n in range(100)])  # type: ignore[arg-type]
-            self.stub.Write(request)
+            self.controller.write(self.controller.entries(kind))
             self.writes += 1
 
     def read(self) -> None:
-        wanted = p4r.Entity(table_entry=p4r.TableEntry())
-        list(self.stub.Read(p4r.ReadRequest(entities=[wanted])))
+        self.controller.read()
         self.reads += 1
 
     def listen(self) -> None:
-        next(self.stream)
+        next(self.controller.stream)
 
-    def send(self) -> None:
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
-            out.bind(("eh0", 0))
-            while not self.stop.is_set():
-                out.send(FRAME + random.randbytes(random.randrange(1400)))
-                self.frames += 1
-                if self.frames % 16 == 0:
-                    time.sleep(0.001)
+    def busy(self) -> bool:
+        return self.writes > 2 and self.reads > 0 and self.traffic.sent > 100
 
     def close(self) -> None:
         self.stop.set()
-        self.channel.close()
+        self.controller.hang_up()
         for thread in self.threads:
             thread.join(10)
             assert not thread.is_alive(), "a client hangs after the switch was killed"
@@ -194,7 +124,7 @@ def records(path: Path) -> tuple[int, bool]:
     return count, at == len(data)
 
 
-def check_left_behind(place: Path, switch: Switch) -> None:
+def check_left_behind(place: Path, switch: SwitchProcess) -> None:
     wait_until(lambda: not session_members(switch.process.pid), "processes of a killed switch go on")
     shown = json.loads(subprocess.run(["ip", "-d", "-j", "link"], capture_output=True, check=True).stdout)
     names = {link["ifname"]: link for link in shown}
@@ -224,14 +154,12 @@ def damage(place: Path, rng: random.Random) -> None:
             path.write_bytes(data[:at] if rng.random() < 0.5 else data)
 
 
-def passes(switch: Switch) -> bool:
+def passes() -> bool:
     """A frame goes through."""
-    with (
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as far,
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as near,
-    ):
+    raw = (socket.AF_PACKET, socket.SOCK_RAW)
+    with socket.socket(*raw, socket.htons(3)) as far, socket.socket(*raw) as near:
         far.bind(("eh1", 3))
-        far.settimeout(5)
+        far.settimeout(10)
         near.bind(("eh0", 0))
         near.send(FRAME + b"works")
         while not far.recv(2000).endswith(b"works"):
@@ -246,29 +174,35 @@ def main() -> None:
     links()
     seen: dict[str, Any] = {"starts": [], "rounds": []}
 
-    switch = Switch(place)
+    switch = start(place)
     wait_until(lambda: any((place / "cache").iterdir()), "nothing is compiled", READY_SECONDS)
     time.sleep(rng.uniform(0, 0.5))
     assert switch.end(signal.SIGKILL) == -signal.SIGKILL
     check_left_behind(place, switch)
 
     for _ in range(ROUNDS):
-        switch = Switch(place)
+        switch = start(place)
         seen["starts"].append(round(switch.wait_ready(), 2))
         clients = Clients()
         time.sleep(rng.uniform(0.3, 0.8))
-        wait_until(lambda c=clients: c.writes > 2 and c.reads > 0 and c.frames > 100, "the clients do nothing")  # type: ignore[misc]
+        wait_until(clients.busy, "the clients do nothing")
         assert switch.end(signal.SIGKILL) == -signal.SIGKILL
         clients.close()
         check_left_behind(place, switch)
         captures = [records(place / "pcap" / f"port{n}.pcapng") for n in (0, 1)]
-        figures = {"writes": clients.writes, "reads": clients.reads, "frames": clients.frames, "captures": captures}
+        figures = {
+            "writes": clients.writes,
+            "reads": clients.reads,
+            "frames": clients.traffic.sent,
+            "captures": captures,
+        }
         seen["rounds"].append(figures)
 
     damage(place / "cache", rng)
-    switch, other = Switch(place), Switch(place, alone=False)
+    cache_only = {"P4SWITCH_CACHE": str(place / "cache")}
+    switch, other = start(place), SwitchProcess(interfaces=False, address=OTHER_ADDRESS, **cache_only)
     seen["starts"] += [round(s.wait_ready(), 2) for s in (switch, other)]
-    seen["works"] = passes(switch)
+    seen["works"] = passes()
     seen["status"] = [s.end(signal.SIGTERM) for s in (switch, other)]
     check_cache(place / "cache")
     print(json.dumps(seen))

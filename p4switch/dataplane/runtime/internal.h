@@ -189,7 +189,8 @@ typedef struct {
     bool watched; /* the interface reported an error and is not known to be up again */
     p4dp_stats_view stats;
     FILE *pcap;
-    size_t pcap_used; /* of its buffer, at most */
+    char *pcap_buffer;
+    size_t pcap_used; /* of the buffer, at most */
 } dp_port;
 
 /* io_packet.c. Pieces must stay valid until dp_io_flush. */

@@ -49,6 +49,11 @@ static bool put_interface(FILE *file, uint32_t number) {
     return put(file, &head, sizeof head) && put(file, name, named) && put(file, &tail, sizeof tail);
 }
 
+static void free_buffer(dp_port *port) {
+    free(port->pcap_buffer);
+    port->pcap_buffer = NULL;
+}
+
 bool dp_pcap_open(p4dp_switch *sw, dp_port *port) {
     if (sw->pcap_directory == NULL || port->pcap != NULL) return true;
     char path[4096];
@@ -56,9 +61,16 @@ bool dp_pcap_open(p4dp_switch *sw, dp_port *port) {
     if (length < 0 || (size_t)length >= sizeof path) return false;
     FILE *file = fopen(path, "wb");
     if (file == NULL) return false;
-    setvbuf(file, NULL, _IOFBF, BUFFER_SIZE);
+    /* glibc takes a size only with a buffer. */
+    port->pcap_buffer = malloc(BUFFER_SIZE);
+    if (port->pcap_buffer == NULL || setvbuf(file, port->pcap_buffer, _IOFBF, BUFFER_SIZE) != 0) {
+        fclose(file);
+        free_buffer(port);
+        return false;
+    }
     if (!put_section(file) || !put_interface(file, port->number)) {
         fclose(file);
+        free_buffer(port);
         return false;
     }
     port->pcap = file;
@@ -99,6 +111,7 @@ void dp_pcap_close(p4dp_switch *sw) {
         if (sw->ports[i] != NULL && sw->ports[i]->pcap != NULL) {
             fclose(sw->ports[i]->pcap);
             sw->ports[i]->pcap = NULL;
+            free_buffer(sw->ports[i]);
         }
     free(sw->pcap_directory);
     sw->pcap_directory = NULL;
