@@ -42,9 +42,7 @@ def to_update(schema: Schema, kind: int, entry: p4r.TableEntry) -> dp.Update:
 
     MODIFY without an action is :func:`which` for the caller, as are one-shot action sets.
     """
-    op = _OPS.get(kind)
-    if op is None:
-        raise invalid("the update has no type; it must be INSERT, MODIFY or DELETE")
+    op = _OPS[kind]
     table = schema.tables.get(entry.table_id) or schema.table(entry.table_id)
     if entry.is_const:
         raise invalid(f"{describe(table)}: is_const cannot be written, only read")

@@ -6,14 +6,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from finsy.proto import p4i, p4r
 from google.protobuf import any_pb2, struct_pb2
 
+from p4switch.dataplane.binding import Switch
+from p4switch.server.device import Device
 from p4switch.server.errors import Code
-from tests.p4switch.server.conftest import DEVICE, Client, Program, arbitration, everything
+from tests.p4switch.server.conftest import DEVICE, Client, Program, arbitration, connected, everything, serving
 from tests.p4switch.server.entries import DELETE, INSERT, action, action_set, entry, exact, member, role_config, update
 from tests.p4switch.server.refusals import (
     one_shot_errors,
@@ -76,6 +79,12 @@ def test_one_shots(client: Client, program: Program) -> None:
     assert everything(client) == before
 
 
+def one_shot_of(program: Program, members: int, weight: int) -> p4r.Update:
+    """An action set of so many members of a weight."""
+    chosen = action_set(program, *range(members), weight=weight)
+    return update(INSERT, table_entry=entry(program, "selector_table", exact(1, b"\1"), action=chosen))
+
+
 def test_other_kinds_of_meters_and_selectors(client: Client, program: Program) -> None:
     """What p4c would write for other annotations; the data plane is the same."""
 
@@ -89,8 +98,7 @@ def test_other_kinds_of_meters_and_selectors(client: Client, program: Program) -
         return update(p4r.Update.MODIFY, meter_entry=p4r.MeterEntry(meter_id=number, config=p4r.MeterConfig(**config)))
 
     def one_shot(weight: int) -> p4r.Update:
-        chosen = action_set(program, *range(9), weight=weight)
-        return update(INSERT, table_entry=entry(program, "selector_table", exact(1, b"\1"), action=chosen))
+        return one_shot_of(program, 9, weight)
 
     def selector(info: p4i.P4Info) -> p4i.ActionProfile:
         return next(p for p in info.action_profiles if p.with_selector)
@@ -115,6 +123,8 @@ def test_other_kinds_of_meters_and_selectors(client: Client, program: Program) -
     )
     refuse("sum of members: too many", one_shot(1))
     refuse("sum of members: a weight too large", one_shot(4))
+    install(lambda info: selector(info).sum_of_members.SetInParent())
+    refuse("sum of members: weights beyond the data plane's", one_shot_of(program, 8, 10_000))
     install(lambda info: setattr(selector(info), "weights_disallowed", True))
     refuse("no weights", one_shot(1))
     compare("other P4Info", lines)
@@ -279,6 +289,34 @@ def test_stream_messages(client: Client, program: Program) -> None:
         kind = {"packet": "packet_out", "digest_ack": "digest_list_ack"}.get(next(iter(message), ""), "other")
         assert error.WhichOneof("details") == kind
     compare("stream", lines)
+
+
+def test_stream_messages_without(program: Program) -> None:
+    """Without a pipeline, a CPU port, a packet_out header."""
+    lines = []
+
+    def refused(name: str, client: Client, **message: Any) -> None:
+        client.streams[0].send(**message)
+        error = client.streams[0].next().error
+        lines.append(f"{name}: {Code(error.canonical_code).name}: {error.message}")
+
+    packet = p4r.PacketOut(payload=b"x")
+    packet.metadata.add(metadata_id=1, value=b"\1")
+    with (
+        Switch() as switch,
+        serving(Device(DEVICE, switch)) as running,
+        connected(running.address, program) as client,
+    ):
+        client.stream().arbitrate(1)
+        refused("packet-out: no pipeline", client, packet=packet)
+        refused("digest ack: no pipeline", client, digest_ack=p4r.DigestListAck(digest_id=1))
+        client.set_pipeline(Config.VERIFY_AND_COMMIT, program.pipeline())
+        refused("packet-out: no CPU port", client, packet=packet)
+        config = program.pipeline()
+        config.p4info.ClearField("controller_packet_metadata")
+        client.set_pipeline(Config.VERIFY_AND_COMMIT, config)
+        refused("packet-out: metadata without a header", client, packet=packet)
+    compare("stream, without", lines)
 
 
 def test_roles(client: Client, program: Program) -> None:
