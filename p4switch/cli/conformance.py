@@ -23,12 +23,9 @@ OUTPUTS = Path("testdata/p4_16_samples_outputs")
 V1MODEL = "v1model.p4"
 PASSED, FAILED, REFUSED = "passed", "failed", "refused"
 _STATUS = {0: PASSED, 1: FAILED, 2: REFUSED}
-_ARRAYS = "arrays of anything but headers and header unions are not supported"
 _OTHER = "another architecture than v1model: main is no V1Switch"
 KNOWN_MISSES = {
     "extern-funcs-bmv2": "an extern of the program's own, which comes as native code for bmv2",
-    "array1": _ARRAYS,
-    "array2": _ARRAYS,
     "elimActRun1": _OTHER,
     "issue5035": _OTHER,
     "issue3091": "match kinds as values",

@@ -76,6 +76,7 @@ class LoweringBase:
         self.specialised: dict[tuple[int, tuple[t.Type, ...]], t.StructT] = {}
         self.out: list[ir.Statement] = []
         self.unit = Unit("program", "")
+        self.assigning = False  # whether an l-value is being lowered
 
     # --------------------------------------------------------------------------------------------------------- errors
 
@@ -171,12 +172,15 @@ class LoweringBase:
                 return t.VarbitT(width) if name == "varbit" else t.BitsT(width, name == "int")
             case ast.StackType(element=element, size=size_expr):
                 inner = self.resolve(element)
-                if not isinstance(inner, t.StructT) or inner.kind == "struct":
-                    self.fail(element.loc, f"a stack holds headers or header unions, not {inner}")
-                size = self.constant_int(size_expr, "the size of a stack")
+                size = self.constant_int(size_expr, "the size of a stack or array")
                 if not 0 < size <= 1024:
-                    self.fail(size_expr.loc, f"a header stack of {size} elements; 1 to 1024 are possible")
-                return t.StackT(inner, size)
+                    self.fail(size_expr.loc, f"a stack or array of {size} elements; 1 to 1024 are possible")
+                if isinstance(inner, t.StructT) and inner.kind != "struct":
+                    return t.StackT(inner, size)
+                base = t.strip(inner)
+                if not isinstance(base, t.BitsT | t.EnumT | t.StructT | t.TupleT) and base not in (t.BOOL, t.ERROR):
+                    self.fail(element.loc, f"a stack or array of {inner} is not possible")
+                return t.TupleT((inner,) * size, array=True)
             case ast.TupleType(args=args, list_of=True):
                 if len(args) != 1:
                     self.fail(ref.loc, f"list takes 1 type argument, {len(args)} given")
@@ -241,6 +245,7 @@ class LoweringBase:
         if owner.kind == "header":
             plain = isinstance(base, t.BitsT | t.VarbitT) or base == t.BOOL
             nested = isinstance(base, t.StructT) and base.kind == "struct"
+            nested = nested or (isinstance(base, t.TupleT) and base.array)
             if not plain and not nested:
                 self.fail(
                     f.loc,

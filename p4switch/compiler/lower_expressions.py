@@ -212,13 +212,17 @@ class ExpressionLowering(LoweringBase):
     def index(self, expr: ast.IndexExpr) -> Typed:
         """``stack[i]`` or ``tuple[i]``."""
         base = self.expression(expr.base)
+        outer, self.assigning = self.assigning, False
         with self.capture() as effects:
             index = self.expression(expr.index)
+        self.assigning = outer
         if effects and base.expr is not None:
             # The base may be part of an l-value: it stays the place it is, only its own indices are evaluated before.
             base.expr = self.freeze_indices(base.expr)
         self.out.extend(effects)
         type_ = t.strip(base.type)
+        if isinstance(type_, t.TupleT) and type_.array and index.const is None:
+            return self.array_element(base, type_, index, expr.loc)
         if isinstance(type_, t.TupleT):
             if not isinstance(index.const, int) or not 0 <= index.const < len(type_.items):
                 self.fail(expr.index.loc, f"the index of {type_} must be a constant in 0..{len(type_.items) - 1}")
@@ -229,7 +233,7 @@ class ExpressionLowering(LoweringBase):
                 element, ir.Member(type=self.ir_type(element), base=self.rvalue(base), field=f"f{index.const}")
             )
         if not isinstance(type_, t.StackT):
-            self.fail(expr.loc, f"{base.type} cannot be indexed; header stacks and tuples can")
+            self.fail(expr.loc, f"{base.type} cannot be indexed; header stacks, arrays and tuples can")
         if isinstance(index.const, int):
             if not 0 <= index.const < type_.size:
                 self.fail(expr.index.loc, f"index {index.const} is outside of a stack of {type_.size} elements")
@@ -240,6 +244,30 @@ class ExpressionLowering(LoweringBase):
             type_.element,
             ir.Index(type=self.ir_type(type_.element), base=self.rvalue(base), index=self.rvalue(index)),
         )
+
+    def array_element(self, base: Typed, array: t.TupleT, index: Typed, loc: Loc) -> Typed:
+        """The value of an element by a variable index; zero where there is none."""
+        if self.assigning:
+            self.fail(loc, "an element of an array by a variable index is assigned to as a whole, with '='")
+        element = array.items[0]
+        result = self.new_variable("element", element, self.default_value(element, loc))
+        self.emit(self.each_element(base, array, index, loc, lambda place: ir.Assign(left=result, right=place)))
+        return Typed(element, result)
+
+    def each_element(
+        self, base: Typed, array: t.TupleT, index: Typed, loc: Loc, act: Callable[[ir.Expression], ir.Statement]
+    ) -> ir.Switch:
+        """A switch over the index of an array that does something with the element."""
+        index = self.as_number(index)
+        if not isinstance(index.type, t.BitsT):
+            self.fail(loc, f"the index of an array is a number, not {index.type}")
+        count = min(len(array.items), 1 << index.type.width)
+        cases = []
+        for number in range(count):
+            item = ir.Member(type=self.ir_type(array.items[0]), base=self.rvalue(base), field=f"f{number}")
+            value = ir.Const(type=self.ir_type(index.type), value=str(number))
+            cases.append(ir.Case(values=[value], body=[act(item)]))
+        return ir.Switch(subject=self.rvalue(index), cases=cases, loc=self.location(loc))
 
     def slice(self, expr: ast.SliceExpr) -> Typed:
         """``value[hi:lo]``."""
@@ -539,7 +567,9 @@ class ExpressionLowering(LoweringBase):
 
     def lvalue(self, expr: ast.Expr, why: str = "") -> Typed:
         """An expression that can be assigned to, with its indices evaluated once. ``why`` it must be one, for the message."""
+        outer, self.assigning = self.assigning, True
         value = self.expression(expr)
+        self.assigning = outer
         if not self.is_lvalue(value.expr, expr.loc, expr):
             self.fail(expr.loc, f"{why} this cannot be assigned to".strip())
         assert value.expr is not None

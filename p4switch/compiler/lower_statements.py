@@ -108,6 +108,8 @@ class StatementLowering(CallLowering):
 
     def assignment(self, statement: ast.Assignment) -> None:
         """``left = right`` and ``left op= right``."""
+        if statement.op is None and isinstance(statement.left, ast.IndexExpr) and self.assign_element(statement):
+            return
         left = self.lvalue(statement.left)
         assert left.expr is not None
         if statement.op is not None:
@@ -122,6 +124,25 @@ class StatementLowering(CallLowering):
         if isinstance(right.expr, ir.StructExpr) and self._mentions(right.expr, left.expr):
             right = self.keep(right)
         self.emit(ir.Assign(left=left.expr, right=self.rvalue(right), loc=self.location(statement.loc)))
+
+    def assign_element(self, statement: ast.Assignment) -> bool:
+        """``array[index] = right`` with an index that is no constant; False for any other assignment."""
+        target = statement.left
+        assert isinstance(target, ast.IndexExpr)
+        with self.capture() as effects:
+            base = self.expression(target.base)
+            index = self.expression(target.index)
+        array = t.strip(base.type)
+        if not (isinstance(array, t.TupleT) and array.array) or index.const is not None:
+            return False
+        if effects or not self.is_lvalue(base.expr, target.loc, target.base):
+            self.fail(target.loc, "an array that is assigned to by a variable index needs a plain name and index")
+        index, right = self.in_order([lambda: index, self._thunk(statement.right)])
+        right = self.keep(self.coerce(right, array.items[0], statement.right.loc))
+        value = self.rvalue(right)
+        act = self.each_element(base, array, index, statement.loc, lambda place: ir.Assign(left=place, right=value))
+        self.emit(act)
+        return True
 
     def _mentions(self, value: ir.Expression, target: ir.Expression) -> bool:
         """Whether evaluating ``value`` field by field could read what the assignment has already written."""
@@ -315,7 +336,12 @@ class StatementLowering(CallLowering):
         where = self.location(statement.loc)
         collection = self.expression(source)
         stack = t.strip(collection.type)
-        if isinstance(collection.type, t.ListT):
+        if isinstance(stack, t.TupleT) and stack.array:
+            kept, element = self.keep(collection), stack.items[0]
+            kind = self.ir_type(element)
+            fields = [ir.Member(type=kind, base=self.rvalue(kept), field=f"f{i}") for i in range(len(stack.items))]
+            values = [Typed(element, field) for field in fields]
+        elif isinstance(collection.type, t.ListT):
             element, values = collection.type.element, [self.keep(v) for v in collection.items or []]
         elif isinstance(stack, t.StackT):
             element, values = stack.element, []

@@ -227,6 +227,15 @@ class ParserBase:
                 type_ = ast.StackType(loc=loc, element=type_, size=size)
             return type_
 
+    def array_declarator(self, type_: ast.TypeRef) -> ast.TypeRef:
+        """``[size]`` behind a name, which p4c takes as well as behind the type."""
+        if not self.see("["):
+            return type_
+        loc = self.advance().loc
+        size = self.expression()
+        self.expect("]", "after the size of an array")
+        return ast.StackType(loc=loc, element=self.array_declarator(type_), size=size)
+
     def simple_type(self) -> ast.TypeRef:
         """A type without ``[size]``."""
         token = self.token

@@ -90,6 +90,7 @@ class Parser(StatementParser):
                 field_annotations = self.opt_annotations()
                 type_ = self.type_ref()
                 field = self.name("a field name")
+                type_ = self.array_declarator(type_)
                 self.expect(";", "after a field")
                 fields.append(ast.FieldDecl(loc=field.loc, name=field.text, annotations=field_annotations, type=type_))
         return ast.CompositeDecl(

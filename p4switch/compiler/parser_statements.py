@@ -76,6 +76,7 @@ class StatementParser(ExpressionParser):
                 loc=name.loc, name=name.text, annotations=annotations, type=type_, args=args, initializer=initializer
             )
         name = self.name("the variable's name")
+        type_ = self.array_declarator(type_)
         init = self.expression() if self.take("=") else None
         self.expect(";", "after the declaration")
         self.declare(name.text, False)

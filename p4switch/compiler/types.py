@@ -109,11 +109,14 @@ class StackT(Type):
 
 @dataclass(frozen=True, slots=True)
 class TupleT(Type):
-    """A tuple, or the type of ``{ a, b }``."""
+    """A tuple, or the type of ``{ a, b }``; an ``array`` of anything but headers is a tuple that can be indexed by a variable."""
 
     items: tuple[Type, ...]
+    array: bool = False
 
     def __str__(self) -> str:
+        if self.array:
+            return f"{self.items[0]}[{len(self.items)}]"
         return f"tuple<{', '.join(str(t) for t in self.items)}>"
 
 

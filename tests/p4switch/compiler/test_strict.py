@@ -22,6 +22,7 @@ FEATURES = HERE.parent / "features"
 REFUSED = sorted(path for path in STRICT.glob("*.p4") if path.stem != "accepted")
 # Feature programs of what only this compiler takes.
 OWN_FEATURES = {
+    "arrays",
     "checksum16",
     "collections",
     "key_effects",
