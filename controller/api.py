@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -21,6 +21,8 @@ from protocol.wire import PAGE_SIZE, Perm, Status
 
 _HTTP_STATUS = {
     "not_found": 404,
+    "no_such_process": 404,
+    "permission": 403,
     "bad_request": 400,
     "busy": 409,
     "out_of_memory": 507,
@@ -64,6 +66,23 @@ class Revoke(BaseModel):
 
     va: int = Field(ge=0, lt=1 << 64)
     pages: int = Field(default=1, ge=1, le=1 << 36)
+
+
+class Grant(BaseModel):
+    """Give pages of one process to another."""
+
+    va: int = Field(ge=0, lt=1 << 64)
+    pages: int = Field(default=1, ge=1, le=1 << 36)
+    to: int = Field(ge=1, le=0xFFFF, description="the pid that gets them")
+    permissions: int = Field(default=int(Perm.RW), ge=1, le=3)
+
+
+class Protect(BaseModel):
+    """Change permissions."""
+
+    va: int = Field(ge=0, lt=1 << 64)
+    pages: int = Field(default=1, ge=1, le=1 << 36)
+    permissions: int = Field(ge=1, le=3)
 
 
 class ElementName(BaseModel):
@@ -156,6 +175,22 @@ def create_app(shell: Shell) -> FastAPI:
     def revoke(body: Revoke) -> dict[str, Any]:
         """Take pages away from their owner; when this returns, no write of the owner can take effect any more."""
         return shell.request(lambda token: events.RevokeRequest(token, body.va, body.pages))
+
+    @app.post("/v1/grant")
+    def grant(body: Grant) -> dict[str, Any]:
+        """Give pages of one process to another, at the same addresses and with their contents; when this returns, the first
+        cannot access them any more."""
+        return shell.request(lambda token: events.GrantRequest(token, body.va, body.pages, body.to, body.permissions))
+
+    @app.post("/v1/protect")
+    def protect(body: Protect) -> dict[str, Any]:
+        """Change what the owner of pages may do with them."""
+        return shell.request(lambda token: events.ProtectRequest(token, body.va, body.pages, body.permissions))
+
+    @app.get("/v1/stat")
+    def stat(va: Annotated[int, Query(ge=0, lt=1 << 64)]) -> dict[str, Any]:
+        """What is at an address, and how far on it is alike."""
+        return shell.request(lambda token: events.StatRequest(token, va))
 
     @app.post("/v1/fence")
     def fence(body: ElementName) -> dict[str, Any]:
@@ -258,7 +293,7 @@ def _allocation(a: Allocation, shell: Shell) -> dict[str, Any]:
             {"va": s.va, "pages": s.pages, "element": names[s.element], "prefix_length": blocks.prefix_length(s.pages)}
             for s in a.segments
         ],
-        "holes": [{"va": h.va, "pages": h.pages, "kind": str(h.kind)} for h in a.holes],
+        "overrides": [{"va": o.va, "pages": o.pages, "kind": str(o.kind), "pid": o.pid} for o in a.overrides],
     }
 
 

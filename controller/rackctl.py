@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 DEFAULT_API = "http://127.0.0.1:8090"
+_PERMISSIONS = {"r": 1, "w": 2, "rw": 3}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -138,7 +139,7 @@ def processes(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Call
 
 def alloc(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Allocate memory for a process."""
-    permissions = {"r": 1, "w": 2, "rw": 3}[arguments.permissions]
+    permissions = _PERMISSIONS[arguments.permissions]
     body = {"pid": arguments.pid, "size": arguments.size, "permissions": permissions}
     data = client.call("POST", "/v1/alloc", json=body)
     text = f"{human(data['size'])} at {data['va']:#x} in {many(data['segments'], 'segment')}, generation {data['generation']}"
@@ -155,6 +156,29 @@ def revoke(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable
     """Take pages away from their owner."""
     data = client.call("POST", "/v1/revoke", json={"va": arguments.va, "pages": arguments.pages})
     return data, lambda: print(f"revoked {many(data['pages'], 'page')} at {data['va']:#x} from process {data['owner']}")
+
+
+def grant(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Give pages of one process to another."""
+    body = {"va": arguments.va, "pages": arguments.pages, "to": arguments.pid}
+    data = client.call("POST", "/v1/grant", json=body | {"permissions": _PERMISSIONS[arguments.permissions]})
+    text = f"{many(data['pages'], 'page')} at {data['va']:#x} went from process {data['source']} to {data['owner']}"
+    return data, lambda: print(text)
+
+
+def protect(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Change what the owner of pages may do with them."""
+    body = {"va": arguments.va, "pages": arguments.pages, "permissions": _PERMISSIONS[arguments.permissions]}
+    data = client.call("POST", "/v1/protect", json=body)
+    return data, lambda: print(f"{many(data['pages'], 'page')} at {data['va']:#x} are {arguments.permissions} now")
+
+
+def stat(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """What is at an address, and how far on it is alike."""
+    data = client.call("GET", f"/v1/stat?va={arguments.va}")
+    rights = ["-", "r", "w", "rw"][data["permissions"]]
+    text = f"{many(data['pages'], 'page')} at {data['va']:#x}: {data['kind']}, process {data['owner']}, {rights}, "
+    return data, lambda: print(text + f"on {data['element']} ({data['media']}), generation {data['generation']}")
 
 
 def fence(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
@@ -227,6 +251,9 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "free": free,
     "map": switch_map,
     "revoke": revoke,
+    "grant": grant,
+    "protect": protect,
+    "stat": stat,
     "fence": fence,
     "unfence": fence,
     "counters": counters,
@@ -256,6 +283,14 @@ def parser() -> argparse.ArgumentParser:
     subs["free"].add_argument("size", type=size, nargs="?", default=0, help="default: the whole allocation")
     subs["revoke"].add_argument("va", type=number)
     subs["revoke"].add_argument("pages", type=number, nargs="?", default=1)
+    subs["grant"].add_argument("va", type=number)
+    subs["grant"].add_argument("pid", type=number, help="who gets them")
+    subs["grant"].add_argument("pages", type=number, nargs="?", default=1)
+    subs["grant"].add_argument("--permissions", choices=("r", "w", "rw"), default="rw")
+    subs["protect"].add_argument("va", type=number)
+    subs["protect"].add_argument("permissions", choices=("r", "w", "rw"))
+    subs["protect"].add_argument("pages", type=number, nargs="?", default=1)
+    subs["stat"].add_argument("va", type=number)
     for name in ("fence", "unfence"):
         subs[name].add_argument("element", help="its name")
     subs["events"].add_argument("--follow", action="store_true", help="go on with what happens next")

@@ -15,7 +15,7 @@ from immutables import Map
 from controller.core import monitor
 from controller.core.state import KINDS, Counters, State
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class StoreError(RuntimeError):

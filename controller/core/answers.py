@@ -2,7 +2,7 @@
 
 An answer is remembered for far longer than its requester repeats the request, and the rack's links hold no frame that long.
 Answers to what had an effect are stored with that effect; refusals are remembered until a restart, except BUSY, which asks
-for a repetition, and BAD_REQUEST, which would be said again.
+for a repetition, and BAD_REQUEST, which would be said again. What only asks (STAT) is answered anew.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 from controller.core.draft import Draft
 from controller.core.events import Answer, ApiError, SendReply
 from controller.core.state import Reply, Requester, State
-from protocol.wire import LOCAL_OS_PID, Status
+from protocol.wire import LOCAL_OS_PID, Op, Status
 
 REMEMBERED_FOR = 20.0  # seconds; requesters give up after 5
 MOST_REMEMBERED = 8192  # answers to one speaker; it is BUSY beyond that
@@ -43,7 +43,11 @@ def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", **r
     va = result.get("va", to.va)
     assert isinstance(va, int)
     answer = Reply(to.element, to.pid, to.request_id, to.op, int(status), va, payload)
-    if status not in _NOT_REMEMBERED and (to.pid == LOCAL_OS_PID or to.pid in draft.state.processes):
+    if (
+        to.op != Op.STAT
+        and status not in _NOT_REMEMBERED
+        and (to.pid == LOCAL_OS_PID or to.pid in draft.state.processes)
+    ):
         _remember(draft, answer)
     draft.do(SendReply(answer))
 

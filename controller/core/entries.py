@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from controller.core.blocks import aligned_blocks, prefix_length
-from controller.core.state import Allocation, AllocationStatus, Element, HoleKind, Liveness, Process, State
-from protocol.wire import LOCAL_OS_PID, PAGE_SIZE, ElementKind
+from controller.core.blocks import prefix_length
+from controller.core.state import Allocation, AllocationStatus, Element, Liveness, OverrideKind, Process, State
+from protocol.wire import LOCAL_OS_PID, ElementKind
 
 ADDRESS_MASK = (1 << 64) - 1
 Match = tuple[tuple[str, int | tuple[int, int]], ...]  # (key, value) or (key, (value, prefix length))
@@ -85,13 +85,17 @@ def allocation_entries(allocation: Allocation) -> Iterable[Entry]:
         rights = (("permissions", allocation.permissions), ("generation", allocation.generation))
         allowed = Entry("protection", (("pid", allocation.pid), va), "allow", rights)
         found |= {mapped.key: mapped, allowed.key: allowed}
-    for hole in allocation.holes:  # a hole as large as its segment has the segment's key, and takes its place
-        va = ("va", (hole.va, prefix_length(hole.pages)))
-        denied = Entry("protection", (("pid", allocation.pid), va), "deny")
-        found[denied.key] = denied
-        if hole.kind is HoleKind.FREED:
-            unmapped = Entry("translation", (va,), "unmapped")
-            found[unmapped.key] = unmapped
+    for o in allocation.overrides:  # one as large as its segment has the segment's key, and takes its place
+        va = ("va", (o.va, prefix_length(o.pages)))
+        owner = ("pid", allocation.pid), va
+        entries = [Entry("protection", owner, "deny")]
+        if o.kind is OverrideKind.OWNED:
+            rights = (("permissions", o.permissions), ("generation", o.generation))
+            granted = Entry("protection", (("pid", o.pid), va), "allow", rights)
+            entries = [granted] if o.pid == allocation.pid else [*entries, granted]
+        elif o.kind is OverrideKind.FREED:
+            entries.append(Entry("translation", (va,), "unmapped"))
+        found |= {e.key: e for e in entries}
     return found.values()
 
 
@@ -134,15 +138,3 @@ def _rank(write: Write) -> int:
             return _GRANT if restricts and write.entry.table == "protection" else _WITHDRAW
         return _WITHDRAW if restricts else _GRANT
     return _DISMANTLE if write.op is WriteOp.DELETE else _BUILD
-
-
-def hole_blocks(allocation: Allocation, va: int, pages: int) -> list[tuple[int, int, int, int]]:
-    """A range of an allocation as blocks inside its segments: (va, pages, element, pa)."""
-    blocks = []
-    end = va + pages * PAGE_SIZE
-    for s in allocation.segments:
-        low, high = max(va, s.va), min(end, s.va + s.pages * PAGE_SIZE)
-        if low < high:
-            for block_va, count in aligned_blocks(low, (high - low) // PAGE_SIZE):
-                blocks.append((block_va, count, s.element, s.pa + block_va - s.va))
-    return blocks

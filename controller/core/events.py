@@ -96,6 +96,32 @@ class RevokeRequest(ApiRequest):
 
 
 @dataclass(frozen=True)
+class GrantRequest(ApiRequest):
+    """Give ``pages`` pages from ``va`` on to another process."""
+
+    va: int
+    pages: int
+    recipient: int
+    permissions: int
+
+
+@dataclass(frozen=True)
+class ProtectRequest(ApiRequest):
+    """Change the permissions of ``pages`` pages from ``va`` on."""
+
+    va: int
+    pages: int
+    permissions: int
+
+
+@dataclass(frozen=True)
+class StatRequest(ApiRequest):
+    """Tell what is at an address."""
+
+    va: int
+
+
+@dataclass(frozen=True)
 class FenceRequest(ApiRequest):
     """Fence an element off, or let it in again."""
 

@@ -8,29 +8,30 @@ finishes the operation (``controller.core.operations``) goes on from there.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.core.allocator import align_va, place
 from controller.core.answers import Refused, reply
-from controller.core.blocks import aligned_blocks, give_back
+from controller.core.blocks import give_back
 from controller.core.draft import Draft
-from controller.core.entries import hole_blocks
+from controller.core.layout import GONE, changed, joined, overridden, runs, without
 from controller.core.notices import notify
 from controller.core.operations import begin, finishes, is_reachable, send
 from controller.core.placement import POLICIES
 from controller.core.state import (
     Allocation,
     AllocationStatus,
-    Hole,
-    HoleKind,
     Liveness,
     Operation,
+    Override,
+    OverrideKind,
     Requester,
-    Segment,
 )
 from protocol import wire
-from protocol.wire import MAX_GENERATION, PAGE_SIZE, PID_SHIFT, NotifyCode, Op, Perm, Status
+from protocol.wire import GROUP_SHIFT, MAX_GENERATION, PAGE_SIZE, PID_SHIFT, AllocFlag, NotifyCode, Op, Perm, Status
 
+_MEDIA = AllocFlag.DRAM | AllocFlag.NVM
 SPARE_GENERATIONS = 1 << 20  # kept back from requests: processes end and elements recover without asking
 
 
@@ -49,19 +50,22 @@ class Config:
 # ----------------------------------------------------------------------------------------------------------- allocating
 
 
-def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, permissions: int) -> None:
+def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, permissions: int, flags: int = 0) -> None:
     """Plan an allocation. Raises Refused."""
     process = draft.state.processes.get(pid)
     if process is None:
         raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid}")
     if not 0 < size <= 1 << PID_SHIFT or permissions not in (Perm.READ, Perm.WRITE, Perm.RW):
         raise Refused(Status.BAD_REQUEST, "bad_request", f"cannot allocate {size} bytes with permissions {permissions}")
+    media = {0: ("dram", "nvm"), AllocFlag.DRAM: ("dram",), AllocFlag.NVM: ("nvm",)}.get(flags & _MEDIA)
+    if media is None or flags & ((1 << GROUP_SHIFT) - 1) & ~(_MEDIA | AllocFlag.NOT_REASSIGNABLE):
+        raise Refused(Status.BAD_REQUEST, "bad_request", f"flags {flags:#x} make no sense")
     pages = -(-size // PAGE_SIZE)
     va = align_va(process.next_va, pages)
     usable = {
         e.id: draft.state.free.get(e.id, ())
         for e in draft.state.elements.values()
-        if e.kind == "memory" and e.liveness is Liveness.ALIVE and not e.fenced
+        if e.kind == "memory" and e.media in media and e.liveness is Liveness.ALIVE and not e.fenced
     }
     placed = place(va, pages, usable, POLICIES[config.placement], config.largest_block)
     if placed is None or (va + pages * PAGE_SIZE - 1) >> PID_SHIFT != pid:
@@ -73,20 +77,21 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
         draft.set_free(element, extents)
     draft.put("processes", pid, dataclasses.replace(process, next_va=va + pages * PAGE_SIZE))
     generation = draft.new_generation()
-    allocation = Allocation(va, pages, pid, permissions, generation, AllocationStatus.PREPARING, segments)
+    allocation = Allocation(va, pages, pid, permissions, generation, AllocationStatus.PREPARING, segments, (), flags)
     draft.put("allocations", va, allocation)
-    waiting = [
-        send(draft, Op.PT_SET, s.element, s.va, s.pa, s.pages, generation, pid, permissions, zero=True)
-        for s in merged(segments)
-    ]
-    begin(draft, "alloc", va, to, waiting)
+    begin(draft, "alloc", va, to, set_pages(draft, runs(allocation), pid, permissions, generation, zero=True))
+
+
+def rules_of(allocation: Allocation) -> int:
+    """Entries of the larger of `translation` and `protection` that an allocation may need."""
+    return len(allocation.segments) + sum(1 + (o.pid != allocation.pid) for o in allocation.overrides)
 
 
 def check_room(draft: Draft, config: Config, more: int) -> None:
     """Refused, unless the switch has room for so many entries more, and there are generations left."""
     # Some room is left: while a change is carried out, the switch holds some entries of before and after.
     room = config.table_size - config.table_size // 64
-    rules = sum(len(a.segments) + len(a.holes) for a in draft.state.allocations.values())
+    rules = sum(rules_of(a) for a in draft.state.allocations.values())
     if rules + more > room:
         text = f"the switch's tables have room for {room} entries; {rules} are in use, {more} more are needed"
         raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", text)
@@ -95,141 +100,123 @@ def check_room(draft: Draft, config: Config, more: int) -> None:
         raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", text)
 
 
-def merged(segments: tuple[Segment, ...]) -> list[Segment]:
-    """Segments that are neighbours in both address spaces, as one: fewer messages. (Not necessarily powers of two.)"""
-    result: list[Segment] = []
-    for s in segments:
-        last = result[-1] if result else None
-        if last and last.element == s.element and last.va + last.pages * PAGE_SIZE == s.va:
-            if last.pa + last.pages * PAGE_SIZE == s.pa:
-                result[-1] = dataclasses.replace(last, pages=last.pages + s.pages)
-                continue
-        result.append(s)
-    return result
+def set_pages(
+    draft: Draft, pieces: Iterable[Override], pid: int, permissions: int, generation: int, zero: bool = False
+) -> list[int]:
+    """Have the elements give pages to a process; the messages to wait for."""
+    same = (dataclasses.replace(p, pid=pid, permissions=permissions, generation=generation) for p in pieces)
+    return [
+        send(draft, Op.PT_SET, p.element, p.va, p.pa, p.pages, generation, pid, permissions, zero)
+        for p in joined(same)
+        if is_reachable(draft.state, p.element)
+    ]
+
+
+def clear_pages(draft: Draft, pieces: Iterable[Override], generation: int, zero: bool) -> list[int]:
+    """Have the elements take pages from whoever has them; the messages to wait for."""
+    same = (dataclasses.replace(p, pid=0, permissions=0, generation=generation) for p in pieces)
+    return [
+        send(draft, Op.PT_CLEAR, p.element, p.va, p.pa, p.pages, generation, zero=zero)
+        for p in joined(same)
+        if is_reachable(draft.state, p.element)
+    ]
 
 
 # -------------------------------------------------------------------------------------------------- freeing and revoking
 
 
-def free(draft: Draft, config: Config, to: Requester, va: int, size: int, owner: int | None) -> None:
-    """Plan the freeing of an allocation or of whole pages of it. ``owner`` None: whoever it belongs to. Raises Refused."""
+def ready(draft: Draft, va: int) -> Allocation:
+    """The allocation at an address, or Refused when there is none or it is not ready."""
     allocation = draft.state.allocation_at(va)
-    if allocation is None or (owner is not None and allocation.pid != owner):
-        raise Refused(Status.NOT_FOUND, "not_found", f"nothing of this owner is allocated at {va:#x}")
+    if allocation is None:
+        raise Refused(Status.NOT_FOUND, "not_found", f"nothing is allocated at {va:#x}")
     if allocation.status is not AllocationStatus.READY:
         raise Refused(Status.BUSY, "busy", f"the allocation at {allocation.va:#x} is {allocation.status}")
-    if size == 0 and va != allocation.va:
-        raise Refused(Status.NOT_FOUND, "not_found", f"no allocation begins at {va:#x}; give a size to free a part")
-    pages = -(-size // PAGE_SIZE) or allocation.pages
-    check_range(allocation, va, pages)
-    if va == allocation.va and pages == allocation.pages:
-        free_whole(draft, to, allocation)
-    else:
-        taken = [h for h in allocation.holes if h.kind is not HoleKind.REVOKED and _overlap(h, va, pages)]
-        if taken:
-            raise Refused(Status.NOT_FOUND, "not_found", f"the page at {taken[0].va:#x} is free already")
-        _make_holes(draft, config, to, allocation, va, pages, HoleKind.FREEING, "free-part")
+    return allocation
 
 
-def check_range(allocation: Allocation, va: int, pages: int) -> None:
-    """Whole pages inside the allocation, or Refused."""
+def pieces_of(allocation: Allocation, va: int, pages: int, *kinds: OverrideKind) -> list[Override]:
+    """A range of whole pages of the allocation, all of these kinds; Refused otherwise."""
     if va % PAGE_SIZE or pages < 1 or va < allocation.va or va + pages * PAGE_SIZE > allocation.end:
         raise Refused(
             Status.BAD_REQUEST,
             "bad_request",
             f"{pages} pages at {va:#x} are not whole pages of the allocation {allocation.va:#x} to {allocation.end:#x}",
         )
+    pieces = list(runs(allocation, va, pages))
+    for piece in pieces:
+        if piece.kind not in kinds:
+            text = f"the page at {piece.va:#x} is {piece.kind}"
+            if piece.kind in (OverrideKind.MOVING, OverrideKind.FREEING):
+                raise Refused(Status.BUSY, "busy", text)
+            raise Refused(Status.NOT_FOUND, "not_found", f"{text} already")
+    return pieces
+
+
+def free(draft: Draft, config: Config, to: Requester, va: int, size: int, owner: int | None) -> None:
+    """Plan the freeing of an allocation or of whole pages of it. ``owner`` None: whoever it belongs to. Raises Refused.
+
+    ``size`` 0 frees all that the owner has of the allocation that begins at ``va``.
+    """
+    allocation = ready(draft, va)
+    if size == 0 and va != allocation.va:
+        raise Refused(Status.NOT_FOUND, "not_found", f"no allocation begins at {va:#x}; give a size to free a part")
+    allowed = (OverrideKind.OWNED, OverrideKind.REVOKED)
+    if size:
+        pieces = pieces_of(allocation, va, -(-size // PAGE_SIZE), *allowed)
+    else:
+        pieces = pieces_of(allocation, va, allocation.pages, *allowed, OverrideKind.FREED)
+        pieces = [p for p in pieces if p.kind is not OverrideKind.FREED and owner in (None, p.pid)]
+    if not pieces or any(owner not in (None, p.pid) for p in pieces):
+        raise Refused(Status.NOT_FOUND, "not_found", f"nothing of this owner is allocated at {va:#x}")
+    if pieces == without(allocation, *GONE):
+        free_whole(draft, to, allocation)
+    else:
+        change = overridden(allocation, [changed(p, OverrideKind.FREEING, 0) for p in pieces])
+        check_room(draft, config, rules_of(change) - rules_of(allocation))
+        free_pieces(draft, to, allocation, pieces)
 
 
 def free_whole(draft: Draft, to: Requester, allocation: Allocation) -> None:
     """Withdraw all access and clear all page tables; the rest happens when that is acknowledged."""
     draft.put("allocations", allocation.va, dataclasses.replace(allocation, status=AllocationStatus.FREEING))
-    generation = draft.new_generation()
-    waiting = [
-        send(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=True)
-        for s in merged(held_segments(allocation))
-        if is_reachable(draft.state, s.element)
-    ]
+    waiting = clear_pages(draft, without(allocation, *GONE), draft.new_generation(), zero=True)
     begin(draft, "free", allocation.va, to, waiting)
 
 
-def held_segments(allocation: Allocation) -> tuple[Segment, ...]:
-    """The allocation's segments without pages that were freed before: those may belong to somebody else by now."""
-    return segments_without(allocation, HoleKind.FREED)
+def free_pieces(draft: Draft, to: Requester, allocation: Allocation, pieces: list[Override]) -> None:
+    """Withdraw access to some pages and clear their page tables; they are anybody's when that is acknowledged."""
+    generation = draft.new_generation()
+    freeing = [changed(p, OverrideKind.FREEING, generation) for p in pieces]
+    draft.put("allocations", allocation.va, overridden(allocation, freeing))
+    waiting = clear_pages(draft, pieces, generation, zero=True)
+    start, pages = pieces[0].va, sum(p.pages for p in pieces)
+    begin(draft, "free-part", allocation.va, to, waiting, start=start, pages=pages, generation=generation)
 
 
-def segments_without(allocation: Allocation, *kinds: HoleKind) -> tuple[Segment, ...]:
-    """The allocation's segments without its holes of these kinds. (Not necessarily powers of two.)"""
-    freed = [h for h in allocation.holes if h.kind in kinds]
-    parts: list[Segment] = []
-    for s in allocation.segments:
-        gaps = sorted((h.va, h.pages) for h in freed if _overlap(h, s.va, s.pages))
-        at, end = s.va, s.va + s.pages * PAGE_SIZE
-        for gap_va, gap_pages in [*gaps, (end, 0)]:
-            if gap_va > at:
-                parts.append(Segment(at, (gap_va - at) // PAGE_SIZE, s.element, s.pa + at - s.va))
-            at = gap_va + gap_pages * PAGE_SIZE
-    return tuple(parts)
+def free_of(draft: Draft, pid: int) -> None:
+    """Free all that a process has: it has ended. What is on its way to another is not its any more."""
+    for allocation in list(draft.state.allocations.values()):
+        if allocation.status is AllocationStatus.READY:
+            held = without(allocation, *GONE)
+            own = [p for p in held if p.pid == pid and p.kind in (OverrideKind.OWNED, OverrideKind.REVOKED)]
+            if own and own == held:
+                free_whole(draft, Requester(), allocation)
+            elif own:
+                free_pieces(draft, Requester(), allocation, own)
 
 
 def revoke(draft: Draft, config: Config, to: Requester, va: int, pages: int) -> None:
     """Plan a revocation: access is withdrawn at once, the contents are kept. Raises Refused."""
-    allocation = draft.state.allocation_at(va)
-    if allocation is None:
-        raise Refused(Status.NOT_FOUND, "not_found", f"nothing is allocated at {va:#x}")
-    if allocation.status is not AllocationStatus.READY:
-        raise Refused(Status.BUSY, "busy", f"the allocation at {allocation.va:#x} is {allocation.status}")
-    check_range(allocation, va, pages)
-    taken = [h for h in allocation.holes if _overlap(h, va, pages)]
-    if taken:
-        raise Refused(Status.NOT_FOUND, "not_found", f"the page at {taken[0].va:#x} is {taken[0].kind} already")
-    _make_holes(draft, config, to, allocation, va, pages, HoleKind.REVOKED, "revoke")
-
-
-def _overlap(hole: Hole, va: int, pages: int) -> bool:
-    return hole.va < va + pages * PAGE_SIZE and va < hole.va + hole.pages * PAGE_SIZE
-
-
-def _make_holes(
-    draft: Draft,
-    config: Config,
-    to: Requester,
-    allocation: Allocation,
-    va: int,
-    pages: int,
-    kind: HoleKind,
-    operation: str,
-) -> None:
-    """Take a range out of an allocation: deny at the switch, clear the page tables with a new generation."""
-    holes: list[Hole] = []
-    for old in allocation.holes:  # what is revoked may be freed: the new hole replaces that part of the old one
-        holes += _outside(old, va, pages)
-    blocks = hole_blocks(allocation, va, pages)
-    holes += [Hole(block_va, count, element, pa, kind) for block_va, count, element, pa in blocks]
-    holes.sort(key=lambda h: h.va)
-    check_room(draft, config, len(holes) - len(allocation.holes))
-    draft.put("allocations", allocation.va, dataclasses.replace(allocation, holes=tuple(holes)))
+    allocation = ready(draft, va)
+    pieces = pieces_of(allocation, va, pages, OverrideKind.OWNED)
+    change = overridden(allocation, [changed(p, OverrideKind.REVOKED, 0) for p in pieces])
+    check_room(draft, config, rules_of(change) - rules_of(allocation))
     generation = draft.new_generation()
-    zero = kind is HoleKind.FREEING
-    waiting = [
-        send(draft, Op.PT_CLEAR, s.element, s.va, s.pa, s.pages, generation, zero=zero)
-        for s in merged(tuple(Segment(*b[:2], b[2], b[3]) for b in blocks))
-        if is_reachable(draft.state, s.element)
-    ]
-    begin(draft, operation, allocation.va, to, waiting, va, pages)
-
-
-def _outside(hole: Hole, va: int, pages: int) -> list[Hole]:
-    """The parts of a hole outside of a range."""
-    if not _overlap(hole, va, pages):
-        return [hole]
-    end, hole_end = va + pages * PAGE_SIZE, hole.va + hole.pages * PAGE_SIZE
-    parts = []
-    for low, high in ((hole.va, min(va, hole_end)), (max(end, hole.va), hole_end)):
-        if low < high:
-            for block_va, count in aligned_blocks(low, (high - low) // PAGE_SIZE):
-                parts.append(dataclasses.replace(hole, va=block_va, pages=count, pa=hole.pa + block_va - hole.va))
-    return parts
+    revoked = [changed(p, OverrideKind.REVOKED, generation) for p in pieces]
+    draft.put("allocations", allocation.va, overridden(allocation, revoked))
+    waiting = clear_pages(draft, pieces, generation, zero=False)
+    begin(draft, "revoke", allocation.va, to, waiting, start=va, pages=pages, generation=generation)
 
 
 # ------------------------------------------------------------------------------------------------------------ finishing
@@ -239,37 +226,41 @@ def _outside(hole: Hole, va: int, pages: int) -> list[Hole]:
 def _finish_free(draft: Draft, operation: Operation) -> None:
     """Nobody can access the allocation any more: its pages are anybody's, its addresses nobody's."""
     allocation = draft.state.allocations[operation.va]
-    for s in held_segments(allocation):
-        _give_back(draft, s.element, s.pa, s.pages)
+    for piece in without(allocation, *GONE):
+        _give_back(draft, piece)
     draft.remove("allocations", allocation.va)
     draft.publish("freed", pid=allocation.pid, va=allocation.va, pages=allocation.pages)
     if operation.requester != Requester():
         reply(draft, operation.requester, Status.OK, va=allocation.va, pages=allocation.pages)
 
 
-def _freed_meanwhile(draft: Draft, operation: Operation) -> bool:
+def freed_meanwhile(draft: Draft, operation: Operation) -> bool:
     """Answer an operation on a part of an allocation that was freed as a whole before it was done."""
-    if operation.va in draft.state.allocations:
+    allocation = draft.state.allocations.get(operation.va)
+    if allocation is not None and allocation.status is AllocationStatus.READY:
         return False
-    reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages, owner=0)
+    if operation.requester != Requester():
+        reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages, owner=0)
     return True
 
 
 @finishes("free-part")
 def _finish_part(draft: Draft, operation: Operation) -> None:
     """Pages of an allocation are cleared: they are anybody's again, their addresses are not."""
-    if _freed_meanwhile(draft, operation):
+    if freed_meanwhile(draft, operation):
         return
     allocation = draft.state.allocations[operation.va]
-    holes = []
-    for hole in allocation.holes:
-        if hole.kind is HoleKind.FREEING and _overlap(hole, operation.start, operation.pages):
-            hole = dataclasses.replace(hole, kind=HoleKind.FREED)
-            _give_back(draft, hole.element, hole.pa, hole.pages)
-        holes.append(hole)
-    draft.put("allocations", allocation.va, dataclasses.replace(allocation, holes=tuple(holes)))
-    draft.publish("freed", pid=allocation.pid, va=operation.start, pages=operation.pages)
-    reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages)
+    freed = [p for p in runs(allocation) if (p.kind, p.generation) == (OverrideKind.FREEING, operation.generation)]
+    for piece in freed:
+        _give_back(draft, piece)
+    after = overridden(allocation, [changed(p, OverrideKind.FREED, operation.generation) for p in freed])
+    if without(after, *GONE):
+        draft.put("allocations", allocation.va, after)
+    else:
+        draft.remove("allocations", allocation.va)
+    draft.publish("freed", pid=freed[0].pid, va=operation.start, pages=operation.pages)
+    if operation.requester != Requester():
+        reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages)
 
 
 @finishes("alloc")
@@ -302,14 +293,27 @@ def _finish_alloc(draft: Draft, operation: Operation) -> None:
 
 @finishes("revoke")
 def _finish_revoke(draft: Draft, operation: Operation) -> None:
-    """Tell the owner, then whoever asked."""
-    if _freed_meanwhile(draft, operation):
+    """Tell the owners, then whoever asked."""
+    if freed_meanwhile(draft, operation):
         return
-    allocation = draft.state.allocations[operation.va]
-    notify(draft, allocation.pid, NotifyCode.REVOKED, 0, operation.start, operation.pages)
-    draft.publish("revoked", pid=allocation.pid, va=operation.start, pages=operation.pages)
-    reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages, owner=allocation.pid)
+    pieces = list(runs(draft.state.allocations[operation.va], operation.start, operation.pages))
+    for pid, start, pages in owners(pieces):
+        notify(draft, pid, NotifyCode.REVOKED, 0, start, pages)
+    draft.publish("revoked", pid=pieces[0].pid, va=operation.start, pages=operation.pages)
+    reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages, owner=pieces[0].pid)
 
 
-def _give_back(draft: Draft, element: int, pa: int, pages: int) -> None:
-    draft.set_free(element, give_back(draft.state.free.get(element, ()), pa // PAGE_SIZE, pages))
+def owners(pieces: Iterable[Override]) -> list[tuple[int, int, int]]:
+    """Whose the pieces are: (pid, va, pages), neighbours joined."""
+    result: list[tuple[int, int, int]] = []
+    for piece in pieces:
+        if result and result[-1][0] == piece.pid and result[-1][1] + result[-1][2] * PAGE_SIZE == piece.va:
+            result[-1] = (piece.pid, result[-1][1], result[-1][2] + piece.pages)
+        else:
+            result.append((piece.pid, piece.va, piece.pages))
+    return result
+
+
+def _give_back(draft: Draft, piece: Override) -> None:
+    free = draft.state.free.get(piece.element, ())
+    draft.set_free(piece.element, give_back(free, piece.pa // PAGE_SIZE, piece.pages))

@@ -10,15 +10,17 @@ from controller.core import operations
 from controller.core.answers import Refused, reply
 from controller.core.blocks import Extents, take
 from controller.core.draft import Draft
-from controller.core.memory import Config, held_segments, merged, segments_without
+from controller.core.layout import GONE, NOT_KEPT, joined, runs, without
+from controller.core.memory import Config, owners
 from controller.core.notices import notify
 from controller.core.state import (
     Allocation,
     AllocationStatus,
     Element,
-    HoleKind,
     Liveness,
     Operation,
+    Override,
+    OverrideKind,
     Requester,
     State,
 )
@@ -50,35 +52,45 @@ def seen(draft: Draft, element_id: int, incarnation: int, now: float) -> None:
 def _is_relied_on(state: State, element: int) -> bool:
     """Whether an allocation has contents in this element that somebody may still want."""
     return any(
-        s.element == element
+        piece.element == element
         for a in state.allocations.values()
         if a.status is AllocationStatus.READY
-        for s in segments_without(a, HoleKind.FREEING, HoleKind.FREED)
+        for piece in without(a, *NOT_KEPT)
     )
 
 
 def recover(draft: Draft, element_id: int, incarnation: int) -> None:
-    """Make a memory element safe before it serves (again): every page that nobody may access is cleared in it.
+    """Make a memory element safe before it serves (again): its page table becomes what the state says, page by page.
 
-    It may have missed any change since it was heard last, or be new, or have restarted. What it was told before and answers
-    late does no harm: the generation is newer. Behind the answers, nothing is left of what was on its way to it.
+    It may have missed any change since it was heard last, or be new, or have restarted. Every page that nobody may access is
+    cleared with a new generation, so that what it was told before and does late does no harm. Every other one is given to
+    its owner with the generation that it has; that is no news unless it was missed. Behind the answers, nothing is left of
+    what was on its way to the element.
     """
     element = dataclasses.replace(draft.state.elements[element_id], incarnation=incarnation)
     draft.put("elements", element_id, element)
     generation = draft.new_generation()
     idle: Extents = ((0, element.pages),)
+    waiting: list[int] = []
     for allocation in draft.state.allocations.values():
         if allocation.status is AllocationStatus.READY:
-            for s in segments_without(allocation, *HoleKind):
-                if s.element == element_id:
-                    idle = take(idle, s.pa >> PAGE_SHIFT, s.pages)
-    waiting = [
-        operations.send(draft, Op.PT_CLEAR, element_id, 0, first << PAGE_SHIFT, pages, generation)
-        for first, pages in idle
-    ]
-    operations.begin(
-        draft, "recover", element_id, Requester(), waiting or [operations.send(draft, Op.BARRIER, element_id)]
-    )
+            used = [_as_it_will_be(draft.state, p) for p in runs(allocation) if p.element == element_id]
+            for p in joined(p for p in used if p.kind is OverrideKind.OWNED):
+                idle = take(idle, p.pa >> PAGE_SHIFT, p.pages)
+                rights = p.generation, p.pid, p.permissions
+                waiting.append(operations.send(draft, Op.PT_SET, element_id, p.va, p.pa, p.pages, *rights))
+    for first, pages in idle:
+        at = first << PAGE_SHIFT
+        waiting.append(operations.send(draft, Op.PT_CLEAR, element_id, 0, at, pages, generation))
+    operations.begin(draft, "recover", element_id, Requester(), waiting)
+
+
+def _as_it_will_be(state: State, piece: Override) -> Override:
+    """A piece that is on its way to an owner, as the owner's."""
+    if piece.kind is not OverrideKind.MOVING:
+        return piece
+    to = next(o for o in state.operations.values() if o.generation == piece.generation)
+    return dataclasses.replace(piece, kind=OverrideKind.OWNED, pid=to.pid, permissions=to.permissions)
 
 
 @operations.finishes("recover")
@@ -106,9 +118,9 @@ def fail(draft: Draft, element: Element, why: str) -> None:
     draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.FAILED))
     draft.publish("element_failed", element=element.id, name=element.name, why=why)
     for allocation in draft.state.allocations.values():
-        for s in merged(held_segments(allocation)):
-            if s.element == element.id:
-                notify(draft, allocation.pid, NotifyCode.ELEMENT_FAILED, element.id, s.va, s.pages)
+        here = [p for p in without(allocation, *NOT_KEPT) if p.element == element.id]
+        for pid, va, pages in owners(here):
+            notify(draft, pid, NotifyCode.ELEMENT_FAILED, element.id, va, pages)
     operations.lose(draft, element.id)
 
 
@@ -160,4 +172,4 @@ def complete(stored: State) -> State:
 
 def held(allocation: Allocation) -> list[tuple[int, int, int]]:
     """(element, first page, pages) of everything physical that an allocation holds."""
-    return [(s.element, s.pa >> PAGE_SHIFT, s.pages) for s in held_segments(allocation)]
+    return [(p.element, p.pa >> PAGE_SHIFT, p.pages) for p in without(allocation, *GONE)]

@@ -50,10 +50,21 @@ def send(
 
 
 def begin(
-    draft: Draft, kind: str, va: int, to: Requester, waiting: Iterable[int], start: int = 0, pages: int = 0
+    draft: Draft,
+    kind: str,
+    va: int,
+    to: Requester,
+    waiting: Iterable[int],
+    *,
+    start: int = 0,
+    pages: int = 0,
+    generation: int = 0,
+    pid: int = 0,
+    permissions: int = 0,
 ) -> None:
     """Note what waits for these messages; nothing to wait for finishes it at once."""
-    operation = Operation(draft.new_id(), kind, va, to, frozenset(waiting), start, pages)
+    number = draft.new_id()
+    operation = Operation(number, kind, va, to, frozenset(waiting), start, pages, generation, pid, permissions)
     if operation.waiting:
         draft.put("operations", operation.id, operation)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from immutables import Map
 
-from protocol.wire import PAGE_SHIFT, PAGE_SIZE, PID_SHIFT
+from protocol.wire import GROUP_SHIFT, PAGE_SHIFT, PAGE_SIZE, PID_SHIFT
 
 
 class Liveness(StrEnum):
@@ -27,9 +27,11 @@ class AllocationStatus(StrEnum):
     FREEING = "freeing"  # access is withdrawn; page tables are being cleared
 
 
-class HoleKind(StrEnum):
-    """Why pages of an allocation are not accessible."""
+class OverrideKind(StrEnum):
+    """What is different of some pages of an allocation."""
 
+    OWNED = "owned"  # by another process than the allocation's, or with other permissions
+    MOVING = "moving"  # on their way to an owner: nobody has access until their element has acknowledged
     REVOKED = "revoked"  # the contents are kept
     FREEING = "freeing"  # being given back: the element has not acknowledged yet
     FREED = "freed"  # given back; the address stays in use until the whole allocation is freed
@@ -71,14 +73,23 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Hole:
-    """A block of pages (power of two, aligned) inside a segment that is taken out of it."""
+class Override:
+    """A block of pages (power of two, aligned) inside a segment that differs from it. ``pid`` owns it, or owned it last; MOVING:
+    owned it before. ``generation`` is that of the last change: of the operation under way while MOVING or FREEING."""
 
     va: int
     pages: int
     element: int
     pa: int
-    kind: HoleKind
+    kind: OverrideKind
+    pid: int
+    permissions: int
+    generation: int
+
+    @property
+    def end(self) -> int:
+        """The address behind the last byte."""
+        return self.va + self.pages * PAGE_SIZE
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,13 @@ class Allocation:
     generation: int
     status: AllocationStatus
     segments: tuple[Segment, ...]
-    holes: tuple[Hole, ...] = ()
+    overrides: tuple[Override, ...] = ()  # in the order of addresses, not overlapping
+    flags: int = 0  # AllocFlag, and the group
+
+    @property
+    def group(self) -> int:
+        """Whose members may steal it; 0: nobody's."""
+        return self.flags >> GROUP_SHIFT
 
     @property
     def size(self) -> int:
@@ -150,15 +167,17 @@ class Operation:
     """A change that is under way: done when no message of ``waiting`` is outstanding."""
 
     id: int
-    kind: str  # alloc, free, free-part, revoke; recover, fence
+    kind: str  # alloc, free, free-part, revoke, grant, protect; recover, fence
     va: int  # of the allocation; the element's id for recover and fence
     requester: Requester
     waiting: frozenset[int] = frozenset()
     start: int = 0  # range concerned, for revoke and free of a part
     pages: int = 0
-    lost: frozenset[int] = (
-        frozenset()
-    )  # elements that failed while it was under way, whether or not they had acknowledged
+    generation: int = 0  # of the overrides that wait for it
+    pid: int = 0  # who gets the pages
+    permissions: int = 0
+    # Elements that failed while it was under way, whether or not they had acknowledged.
+    lost: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

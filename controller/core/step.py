@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from immutables import Map
 
-from controller.core import answers, memory, monitor, notices, operations
+from controller.core import answers, memory, monitor, notices, operations, reassign
 from controller.core.answers import Refused, reply, requester_of_token
 from controller.core.draft import Draft, Step
 from controller.core.events import (
@@ -17,17 +17,20 @@ from controller.core.events import (
     Event,
     FenceRequest,
     FreeRequest,
+    GrantRequest,
     Heartbeat,
     NoticeAcknowledged,
     Notify,
+    ProtectRequest,
     RevokeRequest,
     Send,
     SendReply,
     Started,
+    StatRequest,
     Tick,
 )
 from controller.core.memory import Config
-from controller.core.state import AllocationStatus, Counters, Element, Process, Reply, Requester, State, first_va
+from controller.core.state import Counters, Element, Process, Reply, Requester, State, first_va
 from protocol import wire
 from protocol.rack import Rack
 from protocol.wire import LOCAL_OS_PID, MAX_PID, Op, Status
@@ -133,11 +136,19 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
         case Op.PROCESS_EXIT if event.pid == LOCAL_OS_PID:
             _exit_process(draft, event.va, element, to)
         case Op.ALLOC if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.ALLOC_ARGS.size:
-            size, permissions, _ = wire.ALLOC_ARGS.unpack_from(event.payload)
-            memory.alloc(draft, config, to, event.pid, size, permissions)
+            size, permissions, flags = wire.ALLOC_ARGS.unpack_from(event.payload)
+            memory.alloc(draft, config, to, event.pid, size, permissions, flags)
         case Op.FREE if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.FREE_ARGS.size:
             va, size = wire.FREE_ARGS.unpack_from(event.payload)
             memory.free(draft, config, to, va, size, event.pid)
+        case Op.GRANT if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.GRANT_ARGS.size:
+            pages, recipient, permissions = wire.GRANT_ARGS.unpack_from(event.payload)
+            reassign.grant(draft, config, to, event.va, pages, event.pid, recipient, permissions)
+        case Op.PROTECT if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.PROTECT_ARGS.size:
+            pages, permissions = wire.PROTECT_ARGS.unpack_from(event.payload)
+            reassign.protect(draft, config, to, event.va, pages, event.pid, permissions)
+        case Op.STAT if event.pid != LOCAL_OS_PID:
+            reassign.stat(draft, to, event.va)
         case _:
             raise Refused(
                 Status.BAD_REQUEST, "bad_request", f"operation {event.op:#x} of process {event.pid} makes no sense"
@@ -151,7 +162,10 @@ def _create_process(draft: Draft, event: ControlRequest, element: Element, to: R
     if len(draft.state.processes) >= MAX_RACK_PROCESSES:
         raise Refused(Status.BUSY, "busy", f"the rack has {MAX_RACK_PROCESSES} processes already")
     pid = draft.state.counters.next_pid
-    taken = {a.pid for a in draft.state.allocations.values()} | set(draft.state.processes)
+    allocations = draft.state.allocations.values()
+    taken = (
+        {a.pid for a in allocations} | {o.pid for a in allocations for o in a.overrides} | set(draft.state.processes)
+    )
     for _ in range(MAX_PID):
         if pid not in taken:
             break
@@ -171,9 +185,7 @@ def _exit_process(draft: Draft, pid: int, element: Element, to: Requester) -> No
     draft.remove("processes", pid)
     notices.forget(draft, pid)
     answers.forget_speaker(draft, element.id, pid)
-    for allocation in list(draft.state.allocations.values()):
-        if allocation.pid == pid and allocation.status is AllocationStatus.READY:
-            memory.free_whole(draft, Requester(), allocation)
+    memory.free_of(draft, pid)
     draft.publish("process_exited", pid=pid, name=process.name)
     reply(draft, to, Status.OK)
 
@@ -192,6 +204,12 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
                 memory.free(draft, config, to, va, size, None)
             case RevokeRequest(va=va, pages=pages):
                 memory.revoke(draft, config, to, va, pages)
+            case GrantRequest(va=va, pages=pages, recipient=recipient, permissions=permissions):
+                reassign.grant(draft, config, to, va, pages, None, recipient, permissions)
+            case ProtectRequest(va=va, pages=pages, permissions=permissions):
+                reassign.protect(draft, config, to, va, pages, None, permissions)
+            case StatRequest(va=va):
+                reassign.stat(draft, to, va)
             case FenceRequest(element=element, fenced=fenced):
                 monitor.fence(draft, to, element, fenced)
     except Refused as refused:

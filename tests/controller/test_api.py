@@ -54,7 +54,7 @@ def test_memory_comes_and_goes(api: Api) -> None:
     assert described["missing"] == 0
     assert {e["pid"] for e in described["entries"] if e["table"] == "protection"} == {pid}
     assert api.post("/v1/revoke", va=made["va"])["owner"] == pid
-    assert [h["kind"] for h in api.get("/v1/processes")["processes"][0]["allocations"][0]["holes"]] == ["revoked"]
+    assert [h["kind"] for h in api.get("/v1/processes")["processes"][0]["allocations"][0]["overrides"]] == ["revoked"]
     assert api.post("/v1/free", va=made["va"])["pages"] == 5
     assert api.get("/v1/processes")["processes"][0]["allocations"] == []
     assert api.get("/v1/map") == {"entries": [], "missing": 0, "agrees": True}

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from world import Sent, World
 
-from controller.core import entries, events, monitor
+from controller.core import entries, events, layout, monitor
 from controller.core.memory import Config
-from controller.core.state import Allocation, AllocationStatus, HoleKind, Liveness
+from controller.core.state import Allocation, AllocationStatus, Liveness, Override, OverrideKind
 from protocol.rack import Rack
-from protocol.wire import PAGE_SIZE, Op, Status
+from protocol.wire import PAGE_SIZE, Op, Perm, Status
 from topologies.racks import small_rack
 
 PAGES = 16
@@ -45,6 +45,7 @@ class RackMachine(RuleBasedStateMachine):
         self.fenced: set[int] = set()  # compute elements whose fence was acknowledged
         self.under_way: list[Sent] = []
         self.stamps: list[tuple[int, int, tuple[int, int, int]]] = []  # what the switch once wrote into a request
+        self.dead_stamps: list[tuple[int, int, tuple[int, int, int]]] = []  # of them, those that must not pass any more
         self.revoked: set[int] = set()  # pages whose revocation or freeing was acknowledged
         self.too_late: dict[int, str] = {}  # writes that may take effect no more, and why
         for which in range(3):
@@ -58,11 +59,14 @@ class RackMachine(RuleBasedStateMachine):
         if answer.error is not None:
             return
         under_way = [s for s in self.under_way if s.number not in self.world.landed]
-        if kind == "take":
+        if kind in ("take", "reassign"):
             taken = {where + n * PAGE_SIZE for n in range(pages)}
+            self.too_late |= {s.number: kind for s in under_way if s.va in taken}
+            self.dead_stamps += [stamp for stamp in self.stamps if stamp[1] in taken]
+            self.stamps = [stamp for stamp in self.stamps if stamp[1] not in taken]
+        if kind == "take":
             self.revoked |= taken
             self.check_notice(where, pages)
-            self.too_late |= {s.number: kind for s in under_way if s.va in taken}
         elif kind == "fence":
             if where in (1, 2):
                 self.fenced.add(where)
@@ -80,7 +84,7 @@ class RackMachine(RuleBasedStateMachine):
         allocation = self.world.state.allocation_at(va)
         if allocation is None or allocation.pid not in self.world.state.processes:
             return
-        if any(h.va == va and h.kind is HoleKind.REVOKED for h in allocation.holes):
+        if any(h.va == va and h.kind is OverrideKind.REVOKED for h in allocation.overrides):
             assert self.world.stored is not None
             known = [*self.world.stored.notices.values(), *self.world.notices]
             assert any((n.pid, n.va, n.pages) == (allocation.pid, va, pages) for n in known)
@@ -120,6 +124,17 @@ class RackMachine(RuleBasedStateMachine):
         else:
             self.ask("take", va, count, lambda t: events.RevokeRequest(t, va, count))
 
+    @precondition(lambda self: self.ready())
+    @rule(data=st.data(), to=st.integers(0, 2), permissions=st.sampled_from((1, 3, 3)), protect=st.booleans())
+    def reassign(self, data: st.DataObject, to: int, permissions: int, protect: bool) -> None:
+        allocation, first = self.draw_page(data)
+        count = data.draw(st.integers(1, allocation.pages - first))
+        va, pid = allocation.va + first * PAGE_SIZE, self.pids[to]
+        if protect:
+            self.ask("reassign", va, count, lambda t: events.ProtectRequest(t, va, count, permissions))
+        else:
+            self.ask("reassign", va, count, lambda t: events.GrantRequest(t, va, count, pid, permissions))
+
     @rule(which=st.integers(0, 2))
     def exit_process(self, which: int) -> None:
         """A process ends, another begins."""
@@ -136,15 +151,19 @@ class RackMachine(RuleBasedStateMachine):
         """Writes pass the switch and are under way."""
         for _ in range(count):
             allocation, page = self.draw_page(data)
-            self.write_page(allocation.pid, allocation.va + page * PAGE_SIZE)
+            self.write_page(allocation.va + page * PAGE_SIZE)
 
     @precondition(lambda self: self.ready())
     @rule(offset=st.integers(0, 11))
     def write_everywhere(self, offset: int) -> None:
         for allocation in self.ready():
-            self.write_page(allocation.pid, allocation.va + offset % allocation.pages * PAGE_SIZE)
+            self.write_page(allocation.va + offset % allocation.pages * PAGE_SIZE)
 
-    def write_page(self, pid: int, va: int) -> None:
+    def write_page(self, va: int) -> None:
+        """By its owner of now."""
+        allocation = self.world.state.allocation_at(va)
+        assert allocation is not None
+        pid = next(layout.runs(allocation, va, 1)).pid
         stamped = self.world.stamp(pid, va)
         sent = self.world.send_write(pid, va)
         if sent is not None and stamped is not None:
@@ -230,6 +249,7 @@ class RackMachine(RuleBasedStateMachine):
         self.revoked.clear()
         self.fenced.clear()
         self.stamps.clear()
+        self.dead_stamps.clear()
         for element in (1, 2, 101, 102):
             self.world.heartbeat(element)
         self.world.settle(self.rng)
@@ -248,8 +268,8 @@ class RackMachine(RuleBasedStateMachine):
             why = self.too_late.get(sent.number)
             assert why is None or status is not Status.OK, f"S2: a write took effect after: {why}"
         self.world.confirmed.clear()
-        for pid, va, stamped in self.stamps:
-            if va in self.revoked and self.serves(stamped[0]):
+        for pid, va, stamped in self.dead_stamps:
+            if self.serves(stamped[0]):
                 assert not self.world.passes(pid, va, stamped), f"S2: a write to {va:#x} would pass, however late"
 
     def serves(self, element: int) -> bool:
@@ -271,19 +291,19 @@ class RackMachine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         for allocation in self.ready():
-            for n in range(allocation.pages):
-                va = allocation.va + n * PAGE_SIZE
-                segment = next(s for s in allocation.segments if s.va <= va < s.va + s.pages * PAGE_SIZE)
-                if not self.serves(segment.element):
-                    continue
-                hole = next((h for h in allocation.holes if h.va <= va < h.va + h.pages * PAGE_SIZE), None)
-                page = (segment.pa + va - segment.va) // PAGE_SIZE
-                if hole is None or hole.kind is HoleKind.REVOKED:
-                    expected = self.world.words.get((segment.element, page), 0)
-                    assert self.word(segment.element, page) == expected, f"S3: {va:#x} has lost a write"
-                if hole is None and not self.world.state.elements[segment.element].fenced:
-                    stamped = self.world.stamp(allocation.pid, va)
-                    assert self.world.passes(allocation.pid, va, stamped), f"{va:#x} is ready, but cannot be used"
+            for piece in layout.runs(allocation):
+                if self.serves(piece.element):
+                    for n in range(piece.pages):
+                        self.check_page(layout.cut(piece, piece.va + n * PAGE_SIZE, piece.va + (n + 1) * PAGE_SIZE))
+
+    def check_page(self, page: Override) -> None:
+        if page.kind not in layout.NOT_KEPT:
+            expected = self.world.words.get((page.element, page.pa // PAGE_SIZE), 0)
+            assert self.word(page.element, page.pa // PAGE_SIZE) == expected, f"S3: {page.va:#x} has lost a write"
+        if page.kind is OverrideKind.OWNED and not self.world.state.elements[page.element].fenced:
+            need = Perm(page.permissions)
+            stamped = self.world.stamp(page.pid, page.va, need)
+            assert self.world.passes(page.pid, page.va, stamped, need), f"{page.va:#x} is ready, but cannot be used"
 
     @invariant()
     def books_balance(self) -> None:
@@ -336,13 +356,13 @@ def test_crash_at_every_effect_of_a_revocation(effects: int) -> None:
     world.settle(rng)
     world.crash_after = None
     world.settle(rng)
-    holes = world.state.allocations[allocation.va].holes
+    holes = world.state.allocations[allocation.va].overrides
     done = bool(holes)
     assert done or (effects == 0 and token not in world.answers), "neither done nor as if never asked for"
     assert world.passes(pid, allocation.va, stamped) == (not done)
     assert {e.key: e for e in entries.all_entries(world.state)} == world.entries
     if done:
-        assert all(h.kind is HoleKind.REVOKED for h in holes)
+        assert all(h.kind is OverrideKind.REVOKED for h in holes)
         assert world.stamp(pid, allocation.va) is None
         assert world.passes(pid, allocation.va + 3 * PAGE_SIZE, world.stamp(pid, allocation.va + 3 * PAGE_SIZE))
 

@@ -18,12 +18,12 @@ from controller.core.state import (
     AllocationStatus,
     Counters,
     Element,
-    Hole,
-    HoleKind,
     Liveness,
     Message,
     Notice,
     Operation,
+    Override,
+    OverrideKind,
     Process,
     Requester,
     Segment,
@@ -64,7 +64,7 @@ change = st.sampled_from(sorted(records)).flatmap(
 
 
 def test_every_kind_of_record_survives(tmp_path: Path) -> None:
-    hole = Hole(BIG - 4095, 1, 101, 0, HoleKind.REVOKED)
+    hole = Override(BIG - 4095, 1, 101, 0, OverrideKind.REVOKED, 9, 3, 8)
     segment = Segment(BIG - 8191, 2, 101, 0)
     allocation = Allocation(BIG - 8191, 2, 9, 3, 7, AllocationStatus.READY, (segment,), (hole,))
     element = dataclasses.replace(EMPTY.elements[101], liveness=Liveness.ALIVE, fenced=True, incarnation=BIG)

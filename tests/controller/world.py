@@ -6,6 +6,7 @@ by the element's own code (``hosts.memory``), so that the world asks for itself 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable
@@ -267,12 +268,12 @@ class World:
         attached = self.entries["element", (("port", port),)].action == "attach"
         return attached and ("binding", (("element", element), ("pid", pid))) in self.entries
 
-    def passes(self, pid: int, va: int, stamped: tuple[int, int, int] | None) -> bool:
+    def passes(self, pid: int, va: int, stamped: tuple[int, int, int] | None, need: Perm = Perm.WRITE) -> bool:
         """Whether a request that the switch forwarded with this stamp would take effect at the element now."""
         if stamped is None:
             return False
         element, pa, generation = stamped
-        return self.elements[element].table.check(pid, va, pa, Perm.WRITE, generation) is Status.OK
+        return self.elements[element].table.check(pid, va, pa, need, generation) is Status.OK
 
     # ---------------------------------------------------------------------------------------------------------- requests
 
@@ -292,15 +293,16 @@ class World:
         return next(r.va for r in self.replies if r.request_id == request_id)
 
     def page_owners(self) -> dict[tuple[int, int], list[int]]:
-        """Physical page to the pids whose writes would pass both enforcements."""
+        """Physical page to the pids whose writes would pass both enforcements, whoever they are."""
         owners: dict[tuple[int, int], list[int]] = {}
         for allocation in self.state.allocations.values():
-            for number in range(allocation.pages):
+            pids = {allocation.pid, *(o.pid for o in allocation.overrides), *self.state.processes}
+            for number, pid in itertools.product(range(allocation.pages), sorted(pids)):
                 va = allocation.va + number * PAGE_SIZE
-                stamped = self.stamp(allocation.pid, va)
-                if self.passes(allocation.pid, va, stamped):
+                stamped = self.stamp(pid, va)
+                if self.passes(pid, va, stamped):
                     assert stamped is not None
-                    owners.setdefault(stamped[:2], []).append(allocation.pid)
+                    owners.setdefault(stamped[:2], []).append(pid)
         return owners
 
 

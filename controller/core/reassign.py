@@ -1,0 +1,153 @@
+"""Memory changes hands, or its owner other rights to it: at the same addresses, with its contents.
+
+The order is that of every change (``controller.core.memory``): access is withdrawn from the old owner, the page tables change in
+band, and only then has the new owner access. A change that has begun is always finished: an element that fails meanwhile is
+told by its recovery (``controller.core.monitor``), before it serves again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from controller.core.answers import Refused, reply
+from controller.core.draft import Draft
+from controller.core.layout import changed, overridden, runs
+from controller.core.memory import (
+    Config,
+    check_room,
+    free_pieces,
+    freed_meanwhile,
+    owners,
+    pieces_of,
+    ready,
+    rules_of,
+    set_pages,
+)
+from controller.core.notices import notify
+from controller.core.operations import begin, finishes
+from controller.core.state import Allocation, Liveness, Operation, Override, OverrideKind, Requester
+from protocol import wire
+from protocol.wire import NotifyCode, Perm, Status
+
+
+def grant(
+    draft: Draft,
+    config: Config,
+    to: Requester,
+    va: int,
+    pages: int,
+    owner: int | None,
+    recipient: int,
+    permissions: int,
+) -> None:
+    """Plan that the owner (None: whoever it is) gives pages to another process. Raises Refused."""
+    allocation, pieces, giver = _owned(draft, va, pages, owner, permissions)
+    if recipient == giver:
+        raise Refused(Status.BAD_REQUEST, "bad_request", f"process {recipient} has these pages already")
+    if recipient not in draft.state.processes:
+        raise Refused(Status.NO_SUCH_PROCESS, "no_such_process", f"there is no process {recipient}")
+    _reassign(draft, config, "grant", to, allocation, pieces, recipient, permissions)
+
+
+def protect(
+    draft: Draft, config: Config, to: Requester, va: int, pages: int, owner: int | None, permissions: int
+) -> None:
+    """Plan that pages get other permissions. Raises Refused."""
+    allocation, pieces, keeper = _owned(draft, va, pages, owner, permissions)
+    _reassign(draft, config, "protect", to, allocation, pieces, keeper, permissions)
+
+
+def stat(draft: Draft, to: Requester, va: int) -> None:
+    """Tell what is at an address, and how far on it is alike. Raises Refused."""
+    allocation = ready(draft, va)
+    piece = next(runs(allocation, va & -wire.PAGE_SIZE))
+    if piece.kind is OverrideKind.FREED:
+        raise Refused(Status.NOT_FOUND, "not_found", f"the page at {piece.va:#x} is freed")
+    element = draft.state.elements[piece.element]
+    permissions = piece.permissions if piece.kind is OverrideKind.OWNED else 0
+    media = wire.Media[element.media.upper()]
+    payload = wire.STAT_REPLY.pack(
+        piece.pages, piece.generation, piece.pid, piece.element, allocation.group, permissions, media
+    )
+    told = {"pages": piece.pages, "generation": piece.generation, "owner": piece.pid, "kind": str(piece.kind)}
+    told |= {"element": element.name, "media": element.media, "permissions": permissions, "group": allocation.group}
+    reply(draft, to, Status.OK, payload, va=piece.va, **told)
+
+
+def _owned(
+    draft: Draft, va: int, pages: int, owner: int | None, permissions: int
+) -> tuple[Allocation, list[Override], int]:
+    """Pages of one owner, all of them accessible now."""
+    if permissions not in (Perm.READ, Perm.WRITE, Perm.RW):
+        raise Refused(Status.BAD_REQUEST, "bad_request", f"there are no permissions {permissions}")
+    allocation = ready(draft, va)
+    pieces = pieces_of(allocation, va, pages, OverrideKind.OWNED)
+    holder = pieces[0].pid if owner is None else owner
+    for piece in pieces:
+        if piece.pid != holder:
+            text = f"the page at {piece.va:#x} belongs to process {piece.pid}, not {holder}"
+            raise Refused(Status.PERMISSION, "permission", text)
+        element = draft.state.elements[piece.element]
+        if element.liveness is not Liveness.ALIVE:
+            text = f"the page at {piece.va:#x} is in {element.name}, which has failed"
+            raise Refused(Status.ELEMENT_FAILED, "element_failed", text)
+    return allocation, pieces, holder
+
+
+def _reassign(
+    draft: Draft,
+    config: Config,
+    kind: str,
+    to: Requester,
+    allocation: Allocation,
+    pieces: list[Override],
+    recipient: int,
+    permissions: int,
+) -> None:
+    """Withdraw access and have the elements give the pages to ``recipient``."""
+    generation = draft.new_generation()
+    moving = overridden(allocation, [changed(p, OverrideKind.MOVING, generation) for p in pieces])
+    after = overridden(allocation, [dataclasses.replace(p, pid=recipient, kind=OverrideKind.OWNED) for p in pieces])
+    check_room(draft, config, max(rules_of(moving), rules_of(after)) - rules_of(allocation))
+    draft.put("allocations", allocation.va, moving)
+    begin(
+        draft,
+        kind,
+        allocation.va,
+        to,
+        set_pages(draft, pieces, recipient, permissions, generation),
+        start=pieces[0].va,
+        pages=sum(p.pages for p in pieces),
+        generation=generation,
+        pid=recipient,
+        permissions=permissions,
+    )
+
+
+@finishes("grant")
+@finishes("protect")
+def _finish(draft: Draft, operation: Operation) -> None:
+    """Open the switch to the new owner; tell it, and the old one unless it asked."""
+    if freed_meanwhile(draft, operation):
+        return
+    allocation = draft.state.allocations[operation.va]
+    moved = [p for p in runs(allocation) if (p.kind, p.generation) == (OverrideKind.MOVING, operation.generation)]
+    pieces = [
+        dataclasses.replace(p, kind=OverrideKind.OWNED, pid=operation.pid, permissions=operation.permissions)
+        for p in moved
+    ]
+    allocation = overridden(allocation, pieces)
+    draft.put("allocations", allocation.va, allocation)
+    start, pages, giver = operation.start, operation.pages, moved[0].pid
+    if operation.kind == "grant":
+        notify(draft, operation.pid, NotifyCode.GRANTED, giver, start, pages)
+        if operation.requester.pid != giver:
+            notify(draft, giver, NotifyCode.REVOKED, 0, start, pages)
+    for element in sorted(operation.lost):
+        for pid, va, count in owners(p for p in pieces if p.element == element):
+            notify(draft, pid, NotifyCode.ELEMENT_FAILED, element, va, count)
+    kind = "granted" if operation.kind == "grant" else "protected"
+    draft.publish(kind, pid=operation.pid, source=giver, va=start, pages=pages, permissions=operation.permissions)
+    reply(draft, operation.requester, Status.OK, va=start, pages=pages, owner=operation.pid, source=giver)
+    if operation.pid not in draft.state.processes:  # it ended after it was named: as if it had ended now
+        free_pieces(draft, Requester(), allocation, pieces)
