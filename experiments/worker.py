@@ -7,6 +7,7 @@ through the public process API, as any application's would.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import random
@@ -17,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hosts.process import Process, RemoteMemoryError
+from hosts.process import Process, Region, RemoteMemoryError
 from protocol import wire
+from protocol.wire import PAGE_SIZE, Perm
 
 CHUNK = 256 * 1024  # bytes of file moved by one call of the process API
 
@@ -139,6 +141,18 @@ class Worker:
     def do_free(self, va: int, size: int) -> dict[str, Any]:
         """Free memory."""
         return self._timed(lambda: self.process.free(va, size))
+
+    def do_grant(self, va: int, pages: int, to: int) -> dict[str, Any]:
+        """Give pages to another process."""
+        return self._timed(lambda: self.process.grant(Region(va, pages * PAGE_SIZE), to))
+
+    def do_protect(self, va: int, pages: int, permissions: int) -> dict[str, Any]:
+        """Change what this process may do with pages of its own."""
+        return self._timed(lambda: self.process.protect(Region(va, pages * PAGE_SIZE), Perm(permissions)))
+
+    def do_stat(self, va: int) -> dict[str, Any]:
+        """What is at an address."""
+        return dataclasses.asdict(self.process.stat(va))
 
     def do_statistics(self) -> dict[str, Any]:
         """Operations and bytes so far, as the process API counts them."""
