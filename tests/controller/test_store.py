@@ -54,7 +54,7 @@ records = {
         st.frozensets(numbers, max_size=3),
         numbers,
         small,
-        st.frozensets(small, max_size=2),
+        lost=st.frozensets(small, max_size=2),
     ),
     "notices": st.builds(Notice, numbers, small, small, small, small, numbers, small),
 }
@@ -64,7 +64,7 @@ change = st.sampled_from(sorted(records)).flatmap(
 
 
 def test_every_kind_of_record_survives(tmp_path: Path) -> None:
-    hole = Override(BIG - 4095, 1, 101, 0, OverrideKind.REVOKED, 9, 3, 8)
+    hole = Override(BIG - 4095, 1, 101, 4096, OverrideKind.REVOKED, 9, 3, 8)
     segment = Segment(BIG - 8191, 2, 101, 0)
     allocation = Allocation(BIG - 8191, 2, 9, 3, 7, AllocationStatus.READY, (segment,), (hole,))
     element = dataclasses.replace(EMPTY.elements[101], liveness=Liveness.ALIVE, fenced=True, incarnation=BIG)
