@@ -5,6 +5,7 @@
 #define dlclose world_dlclose
 #define dlopen world_dlopen
 #define dlsym world_dlsym
+#define fopen world_fopen
 #define free world_free
 #define malloc world_malloc
 #define realloc world_realloc

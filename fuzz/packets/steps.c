@@ -441,7 +441,8 @@ void run_step(p4dp_switch *sw, uint8_t kind, input in) {
     case STEP_READ_BACK: read_back_step(sw, &in); break;
     case STEP_TRACE: {
         uint32_t how = take8(&in);
-        said(p4dp_trace(sw, how & 1 ? "/dev/null" : NULL, how & 2));
+        said(p4dp_trace(sw, how & 1 ? "trace" : NULL, how & 2));
+        said(p4dp_pcap(sw, how & 4 ? "captures" : NULL));
         break;
     }
     case STEP_RELOAD: reload(sw); break;

@@ -171,8 +171,17 @@ class Outcome:
     lost: int
 
 
-def soak(packets: int, *, seed: int, also: Callable[[], None] | None = None) -> Outcome:
-    """Run so many packets; ``also`` is called once a cycle (tests leak with it). Raises AssertionError when entries are left."""
+def soak(
+    packets: int,
+    *,
+    seed: int,
+    also: Callable[[], object] = lambda: None,
+    watch: Callable[[Sample], object] = lambda sample: None,
+) -> Outcome:
+    """Run so many packets; ``also`` is called once a cycle (tests leak with it), ``watch`` with each sample.
+
+    Raises AssertionError when entries are left.
+    """
     rng = random.Random(seed)
     parts = [open_part(path, share) for path, share in SHARES]
     cycles = max(packets // MINUTE, SAMPLES)
@@ -182,10 +191,10 @@ def soak(packets: int, *, seed: int, also: Callable[[], None] | None = None) -> 
         for number in range(cycles):
             for part in parts:
                 cycle(part, int(each * part.share), rng)
-            if also is not None:
-                also()
+            also()
             if number * SAMPLES // cycles != (number + 1) * SAMPLES // cycles:
                 samples.append(take((number + 1) / cycles))
+                watch(samples[-1])
         for part in parts:
             left = {name: part.switch.entry_count(t.index) for name, t in part.switch.layout.tables.items()}
             assert left == part.base, f"{part.path.stem}: {left} entries are left, {part.base} were there before"

@@ -35,9 +35,16 @@ WIRE_ALLOCATED_AT_FIRST = 32 * MIB
 WIRE_SETTLED = 1_000_000  # frames
 
 
+def _say(sample: Sample) -> None:
+    """Progress, every tenth of the way."""
+    if round(sample.progress * 60) % 6 == 0:
+        sizes = f"resident {sample.resident / MIB:.1f} MiB, allocated {sample.allocated / MIB:.2f} MiB"
+        print(f"  {sample.progress:4.0%}  {sizes}", flush=True)
+
+
 def soak_pipeline(packets: int, seed: int) -> tuple[Growth, Outcome]:
     """The share in this process."""
-    outcome = soak(packets, seed=seed)
+    outcome = soak(packets, seed=seed, watch=_say)
     judged = growth("pipeline", outcome.samples, most_resident=PIPELINE_RESIDENT, most_allocated=PIPELINE_ALLOCATED)
     return judged, outcome
 
