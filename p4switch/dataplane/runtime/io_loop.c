@@ -18,6 +18,9 @@
 #define CHECK_MS 500u /* how often interfaces that are down or gone are looked at */
 #define DATAPLANE_NICE (-10)
 #define YIELD_NS 2000u
+#define SHARED_NS 10000u /* a yield that takes so long has let somebody else run */
+#define PAUSE_NS 1000000000u
+#define LONGEST_PAUSE_NS (64ull * PAUSE_NS)
 #define WORTH_A_TRY 4 /* out of SURE: how often lately polling found or would have found frames */
 #define SURE 8
 #define BATCHES_PER_TURN 8u /* of one port before the others get their turn */
@@ -144,6 +147,16 @@ static void serve_queues(p4dp_switch *sw) {
     dp_engine_flush(sw);
 }
 
+/* Somebody else wants this CPU. A thread that polls is not woken by a frame and so does not get the CPU back for it: better to sleep.
+   The times until the next try double, and start anew when polling has gone well for long. */
+static void give_up_polling(p4dp_switch *sw, uint64_t now) {
+    dp_loop *loop = &sw->loop;
+    bool long_ago = now - loop->retry_ns > 10 * loop->pause_ns;
+    loop->pause_ns = loop->pause_ns == 0 || long_ago ? PAUSE_NS : loop->pause_ns >= LONGEST_PAUSE_NS ? LONGEST_PAUSE_NS : 2 * loop->pause_ns;
+    loop->retry_ns = now + loop->pause_ns;
+    loop->confidence = 0;
+}
+
 /* Serve what arrives until nothing has for a while, somebody wants the gate, or it is time to stop. True when something arrived. */
 static bool poll_for_frames(p4dp_switch *sw) {
     uint64_t idle_since = dp_monotonic_ns(), yielded = idle_since;
@@ -161,22 +174,28 @@ static bool poll_for_frames(p4dp_switch *sw) {
         if (UNLIKELY(sw->traffic.waiting != 0 && now - sw->started_ns >= sw->loop.timer_ns)) serve_queues(sw);
         if (served) idle_since = now;
         if (now - idle_since >= sw->loop.busy_poll_ns) break;
-        if (now - yielded >= YIELD_NS) { /* whoever else wants this CPU is not to wait for the end of it */
+        if (now - yielded >= YIELD_NS) {
             sched_yield();
             yielded = dp_monotonic_ns();
+            if (yielded - now >= SHARED_NS) {
+                give_up_polling(sw, yielded);
+                break;
+            }
         }
     }
     return any;
 }
 
-/* Look for more frames before sleeping, but only while that pays: while frames keep coming within the time it would wait for them.
-   Whether they do is learnt from the polls themselves, and when it has given them up, from how long it slept. */
+/* Look for more frames before sleeping, but only while that pays: while frames keep coming within the time it would wait for them (learnt
+   from the polls, and from how long it slept without them), and nobody else wants the CPU. */
 static void busy_poll(p4dp_switch *sw) {
     dp_loop *loop = &sw->loop;
-    if (loop->busy_poll_ns == 0) return;
+    if (loop->busy_poll_ns == 0 || loop->woken_ns < loop->retry_ns) return;
     if (loop->woken_ns - loop->slept_ns < loop->busy_poll_ns && loop->confidence < SURE) loop->confidence++;
     if (loop->confidence < WORTH_A_TRY) return;
-    if (poll_for_frames(sw))
+    bool arrived = poll_for_frames(sw);
+    if (loop->confidence == 0) return; /* given up */
+    if (arrived)
         loop->confidence = SURE;
     else
         loop->confidence -= 2;
