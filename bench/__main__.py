@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench: interrupted; nothing is left behind", file=sys.stderr)
         return 130
     report.save(figures, setting, options.out)
-    report.show(figures, Console(width=None if sys.stdout.isatty() else 160))
+    report.show(figures, Console(width=None if sys.stdout.isatty() else 190))
     if options.quick:
         print("A quick run: one short repetition, so differences below a third mean nothing.")
     print(f"Details: {options.out}/all.json")
