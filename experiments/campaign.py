@@ -1,8 +1,8 @@
 """A campaign: do the safety rules hold on a real rack while links lose, copy, delay and reorder frames, and memory changes hands?
 
 First stage, with faults on the links of processes and memory elements: players do random operations on shared words of their
-memory while it is revoked, freed, allocated anew (and granted, where the controller can), and elements are fenced; an intruder
-writes to what it lost. Every operation is recorded and judged (``experiments.campaign_check``). Second stage, without faults:
+memory while it is granted, revoked, freed and allocated anew, and elements are fenced; an intruder writes to what it lost or
+gave to players. Every operation is recorded and judged (``experiments.campaign_check``). Second stage, without faults:
 bystanders must not notice a thousand revocations, and the intruder goes on until ``--late`` attempts have been made.
 
 The exit status is 0 only if every rule held.

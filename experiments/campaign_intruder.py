@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments import worker
 from hosts.link import Link, frame
-from hosts.process import Process
+from hosts.process import Process, Region
 from protocol import wire
 from protocol.wire import PAGE_SIZE, Flag, Header, Op, Status
 
@@ -59,23 +59,29 @@ class Intruder:
 
     def do_alloc(self, pages: int) -> dict[str, Any]:
         """Allocate, write every page, and note where each is (element, physical address, generation)."""
+        called = time.monotonic()
         region = self.process.alloc(pages * PAGE_SIZE)
         found = []
         for va in range(region.va, region.va + region.size, PAGE_SIZE):
             self.process.write(va, wire.WORD.pack(va))
             reply, _ = self.process.requester.request(Header(Op.READ, va=va, length=8))
             found.append((va, reply.src, reply.pa, reply.generation))
-        return {"va": region.va, "places": found}
+        return {"va": region.va, "places": found, "called": called, "returned": time.monotonic()}
 
     def do_free(self, va: int, pages: int) -> dict[str, Any]:
         """Free pages."""
         self.process.free(va, pages * PAGE_SIZE)
         return {}
 
+    def do_grant(self, va: int, pages: int, to: int) -> dict[str, Any]:
+        """Grant pages."""
+        self.process.grant(Region(va, pages * PAGE_SIZE), to)
+        return {}
+
     def do_late(self, pages: list[int], count: int) -> dict[str, Any]:
         """``count`` requests to these pages from the process's own port."""
         frames = [
-            bytearray(frame(self.process.element, self._header(op, va, len(payload)), payload))
+            bytearray(frame(self.process.element, self._header(op, va), payload))
             for va in pages
             for op, payload in KINDS
         ]
@@ -86,7 +92,7 @@ class Intruder:
         frames = []
         for va, element, pa, generation in places:
             for op, payload in KINDS:
-                header = self._header(op, va, len(payload))._replace(
+                header = self._header(op, va)._replace(
                     src=self.process.element, dst=element, pa=pa, generation=generation
                 )
                 frames.append((self._ports[element], bytearray(frame(self.process.element, header, payload, element))))
@@ -99,9 +105,8 @@ class Intruder:
         )
         return {"held": held}
 
-    def _header(self, op: Op, va: int, length: int) -> Header:
-        # A word in the middle of the page that nobody else uses.
-        return Header(op, pid=self.process.pid, va=va, length=8 if op != Op.WRITE else length)
+    def _header(self, op: Op, va: int) -> Header:
+        return Header(op, pid=self.process.pid, va=va, length=8)
 
     def _attempt(self, frames: list[tuple[socket.socket, bytearray]], count: int) -> dict[str, Any]:
         """Send ``count`` frames in random order, each with an id of its own; answers counted by operation, status and refuser."""

@@ -23,6 +23,7 @@ POOL = 16  # pages of a player, below which it allocates more
 ALLOCATED = 16  # pages at a time
 PAUSE = 0.02  # seconds between changes
 BURST = 600  # late requests after each loss of the intruder
+GIFTS = 3  # grants of the intruder that stay
 LOST = 24  # pages that the intruder loses at a time
 # What a process may be told of a request to the controller while its element is fenced.
 _REFUSED_BY_FENCE = ("Fenced", "RequestTimeout")
@@ -64,6 +65,9 @@ class Storm:
         self._given: dict[tuple[int, int], int] = {}  # (pid, page): the loss of it by a grant that holds
         self._allocations: dict[int, set[int]] = {}  # address: pages that somebody has still
         self._errors: list[Exception] = []
+        self._players = threading.Lock()  # held while players are commanded
+        self._gifts: list[tuple[int, Owner, int, int]] = []  # whole allocation, whose the pages are, address, pages
+        self._first: list[Record] = []  # what the intruder wrote to pages that it then granted
         elements = [e.name for e in rack.rack.compute]
         self.owners = []
         for number in range(players):
@@ -71,7 +75,6 @@ class Storm:
             element = elements[number % len(elements)]
             worker = Worker(rack, element, f"player{number}", "experiments.campaign_player", command)
             self.owners.append(Owner(worker))
-        self.can_grant = "/v1/grant" in rack.get("/openapi.json")["paths"]
 
     def run(self, seconds: float, tell: Callable[[str], None]) -> StormReport:
         """The stage."""
@@ -88,7 +91,7 @@ class Storm:
             thread.join()
             if self._errors:
                 raise self._errors[0]
-            records = self._collect()
+            records = self._collect() + self._first
         finally:
             for owner in self.owners:
                 owner.worker.close()
@@ -123,13 +126,14 @@ class Storm:
     # ------------------------------------------------------------------------------------------------------- reassigning
 
     def _reassign(self, ends: float) -> None:
-        choices = [self._revoke] * 4 + [self._free] * 2 + [self._free_by_api] + [self._grant] * (5 * self.can_grant)
+        choices = [self._revoke] * 4 + [self._free] * 2 + [self._free_by_api] + [self._grant] * 5
         while time.monotonic() < ends and not self._errors:
             owner = self.rng.choice(self.owners)
-            if len(owner.pages) < POOL:
-                self._allocate(owner)
-            else:
-                self.rng.choice(choices)(owner)
+            with self._players:
+                if len(owner.pages) < POOL:
+                    self._allocate(owner)
+                else:
+                    self.rng.choice(choices)(owner)
             time.sleep(PAUSE)
 
     def _allocate(self, owner: Owner) -> None:
@@ -245,12 +249,31 @@ class Storm:
             self._attempt("inject", places=places[:LOST], count=BURST // 2)
             self._fence_attempt([p[0] for p in places[LOST:]], va + LOST * PAGE_SIZE)
             self.intruder.call("free", va=va + LOST * PAGE_SIZE, pages=LOST // 2)
-            self._post("/v1/free", {"va": va})  # their memory may be the players' from now on
+            self._give(made, LOST + LOST // 2)
             lost = (lost + [p[0] for p in places])[-16 * LOST :]
             old = (old + places)[-16 * LOST :]
             self._attempt("late", pages=lost, count=BURST)
             self._attempt("inject", places=old, count=BURST // 2)
             add(self.report.actions, {"losses of the intruder": 1})
+
+    def _give(self, made: dict[str, Any], first: int) -> None:
+        """Grant the pages from number ``first`` on to a player, who plays there while the intruder writes to them."""
+        va, given = made["va"] + first * PAGE_SIZE, made["places"][first:]
+        for page, _, _, _ in given:
+            operation = Operation("intruder", "write", page, (page,), None, made["called"], made["returned"])
+            self._first.append(Record(self.intruder.pid, operation, made["returned"]))
+        with self._players:
+            owner = self.rng.choice(self.owners)
+            self.intruder.call("grant", va=va, pages=len(given), to=owner.worker.pid)
+            owner.worker.call("adopt", va=va, pages=len(given))
+        self._gifts.append((made["va"], owner, va, len(given)))
+        add(self.report.actions, {"granted by the intruder": 1})
+        if len(self._gifts) > GIFTS:  # the memory is wanted again
+            whole, owner, va, pages = self._gifts.pop(0)
+            asked = time.monotonic()
+            if self._post("/v1/free", {"va": whole}):
+                with self._players:
+                    self._lose("gift freed", owner, va, pages, asked, time.monotonic())
 
     def _fence_attempt(self, pages: list[int], va: int) -> None:
         """While its element is fenced the intruder writes to memory that is still its own: nothing of it may be changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,8 @@ from topologies.racks import small_rack
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MEMORY_MIB = 320  # of each memory element: more than the largest range, and what it is copied to
-# Signs of life are packets, too: few of them, while packets are counted.
-CONTROLLER = ("--heartbeat-interval", "1000", "--heartbeat-timeout", "20000")
+# Signs of life are packets, too: hardly any, while packets are counted.
+CONTROLLER = ("--heartbeat-interval", "20000", "--heartbeat-timeout", "100000")
 
 
 def size_text(size: int) -> str:
@@ -57,12 +58,9 @@ class Setting:
         """Whether the controller's API has this operation."""
         return f"/v1/{operation}" in self.rack.get("/openapi.json")["paths"]
 
-    def rules(self) -> dict[str, int]:
+    def rules(self) -> Counter[str]:
         """Entries of `translation` and `protection` in the switch."""
-        counts = {"translation": 0, "protection": 0}
-        for entry in self.rack.get("/v1/map")["entries"]:
-            counts[entry["table"]] += 1
-        return counts
+        return Counter(entry["table"] for entry in self.rack.get("/v1/map")["entries"])
 
 
 def described() -> Rack:

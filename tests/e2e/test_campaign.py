@@ -21,7 +21,7 @@ def test_a_short_campaign(tmp_path: Path) -> None:
     # It has done what it is for.
     assert storm["operations"] > 500
     assert storm["retries"] > 0
-    assert {"revoked", "freed", "fences", "losses of the intruder"} <= set(storm["actions"])
+    assert {"revoked", "freed", "granted", "fences", "granted by the intruder"} <= set(storm["actions"])
     assert {"", "PermissionDenied", "Fenced"} <= set(storm["outcomes"])
     assert late["sent"] >= 40000
     assert late["accepted"] == 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.mmu.setting import GIB, MIB, Setting
 from bench.mmu.simulated import SimulatedController
-from bench.report import Figure, against
+from bench.report import Figure, Goal, against
 from protocol.wire import PAGE_SIZE
 
 PART = "rules"
@@ -22,7 +22,7 @@ def _after(setting: Setting) -> tuple[int, ...]:
 
 def steps(setting: Setting) -> int:
     """Of the progress bar."""
-    return 2 * len(_after(setting)) + 1
+    return 2 * len(_after(setting)) + 2
 
 
 def run(setting: Setting) -> list[Figure]:
@@ -37,7 +37,8 @@ def run(setting: Setting) -> list[Figure]:
             figures.append(_figure(how, how, k, found, against(found, [float(fresh)] * len(found))))
     setting.step(f"{PART}: in the switch")
     figures.append(_in_the_switch(setting))
-    return figures
+    setting.step(f"{PART}: granted and returned")
+    return figures + _returned(setting)
 
 
 def _figure(what: str, how: str, k: int, found: list[float], ratios: Sequence[float] = ()) -> Figure:
@@ -65,11 +66,44 @@ def _in_the_switch(setting: Setting) -> Figure:
     computed = simulated.rules().total() - fresh
     worker = setting.worker(setting.rack.rack.compute[0].name, "rules")
     va = worker.call("alloc", size=SIZE)["va"]
-    before = sum(setting.rules().values())
+    before = setting.rules().total()
     for page in pages:
         setting.rack.post("/v1/revoke", {"va": va + page * PAGE_SIZE})
-    more = sum(setting.rules().values()) - before
+    more = setting.rules().total() - before
     worker.close()
+    setting.rack.wait_for(lambda: not setting.rules().total(), "the pages to be freed", 30)
     conditions: dict[str, str | int] = {"random pages revoked": TAKEN}
     ratios = against([float(more)], [float(computed)])
     return Figure(PART, "more rules in the switch", "64 MiB", "rules", [float(more)], conditions, "computed", ratios)
+
+
+def _returned(setting: Setting) -> list[Figure]:
+    """Random pages are granted to another process and come back in another order: rules must fall to what they were."""
+    pages = random.Random(setting.seed).sample(range(SIZE // PAGE_SIZE), TAKEN)
+    owner, other = (setting.worker(e.name, f"rules-{e.name}") for e in setting.rack.rack.compute[:2])
+    va = owner.call("alloc", size=SIZE)["va"]
+    fresh = setting.rules().total()
+    for page in pages:
+        setting.rack.post("/v1/grant", {"va": va + page * PAGE_SIZE, "to": other.pid})
+    away = setting.rules().total()
+    for page in sorted(pages):
+        setting.rack.post("/v1/grant", {"va": va + page * PAGE_SIZE, "to": owner.pid})
+    back = setting.rules().total()
+    owner.close()
+    other.close()
+    conditions: dict[str, str | int] = {"random pages": TAKEN}
+    ratio = [float(back) / fresh]
+    return [
+        Figure(PART, "in the switch, granted", "64 MiB", "rules", [float(away)], conditions, "fresh", [away / fresh]),
+        Figure(
+            PART,
+            "in the switch, returned",
+            "64 MiB",
+            "rules",
+            [float(back)],
+            conditions,
+            "fresh",
+            ratio,
+            Goal("<=", 1.0),
+        ),
+    ]
