@@ -8,9 +8,9 @@ from dataclasses import replace
 from p4switch.compiler import ast, ir
 from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
-from p4switch.compiler.diagnostics import Diagnostics, Loc
+from p4switch.compiler.diagnostics import CompileError, Diagnostics, Loc
 from p4switch.compiler.lexer import tokenize
-from p4switch.compiler.lower_base import Typed
+from p4switch.compiler.lower_base import Typed, Unit
 from p4switch.compiler.lower_controls import ShareConflict
 from p4switch.compiler.lower_parsers import ParserLowering
 from p4switch.compiler.parser_declarations import Parser
@@ -38,23 +38,39 @@ def lower_program(source: ast.SourceFile, diagnostics: Diagnostics, name: str = 
     by_copy: set[str] = set()
     while True:
         attempt = Diagnostics()
+        lowering = Lowering(attempt, by_copy)
         try:
-            program = Lowering(attempt, by_copy).program(source, name)
+            program = lowering.program(source, name)
         except ShareConflict as conflict:
             by_copy.add(conflict.path)
             continue
         finally:
             seen = set(diagnostics.messages)
             diagnostics.messages.extend(m for m in attempt.messages if m not in seen)
+        if lowering.unused:
+            check_unused(source, by_copy, diagnostics)
         return program
+
+
+def check_unused(source: ast.SourceFile, by_copy: set[str], diagnostics: Diagnostics) -> None:
+    """Report the first error in actions, tables and functions that nothing uses: once more, with them, for its messages alone."""
+    attempt = Diagnostics()
+    try:
+        Lowering(attempt, set(by_copy), unused_too=True).program(source, "")
+    except ShareConflict:
+        return
+    except CompileError:
+        diagnostics.messages.extend(m for m in attempt.messages if m.severity == "error")
+        raise
 
 
 class Lowering(ParserLowering):
     """The whole program."""
 
-    def __init__(self, diagnostics: Diagnostics, by_copy: set[str]):
+    def __init__(self, diagnostics: Diagnostics, by_copy: set[str], unused_too: bool = False):
         super().__init__(diagnostics)
         self.by_copy = by_copy
+        self.unused_too, self.unused = unused_too, False
         self.functions = {}
         self.open_functions = set()
         self.lowered_functions = []
@@ -71,7 +87,6 @@ class Lowering(ParserLowering):
         self.block_params = {}
         self.current_path = ""
         self.active = []
-        self.open_actions = []
         self.within = []
         self.states = []
         self.state_body = None
@@ -99,6 +114,7 @@ class Lowering(ParserLowering):
             controls[block] = self.top_control(blocks[block], block, directions)
             self.check_block_types(blocks[block], block, headers, metadata)
         self.collect_field_lists(metadata)
+        self.rest_of_functions()
         assert isinstance(headers, t.StructT) and isinstance(metadata, t.StructT)
         return ir.Program(
             name=name,
@@ -126,6 +142,18 @@ class Lowering(ParserLowering):
             controller_headers=self.controller_headers,
             field_lists=[ir.FieldList(index=i, paths=p) for i, p in sorted(self.field_lists.items())],
         )
+
+    def rest_of_functions(self) -> None:
+        """Functions that nothing calls; generic ones have no types to be checked with."""
+        lowered = {key for key, _ in self.functions}
+        for symbol in list(self.root.names.values()):
+            for item in symbol.overloads if isinstance(symbol, FunctionSymbol) else []:
+                if item.body is None or item.type_params or id(item) in lowered:
+                    continue
+                self.unused = True
+                if self.unused_too:
+                    with self.in_unit(Unit("function", "ingress")), self.in_scope(self.root):
+                        self.function_name(item, self.root, (), item.loc)
 
     # -------------------------------------------------------------------------------------------------------- top level
 

@@ -11,7 +11,7 @@ from p4switch.compiler import ast, ir
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Diagnostics, Loc
 from p4switch.compiler.lexer import MAX_VARBIT, MAX_WIDTH
-from p4switch.compiler.scope import GenericSymbol, Scope, TypeSymbol, ValueSymbol
+from p4switch.compiler.scope import ActionSymbol, GenericSymbol, Scope, TypeSymbol, ValueSymbol
 
 
 @dataclass(slots=True)
@@ -77,6 +77,7 @@ class LoweringBase:
         self.out: list[ir.Statement] = []
         self.unit = Unit("program", "")
         self.assigning = False  # whether an l-value is being lowered
+        self.open_actions: list[ActionSymbol] = []  # whose bodies are being lowered
 
     # --------------------------------------------------------------------------------------------------------- errors
 

@@ -49,6 +49,8 @@ class ShareConflict(Exception):
 class ControlLowering(TableLowering):
     """Rules for controls and instances."""
 
+    unused_too: bool  # whether what nothing uses is lowered as well, for its errors
+    unused: bool  # whether there is such
     by_copy: set[str]  # paths of instances whose parameters are variables of their own
     controls: dict[str, ir.Control]
 
@@ -269,6 +271,7 @@ class ControlLowering(TableLowering):
         with self.in_scope(elaborated.scope), self.capture() as body:
             self.out.extend(elaborated.resets)
             self.block(declaration.body)
+            self.rest_of_control()
         self.unit.return_label, self.current_path = saved_label, saved_path
         self.active.pop()
         self.within.pop()
@@ -419,6 +422,19 @@ class ControlLowering(TableLowering):
             self.declare_locals(symbol.declaration.locals, symbol.path, elaborated.resets)
         return elaborated
 
+    def rest_of_control(self) -> None:
+        """Actions and tables of the control, whose scope is the current one, that its body did not use."""
+        for symbol in list(self.scope.names.values()):
+            if isinstance(symbol, ActionSymbol) and (self.unit.block, symbol.path) not in self.actions:
+                self.unused = True
+                if self.unused_too:
+                    self.use_action(symbol)
+            elif isinstance(symbol, TableSymbol) and symbol.name not in self.tables:
+                self.unused = True
+                if self.unused_too:
+                    with self.in_scope(symbol.scope):
+                        self.lower_table(symbol)
+
     # ---------------------------------------------------------------------------------------------------- top controls
 
     def top_control(self, symbol: InstanceSymbol, block: str, wanted: Sequence[str]) -> ir.Control:
@@ -453,6 +469,7 @@ class ControlLowering(TableLowering):
                 self.declare_locals(declaration.locals, symbol.path, self.out)
                 self.active.append(symbol.path)
                 self.block(declaration.body)
+                self.rest_of_control()
                 self.active.pop()
         assert unit.locals is not None
         return ir.Control(name=symbol.path, params=names, locals=unit.locals, body=body)

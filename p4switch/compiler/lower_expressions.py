@@ -10,7 +10,7 @@ from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.lexer import MAX_WIDTH
 from p4switch.compiler.lower_base import LoweringBase, Typed
-from p4switch.compiler.scope import Symbol, ValueSymbol
+from p4switch.compiler.scope import ActionSymbol, Symbol, ValueSymbol
 
 _ARITHMETIC = ("+", "-", "*", "/", "%", "|+|", "|-|", "&", "|", "^")
 _COMPARISONS = ("<", "<=", ">", ">=")
@@ -129,6 +129,9 @@ class ExpressionLowering(LoweringBase):
             if scope.lookup(name) is not None:
                 self.fail(loc, f"'{name}' is declared only further down; P4 needs a declaration before the first use")
             self.fail(loc, f"unknown name '{name}'{scope.suggestion(name)}")
+        if isinstance(found, ActionSymbol) and any(found is other for other in self.open_actions):
+            # In its own body, an action's name is what it was outside of it.
+            return (found.scope.parent.lookup(name) if found.scope.parent else None) or found
         return found
 
     def name(self, expr: ast.Name) -> Typed:

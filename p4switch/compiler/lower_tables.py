@@ -50,7 +50,6 @@ class TableLowering(StatementLowering):
     block_params: dict[str, list[str]]
     current_path: str
     active: list[str]
-    open_actions: list[str]
     within: list[ast.Declaration]  # controls and parsers whose declarations or body are being lowered
 
     # ---------------------------------------------------------------------------------------------------------- actions
@@ -103,7 +102,7 @@ class TableLowering(StatementLowering):
     def lower_action(self, symbol: ActionSymbol, action: ir.Action) -> None:
         """Lower parameters and body."""
         declaration = symbol.declaration
-        self.open_actions.append(symbol.path)
+        self.open_actions.append(symbol)
         unit = Unit("action", self.unit.block, names=set(self.unit.names))
         with self.in_scope(symbol.scope.child()) as scope, self.in_unit(unit), self.capture() as body:
             data_seen = False
@@ -148,7 +147,7 @@ class TableLowering(StatementLowering):
         """A direct call: all parameters are given by the caller."""
         if self.unit.kind not in ("control", "action"):
             self.fail(expr.loc, "an action can be called only in a control")
-        if self.unit.kind == "action" and symbol.path in self.open_actions:
+        if any(symbol is other for other in self.open_actions):
             self.fail(expr.loc, f"action '{symbol.declaration.name}' calls itself: P4 has no recursion")
         action = self.use_action(symbol)
         bound = self.action_arguments(symbol, symbol.declaration.params, expr.args, expr.loc)
