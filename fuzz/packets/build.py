@@ -6,9 +6,11 @@ the product.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +34,7 @@ _FLAGS = (
 )
 _COVERAGE = "-fsanitize=fuzzer-no-link"
 _TIMEOUT = 300.0  # seconds for one compiler run
+_UNUSED_SECONDS = 7 * 86400.0
 
 
 class ToolError(RuntimeError):
@@ -61,7 +64,9 @@ def _header_key() -> bytes:
 def _object(name: str, text: str, flags: Sequence[str], headers: bytes) -> Path:
     key = hashlib.sha256(headers + "\0".join([*_FLAGS, *flags, text]).encode()).hexdigest()[:24]
     target = BUILD / "objects" / f"{name}-{key}.o"
-    if not target.exists():
+    if target.exists():
+        target.touch()  # used
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
         source = target.with_suffix(".c")
         source.write_text(text)
@@ -69,6 +74,15 @@ def _object(name: str, text: str, flags: Sequence[str], headers: bytes) -> Path:
         _clang([*_FLAGS, *flags, "-c", str(source), "-o", str(made)])
         made.replace(target)
     return target
+
+
+def _remove_unused() -> None:
+    """Objects and targets of a week ago; every change of a header makes all of them anew."""
+    oldest = time.time() - _UNUSED_SECONDS
+    for path in (p for folder in ("objects", "targets") for p in (BUILD / folder).glob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def build_target(program: ir.Program, *, cpu_port: int, runtime_changes: Mapping[str, str] | None = None) -> Path:
@@ -93,7 +107,10 @@ def build_target(program: ir.Program, *, cpu_port: int, runtime_changes: Mapping
         parts.append(_object(f"harness-{path.stem}", f'#line 1 "{path}"\n{path.read_text()}', flags, headers))
     key = hashlib.sha256("\0".join(p.name for p in parts).encode()).hexdigest()[:24]
     target = BUILD / "targets" / f"{program.name}-{key}"
-    if not target.exists():
+    if target.exists():
+        target.touch()
+    else:
+        _remove_unused()
         target.parent.mkdir(parents=True, exist_ok=True)
         made = target.with_suffix(".new")
         _clang([f"-fsanitize=fuzzer,{_SANITIZERS}", *map(str, parts), "-lpthread", "-o", str(made)])
