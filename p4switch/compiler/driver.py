@@ -51,8 +51,11 @@ def _compile(text: str, path: Path, strict_bmv2: bool) -> CompileResult:
     tree = parse(text, str(path))
     try:
         program = lower_program(tree, diagnostics, path.stem)
-    except CompileError:
-        raise CompileError(diagnostics.messages) from None
+    except CompileError as error:
+        # Parts of the front end that know no Diagnostics (the lexer, say) raise what they found alone.
+        raise CompileError(
+            diagnostics.messages + [d for d in error.diagnostics if d not in diagnostics.messages]
+        ) from None
     check(tree, program, diagnostics)
     if strict_bmv2:
         check_strict(tree, program, diagnostics)
