@@ -81,6 +81,8 @@ def run(context: Context) -> list[Figure]:
     figures = [Figure(PART, "stream", "the frames of Rack, 100 B, 1,000 flows", "frames/s", rates)]
     for (batch, updating), own in lost.items():
         subject = f"{3 * _entries(context):,} inserts and deletes" if updating else "no updates, as long"
-        conditions: dict[str, str | int] = {"a batch": batch} if updating else {"beside batches of": batch}
+        conditions: dict[str, str | int] = (
+            {"a batch": batch} if updating else {"beside": f"beside batches of {batch:,}"}
+        )
         figures.append(Figure(PART, "frames lost", subject, "frames", own, conditions, goal=GOAL if updating else None))
     return figures
