@@ -263,7 +263,8 @@ class Lowering(ParserLowering):
             value = argument.value if argument is not None else None
             if isinstance(value, ast.Call) and isinstance(value.function, ast.TypeExpr):
                 ref = value.function.type
-                assert isinstance(ref, ast.NamedType)
+                if not isinstance(ref, ast.NamedType):
+                    self.fail(value.loc, f"the {block} of V1Switch must be a control or parser")
                 if value.type_args:
                     ref = ast.NamedType(loc=ref.loc, name=ref.name, args=value.type_args)
                 instance = self.instance(ref, value.args, self.block_path(ref), value.loc)
