@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -17,12 +18,16 @@ from controller.core import blocks, events
 from controller.core.state import Allocation
 from controller.shell import RequestRefused, Shell
 from controller.switch import SwitchError
-from protocol.wire import PAGE_SIZE, Perm, Status
+from protocol import capability
+from protocol.wire import MAX_GROUP, PAGE_SIZE, Perm, Status
 
 _HTTP_STATUS = {
     "not_found": 404,
     "no_such_process": 404,
     "permission": 403,
+    "not_reassignable": 403,
+    "bad_capability": 403,
+    "expired_capability": 403,
     "bad_request": 400,
     "busy": 409,
     "out_of_memory": 507,
@@ -83,6 +88,26 @@ class Protect(BaseModel):
     va: int = Field(ge=0, lt=1 << 64)
     pages: int = Field(default=1, ge=1, le=1 << 36)
     permissions: int = Field(ge=1, le=3)
+
+
+class Steal(BaseModel):
+    """Take pages of one process for another, by a capability of their group."""
+
+    va: int = Field(ge=0, lt=1 << 64)
+    pages: int = Field(default=1, ge=1, le=1 << 36)
+    source: int = Field(ge=1, le=0xFFFF, description="the pid that loses them")
+    to: int = Field(ge=1, le=0xFFFF, description="the pid that gets them")
+    group: int = Field(ge=1, le=MAX_GROUP)
+    capability: str = Field(max_length=2048, pattern=r"^([0-9a-fA-F]{2})+$", description="a packed capability, in hex")
+    permissions: int = Field(default=int(Perm.RW), ge=1, le=3)
+
+
+class NewGroup(BaseModel):
+    """Make a group."""
+
+    name: str = Field(min_length=1, max_length=64)
+    needed: int = Field(default=0, ge=0, le=32, description="so many of `total` shares open it; 0: tokens only")
+    total: int = Field(default=0, ge=0, le=32)
 
 
 class ElementName(BaseModel):
@@ -181,6 +206,28 @@ def create_app(shell: Shell) -> FastAPI:
         """Give pages of one process to another, at the same addresses and with their contents; when this returns, the first
         cannot access them any more."""
         return shell.request(lambda token: events.GrantRequest(token, body.va, body.pages, body.to, body.permissions))
+
+    @app.post("/v1/steal")
+    def steal(body: Steal) -> dict[str, Any]:
+        """Take pages of one process for another; when this returns, the first cannot access them any more."""
+        given, wall = bytes.fromhex(body.capability), time.time()
+        rest = (body.group, given, body.permissions, wall)
+        return shell.request(lambda token: events.StealRequest(token, body.va, body.pages, body.to, body.source, *rest))
+
+    @app.get("/v1/groups")
+    def list_groups() -> dict[str, Any]:
+        """The groups, without their secrets."""
+        found = sorted(shell.state.groups.values(), key=lambda g: g.id)
+        return {"groups": [{"id": g.id, "name": g.name, "needed": g.needed, "total": g.total} for g in found]}
+
+    @app.post("/v1/groups")
+    def create_group(body: NewGroup) -> dict[str, Any]:
+        """Make a group. Its secret, or the shares of it, are told this once."""
+        secret = capability.new_secret()
+        made = shell.request(lambda token: events.GroupRequest(token, body.name, secret, body.needed, body.total))
+        if body.total:
+            return made | {"shares": [str(share) for share in capability.split(secret, body.needed, body.total)]}
+        return made | {"secret": secret.hex()}
 
     @app.post("/v1/protect")
     def protect(body: Protect) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,10 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from protocol.capability import SECRET_BYTES, Capability, CapabilityError, Share, mint, pack
+
 DEFAULT_API = "http://127.0.0.1:8090"
+TOKEN_LIFE = 60  # seconds
 _PERMISSIONS = {"r": 1, "w": 2, "rw": 3}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -38,6 +42,33 @@ def size(text: str) -> int:
     if not found:
         raise argparse.ArgumentTypeError(f"expected a size such as 4096, 64K or 16MiB, found {text!r}")
     return number(found[1]) * _UNITS[found[2]]
+
+
+def of(text: str) -> tuple[int, int]:
+    """K/N."""
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected K/N such as 2/3, found {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def secret(text: str) -> bytes:
+    """A group's secret in hex."""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != SECRET_BYTES:
+        raise argparse.ArgumentTypeError(f"expected {SECRET_BYTES} bytes in hex")
+    return found
+
+
+def share(text: str) -> Share:
+    """A share of a group's secret."""
+    try:
+        return Share.parse(text)
+    except CapabilityError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class Client:
@@ -166,6 +197,34 @@ def grant(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[
     return data, lambda: print(text)
 
 
+def groups(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Groups of processes that may take one another's memory."""
+    data = client.call("GET", "/v1/groups")
+    rows = [(g["id"], g["name"], f"{g['needed']} of {g['total']}" if g["total"] else "") for g in data["groups"]]
+    return data, lambda: show("groups", ("id", "name", "shares"), rows)
+
+
+def group_create(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Make a group; its secret, or the shares of it, are told this once."""
+    needed, total = arguments.shares
+    data = client.call("POST", "/v1/groups", json={"name": arguments.name, "needed": needed, "total": total})
+    told = [f"share {share}" for share in data.get("shares", [])] or [f"secret {data.get('secret')}"]
+    return data, lambda: print("\n".join([f"group {data['id']} {data['name']}", *told]))
+
+
+def steal(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Take pages of one process for another, by the secret of their group or enough shares of it."""
+    if arguments.secret is not None:
+        given: Capability = mint(arguments.secret, arguments.group, arguments.pid, int(time.time()) + TOKEN_LIFE)
+    else:
+        given = tuple(arguments.share)
+    body = {"va": arguments.va, "pages": arguments.pages, "source": arguments.source, "to": arguments.pid}
+    body |= {"group": arguments.group, "permissions": _PERMISSIONS[arguments.permissions]}
+    data = client.call("POST", "/v1/steal", json=body | {"capability": pack(given).hex()})
+    text = f"{many(data['pages'], 'page')} at {data['va']:#x} went from process {data['source']} to {data['owner']}"
+    return data, lambda: print(text)
+
+
 def protect(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Change what the owner of pages may do with them."""
     body = {"va": arguments.va, "pages": arguments.pages, "permissions": _PERMISSIONS[arguments.permissions]}
@@ -252,6 +311,9 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "map": switch_map,
     "revoke": revoke,
     "grant": grant,
+    "groups": groups,
+    "group-create": group_create,
+    "steal": steal,
     "protect": protect,
     "stat": stat,
     "fence": fence,
@@ -287,6 +349,19 @@ def parser() -> argparse.ArgumentParser:
     subs["grant"].add_argument("pid", type=number, help="who gets them")
     subs["grant"].add_argument("pages", type=number, nargs="?", default=1)
     subs["grant"].add_argument("--permissions", choices=("r", "w", "rw"), default="rw")
+    subs["group-create"].add_argument("name")
+    subs["group-create"].add_argument(
+        "--shares", type=of, default=(0, 0), metavar="K/N", help="any K of N shares open it; default: tokens only"
+    )
+    subs["steal"].add_argument("va", type=number)
+    subs["steal"].add_argument("source", type=number, help="pid that loses them")
+    subs["steal"].add_argument("pid", type=number, help="pid that gets them")
+    subs["steal"].add_argument("pages", type=number, nargs="?", default=1)
+    subs["steal"].add_argument("--group", type=number, required=True)
+    by = subs["steal"].add_mutually_exclusive_group(required=True)
+    by.add_argument("--secret", type=secret, metavar="HEX", help="the group's secret")
+    by.add_argument("--share", type=share, action="append", metavar="INDEX-HEX", help="one of the shares; repeat it")
+    subs["steal"].add_argument("--permissions", choices=("r", "w", "rw"), default="rw")
     subs["protect"].add_argument("va", type=number)
     subs["protect"].add_argument("permissions", choices=("r", "w", "rw"))
     subs["protect"].add_argument("pages", type=number, nargs="?", default=1)

@@ -155,7 +155,7 @@ class Shell:
         else:
             payload = frame[wire.FRAME_OVERHEAD :]
             speaker = (element, header.pid, header.request_id, header.op, header.va)
-            if not self.submit(events.ControlRequest(*speaker, payload), element) and self._may_refuse > 0:
+            if not self.submit(events.ControlRequest(*speaker, payload, time.time()), element) and self._may_refuse > 0:
                 # A flood must not cause another one: whoever hears nothing repeats as well.
                 self._may_refuse -= 1
                 self._send(element, frames.of_reply(Reply(*speaker[:4], int(Status.BUSY), header.va)))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hosts.process import Process, Region, RemoteMemoryError
-from protocol import wire
+from protocol import capability, wire
 from protocol.wire import PAGE_SIZE, Perm
 
 CHUNK = 256 * 1024  # bytes of file moved by one call of the process API
@@ -36,9 +36,9 @@ class Worker:
         self._stop = threading.Event()
         process.on_failure(lambda notice: self.notices.append({"at": time.time(), "notice": str(notice)}))
 
-    def do_alloc(self, size: int) -> dict[str, Any]:
+    def do_alloc(self, size: int, group: int = 0) -> dict[str, Any]:
         """Allocate ``size`` bytes."""
-        region = self.process.alloc(size)
+        region = self.process.alloc(size, group=group)
         return {"va": region.va, "size": region.size}
 
     def do_load(self, va: int, path: str, limit: int | None = None) -> dict[str, Any]:
@@ -145,6 +145,11 @@ class Worker:
     def do_grant(self, va: int, pages: int, to: int) -> dict[str, Any]:
         """Give pages to another process."""
         return self._timed(lambda: self.process.grant(Region(va, pages * PAGE_SIZE), to))
+
+    def do_steal(self, va: int, pages: int, source: int, group: int, secret: str) -> dict[str, Any]:
+        """Take pages of another process by the secret of their group (hex)."""
+        token = capability.mint(bytes.fromhex(secret), group, self.process.pid, int(time.time()) + 60)
+        return self._timed(lambda: self.process.steal(Region(va, pages * PAGE_SIZE), source, token, group))
 
     def do_protect(self, va: int, pages: int, permissions: int) -> dict[str, Any]:
         """Change what this process may do with pages of its own."""

@@ -26,6 +26,7 @@ class ControlRequest(Event):
     op: int
     va: int
     payload: bytes
+    wall: float = 0.0  # the time of day at its arrival, seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,30 @@ class StatRequest(ApiRequest):
     """Tell what is at an address."""
 
     va: int
+
+
+@dataclass(frozen=True)
+class StealRequest(ApiRequest):
+    """Take ``pages`` pages from ``va`` on from process ``source``, for process ``thief``."""
+
+    va: int
+    pages: int
+    thief: int
+    source: int
+    group: int
+    capability: bytes
+    permissions: int
+    wall: float
+
+
+@dataclass(frozen=True)
+class GroupRequest(ApiRequest):
+    """Make a group with this secret."""
+
+    name: str
+    secret: bytes
+    needed: int
+    total: int
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,9 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
     media = {0: ("dram", "nvm"), AllocFlag.DRAM: ("dram",), AllocFlag.NVM: ("nvm",)}.get(flags & _MEDIA)
     if media is None or flags & ((1 << GROUP_SHIFT) - 1) & ~(_MEDIA | AllocFlag.NOT_REASSIGNABLE):
         raise Refused(Status.BAD_REQUEST, "bad_request", f"flags {flags:#x} make no sense")
+    group = flags >> GROUP_SHIFT
+    if group and group not in draft.state.groups:
+        raise Refused(Status.NOT_FOUND, "not_found", f"there is no group {group}")
     pages = -(-size // PAGE_SIZE)
     va = align_va(process.next_va, pages)
     usable = {
@@ -194,10 +197,11 @@ def free_pieces(draft: Draft, to: Requester, allocation: Allocation, pieces: lis
     begin(draft, "free-part", allocation.va, to, waiting, start=start, pages=pages, generation=generation)
 
 
-def free_of(draft: Draft, pid: int) -> None:
-    """Free all that a process has: it has ended. What is on its way to another is not its any more."""
+def free_of(draft: Draft, pid: int, crashed: bool) -> None:
+    """Free all that a process has: it has ended. What is on its way to another is not its any more; what members of a group may
+    steal is kept for them when it ``crashed``."""
     for allocation in list(draft.state.allocations.values()):
-        if allocation.status is AllocationStatus.READY:
+        if allocation.status is AllocationStatus.READY and not (crashed and allocation.may_be_stolen):
             held = without(allocation, *GONE)
             own = [p for p in held if p.pid == pid and p.kind in (OverrideKind.OWNED, OverrideKind.REVOKED)]
             if own and own == held:

@@ -49,6 +49,35 @@ def grant(
     _reassign(draft, config, "grant", to, allocation, pieces, recipient, permissions)
 
 
+def take(
+    draft: Draft,
+    config: Config,
+    to: Requester,
+    va: int,
+    pages: int,
+    thief: int,
+    source: int,
+    group: int,
+    permissions: int,
+) -> None:
+    """Plan that a member of a group takes pages of another process (``controller.core.groups`` has seen to it that it is one).
+    Raises Refused."""
+    held = any(a.pid == source or any(o.pid == source for o in a.overrides) for a in draft.state.allocations.values())
+    for pid, known in ((source, source in draft.state.processes or held), (thief, thief in draft.state.processes)):
+        if not known:
+            raise Refused(Status.NO_SUCH_PROCESS, "no_such_process", f"there is no process {pid}")
+    allocation, pieces, _ = _owned(draft, va, pages, source, permissions)
+    if thief == source:
+        raise Refused(Status.BAD_REQUEST, "bad_request", f"process {thief} has these pages already")
+    if not allocation.may_be_stolen:
+        text = f"the allocation at {allocation.va:#x} may not be stolen"
+        raise Refused(Status.NOT_REASSIGNABLE, "not_reassignable", text)
+    if allocation.group != group:
+        text = f"the allocation at {allocation.va:#x} is of another group than {group}"
+        raise Refused(Status.BAD_CAPABILITY, "bad_capability", text)
+    _reassign(draft, config, "steal", to, allocation, pieces, thief, permissions)
+
+
 def protect(
     draft: Draft, config: Config, to: Requester, va: int, pages: int, owner: int | None, permissions: int
 ) -> None:
@@ -125,6 +154,7 @@ def _reassign(
 
 
 @finishes("grant")
+@finishes("steal")
 @finishes("protect")
 def _finish(draft: Draft, operation: Operation) -> None:
     """Open the switch to the new owner; tell it, and the old one unless it asked."""
@@ -143,10 +173,14 @@ def _finish(draft: Draft, operation: Operation) -> None:
         notify(draft, operation.pid, NotifyCode.GRANTED, giver, start, pages)
         if operation.requester.pid != giver:
             notify(draft, giver, NotifyCode.REVOKED, 0, start, pages)
+    elif operation.kind == "steal":
+        notify(draft, giver, NotifyCode.STOLEN, operation.pid, start, pages)
+        if operation.requester.pid != operation.pid:
+            notify(draft, operation.pid, NotifyCode.GRANTED, giver, start, pages)
     for element in sorted(operation.lost):
         for pid, va, count in owners(p for p in pieces if p.element == element):
             notify(draft, pid, NotifyCode.ELEMENT_FAILED, element, va, count)
-    kind = "granted" if operation.kind == "grant" else "protected"
+    kind = {"grant": "granted", "steal": "stolen", "protect": "protected"}[operation.kind]
     draft.publish(kind, pid=operation.pid, source=giver, va=start, pages=pages, permissions=operation.permissions)
     reply(draft, operation.requester, Status.OK, va=start, pages=pages, owner=operation.pid, source=giver)
     if operation.pid not in draft.state.processes:  # it ended after it was named: as if it had ended now

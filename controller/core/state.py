@@ -8,7 +8,7 @@ from typing import Any
 
 from immutables import Map
 
-from protocol.wire import GROUP_SHIFT, PAGE_SHIFT, PAGE_SIZE, PID_SHIFT
+from protocol.wire import GROUP_SHIFT, PAGE_SHIFT, PAGE_SIZE, PID_SHIFT, AllocFlag
 
 
 class Liveness(StrEnum):
@@ -112,6 +112,11 @@ class Allocation:
         return self.flags >> GROUP_SHIFT
 
     @property
+    def may_be_stolen(self) -> bool:
+        """Whether it is in a group, and not allocated to stay with its owner."""
+        return self.group != 0 and not self.flags & AllocFlag.NOT_REASSIGNABLE
+
+    @property
     def size(self) -> int:
         """Bytes."""
         return self.pages * PAGE_SIZE
@@ -152,6 +157,17 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Processes that may take one another's memory: whoever has the secret, or enough shares of it."""
+
+    id: int
+    name: str
+    secret: bytes
+    needed: int = 0  # of ``total`` shares; 0: there are none
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class Requester:
     """Who asked: an element's process in band (``element`` > 0), or the API."""
 
@@ -167,7 +183,7 @@ class Operation:
     """A change that is under way: done when no message of ``waiting`` is outstanding."""
 
     id: int
-    kind: str  # alloc, free, free-part, revoke, grant, protect; recover, fence
+    kind: str  # alloc, free, free-part, revoke, grant, steal, protect; recover, fence
     va: int  # of the allocation; the element's id for recover and fence
     requester: Requester
     waiting: frozenset[int] = frozenset()
@@ -212,6 +228,7 @@ KINDS: dict[str, Any] = {
     "operations": Operation,
     "replies": Reply,
     "notices": Notice,
+    "groups": Group,
 }
 
 
@@ -227,6 +244,7 @@ class State:
     operations: Map[int, Operation] = field(default_factory=Map)
     replies: Map[tuple[int, int, int], Reply] = field(default_factory=Map)  # by element, pid, request id
     notices: Map[int, Notice] = field(default_factory=Map)
+    groups: Map[int, Group] = field(default_factory=Map)
     free: Map[int, tuple[tuple[int, int], ...]] = field(default_factory=Map)  # element: (first page, pages), sorted
     last_seen: Map[int, float] = field(default_factory=Map)
     refusals: Map[tuple[int, int, int], Reply] = field(default_factory=Map)  # as replies

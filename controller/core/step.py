@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from immutables import Map
 
-from controller.core import answers, memory, monitor, notices, operations, reassign
+from controller.core import answers, groups, memory, monitor, notices, operations, reassign
 from controller.core.answers import Refused, reply, requester_of_token
 from controller.core.draft import Draft, Step
 from controller.core.events import (
@@ -18,6 +18,7 @@ from controller.core.events import (
     FenceRequest,
     FreeRequest,
     GrantRequest,
+    GroupRequest,
     Heartbeat,
     NoticeAcknowledged,
     Notify,
@@ -27,6 +28,7 @@ from controller.core.events import (
     SendReply,
     Started,
     StatRequest,
+    StealRequest,
     Tick,
 )
 from controller.core.memory import Config
@@ -134,7 +136,8 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
         case Op.PROCESS_CREATE if event.pid == LOCAL_OS_PID:
             _create_process(draft, event, element, to)
         case Op.PROCESS_EXIT if event.pid == LOCAL_OS_PID:
-            _exit_process(draft, event.va, element, to)
+            crashed = len(event.payload) >= wire.PROCESS_EXIT_ARGS.size and event.payload[0] == 1
+            _exit_process(draft, event.va, element, to, crashed)
         case Op.ALLOC if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.ALLOC_ARGS.size:
             size, permissions, flags = wire.ALLOC_ARGS.unpack_from(event.payload)
             memory.alloc(draft, config, to, event.pid, size, permissions, flags)
@@ -144,6 +147,10 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
         case Op.GRANT if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.GRANT_ARGS.size:
             pages, recipient, permissions = wire.GRANT_ARGS.unpack_from(event.payload)
             reassign.grant(draft, config, to, event.va, pages, event.pid, recipient, permissions)
+        case Op.STEAL if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.STEAL_ARGS.size:
+            pages, source, permissions, group = wire.STEAL_ARGS.unpack_from(event.payload)
+            given = event.payload[wire.STEAL_ARGS.size :]
+            groups.steal(draft, config, to, event.va, pages, event.pid, source, group, given, permissions, event.wall)
         case Op.PROTECT if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.PROTECT_ARGS.size:
             pages, permissions = wire.PROTECT_ARGS.unpack_from(event.payload)
             reassign.protect(draft, config, to, event.va, pages, event.pid, permissions)
@@ -178,15 +185,15 @@ def _create_process(draft: Draft, event: ControlRequest, element: Element, to: R
     reply(draft, to, Status.OK, va=pid)
 
 
-def _exit_process(draft: Draft, pid: int, element: Element, to: Requester) -> None:
+def _exit_process(draft: Draft, pid: int, element: Element, to: Requester, crashed: bool) -> None:
     process = draft.state.processes.get(pid)
     if process is None or process.element != element.id:
         raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid} on {element.name}")
     draft.remove("processes", pid)
     notices.forget(draft, pid)
     answers.forget_speaker(draft, element.id, pid)
-    memory.free_of(draft, pid)
-    draft.publish("process_exited", pid=pid, name=process.name)
+    memory.free_of(draft, pid, crashed)
+    draft.publish("process_crashed" if crashed else "process_exited", pid=pid, name=process.name)
     reply(draft, to, Status.OK)
 
 
@@ -208,6 +215,12 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
                 reassign.grant(draft, config, to, va, pages, None, recipient, permissions)
             case ProtectRequest(va=va, pages=pages, permissions=permissions):
                 reassign.protect(draft, config, to, va, pages, None, permissions)
+            case StealRequest():
+                e = event
+                rest = e.group, e.capability, e.permissions, e.wall
+                groups.steal(draft, config, to, e.va, e.pages, e.thief, e.source, *rest)
+            case GroupRequest(name=name, secret=secret, needed=needed, total=total):
+                groups.create(draft, to, name, secret, needed, total)
             case StatRequest(va=va):
                 reassign.stat(draft, to, va)
             case FenceRequest(element=element, fenced=fenced):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 from rig import RACK, Rack
 
 from controller.api import create_app
+from protocol import capability
 from protocol.wire import PAGE_SIZE
 
 
@@ -136,3 +138,40 @@ def test_events_metrics_and_description(api: Api) -> None:
     )
     assert api.get("/v1/counters")["verdicts"] == {"forwarded_request": 3}
     json.dumps(found)
+
+
+def test_grant_protect_and_stat(api: Api) -> None:
+    giver, recipient = api.rack.process(), api.rack.process()
+    va = api.post("/v1/alloc", pid=giver, size=4 * PAGE_SIZE)["va"]
+    granted = api.post("/v1/grant", va=va, pages=2, to=recipient)
+    assert granted == {"va": va, "pages": 2, "owner": recipient, "source": giver}
+    api.post("/v1/protect", va=va, permissions=1)
+    found = api.get(f"/v1/stat?va={va + 5}")
+    assert (found["owner"], found["permissions"], found["pages"], found["kind"]) == (recipient, 1, 1, "owned")
+    assert api.post("/v1/grant", 404, va=va, to=999)["error"] == "no_such_process"
+    assert api.post("/v1/grant", 403, va=va + PAGE_SIZE, pages=2, to=giver)["error"] == "permission"
+    assert api.client.get("/v1/stat?va=-1").status_code == 422
+    assert api.get("/v1/map")["agrees"]
+
+
+def test_groups_and_theft(api: Api) -> None:
+    made = api.post("/v1/groups", name="kv")
+    shared = api.post("/v1/groups", name="paxos", needed=2, total=3)
+    assert (made["id"], len(bytes.fromhex(made["secret"]))) == (1, 16)
+    assert "shares" not in made
+    assert len(shared["shares"]) == 3
+    assert "secret" not in shared
+    listed = api.get("/v1/groups")["groups"]
+    assert listed == [
+        {"id": 1, "name": "kv", "needed": 0, "total": 0},
+        {"id": 2, "name": "paxos", "needed": 2, "total": 3},
+    ]
+    assert api.post("/v1/groups", 400, name="kv")["error"] == "bad_request"
+    source, thief = api.rack.process(), api.rack.process()
+    va = api.post("/v1/alloc", pid=source, size=PAGE_SIZE)["va"]
+    token = capability.mint(bytes.fromhex(made["secret"]), 1, thief, int(time.time()) + 60)
+    body = {"va": va, "source": source, "to": thief, "group": 1, "capability": capability.pack(token).hex()}
+    assert api.post("/v1/steal", 403, **body)["error"] == "not_reassignable"
+    assert api.post("/v1/steal", 403, **{**body, "capability": "00"})["error"] == "bad_capability"
+    api.post("/v1/steal", 422, **{**body, "capability": "xyz"})
+    assert made["secret"] not in api.client.get("/v1/events").text, "secrets are told once"

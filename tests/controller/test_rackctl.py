@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from rig import Rack
 
 from controller import rackctl
 from controller.api import create_app
-from protocol.wire import PAGE_SIZE
+from protocol import wire
+from protocol.wire import PAGE_SIZE, Header, Op
 
 GOLDEN = Path(__file__).parent / "golden"
 Run = Callable[..., tuple[int, str, str]]
@@ -94,6 +96,29 @@ def test_what_people_see(rack: Rack, run: Run) -> None:
     check("session", "\n".join(session))
 
 
+def test_groups_and_theft(rack: Rack, run: Run) -> None:
+    _, out, _ = run("group-create", "kv")
+    assert re.fullmatch(r"group 1 kv\nsecret [0-9a-f]{32}\n", out)
+    key = out.split()[-1]
+    _, out, _ = run("group-create", "paxos", "--shares", "2/3")
+    assert re.fullmatch(r"group 2 paxos\n(share [1-3]-[0-9a-f]{32}\n){3}", out)
+    shares = [line.split()[1] for line in out.splitlines()[1:]]
+    assert "2 of 3" in run("groups")[1]
+    source, thief = rack.process(), rack.process()
+    args = wire.ALLOC_ARGS.pack(2 * PAGE_SIZE, 3, 2 << wire.GROUP_SHIFT)
+    rack.frame(1, Header(Op.ALLOC, pid=source, request_id=5), args)
+    rack.until(lambda: any(a.status == "ready" for a in rack.shell.state.allocations.values()))
+    (va,) = rack.shell.state.allocations
+    who = (hex(va), str(source), str(thief), "--group", "2")
+    status, _, err = run("steal", *who, "--share", shares[0])
+    assert (status, "bad_capability" in err) == (1, True)
+    status, _, err = run("steal", *who, "--secret", key)
+    assert (status, "bad_capability" in err) == (1, True)
+    status, out, err = run("steal", *who, "--share", shares[0], "--share", shares[2])
+    assert (status, err) == (0, "")
+    assert out == f"1 page at {va:#x} went from process {source} to {thief}\n"
+
+
 def test_json_is_what_the_api_said(rack: Rack, run: Run) -> None:
     client = TestClient(create_app(rack.shell))
     for command in ("elements", "processes", "map", "counters"):
@@ -124,6 +149,10 @@ def test_status_and_events(rack: Rack, run: Run) -> None:
         (["alloc", "1", "12Q"], "expected a size such as 4096, 64K or 16MiB, found '12Q'"),
         (["alloc", "1", "0xK"], "found '0xK'"),
         (["alloc", "x", "1"], "expected a number, found 'x'"),
+        (["steal", "1", "2", "3", "--group", "1", "--secret", "abc"], "expected 16 bytes in hex"),
+        (["steal", "1", "2", "3", "--group", "1", "--share", "1-2"], "'1-2' is no share"),
+        (["steal", "1", "2", "3", "--group", "1"], "--secret --share"),
+        (["group-create", "x", "--shares", "2"], "expected K/N such as 2/3, found '2'"),
         (["nonsense"], "invalid choice: 'nonsense'"),
         ([], "required: COMMAND"),
     ],

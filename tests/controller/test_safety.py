@@ -17,11 +17,13 @@ from world import Sent, World
 from controller.core import entries, events, layout, monitor
 from controller.core.memory import Config
 from controller.core.state import Allocation, AllocationStatus, Liveness, Override, OverrideKind
+from protocol import capability, wire
 from protocol.rack import Rack
 from protocol.wire import PAGE_SIZE, Op, Perm, Status
 from topologies.racks import small_rack
 
 PAGES = 16
+SECRET = bytes(range(16))
 EXAMPLES = int(os.environ.get("SAFETY_EXAMPLES", "100"))  # more, to search longer
 
 
@@ -40,7 +42,6 @@ class RackMachine(RuleBasedStateMachine):
         self.rng = random.Random(seed)
         self.world = World(tiny_rack(), Config(placement=policy, largest_block=8))
         self.world.on_answer, self.world.on_ready = self.answered, self.given_out
-        self.pids = [self.world.create_process(element) for element in (1, 2, 1)]
         self.pending: dict[int, tuple[str, int, int]] = {}  # token: what was asked for
         self.fenced: set[int] = set()  # compute elements whose fence was acknowledged
         self.under_way: list[Sent] = []
@@ -48,8 +49,14 @@ class RackMachine(RuleBasedStateMachine):
         self.dead_stamps: list[tuple[int, int, tuple[int, int, int]]] = []  # of them, those that must not pass any more
         self.revoked: set[int] = set()  # pages whose revocation or freeing was acknowledged
         self.too_late: dict[int, str] = {}  # writes that may take effect no more, and why
+        self.begin()
         for which in range(3):
             self.alloc(which, 5, True)
+
+    def begin(self) -> None:
+        """Three processes, of which two allocate memory that members of a group may steal."""
+        self.pids = [self.world.create_process(element) for element in (1, 2, 1)]
+        self.world.ask(lambda t: events.GroupRequest(t, "group", SECRET, 0, 0))
 
     # --------------------------------------------------------------------------------------------- what was acknowledged
 
@@ -109,7 +116,13 @@ class RackMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 2), pages=st.integers(1, 12), settled=st.booleans())
     def alloc(self, which: int, pages: int, settled: bool) -> None:
-        self.ask("alloc", 0, 0, lambda t: events.AllocRequest(t, self.pids[which], pages * PAGE_SIZE, 3))
+        pid = self.pids[which]
+        if which:  # in the group
+            args = wire.ALLOC_ARGS.pack(pages * PAGE_SIZE, 3, 1 << wire.GROUP_SHIFT)
+            element = self.world.state.processes[pid].element
+            self.world.feed(events.ControlRequest(element, pid, self.world.new_number(), Op.ALLOC, 0, args))
+        else:
+            self.ask("alloc", 0, 0, lambda t: events.AllocRequest(t, pid, pages * PAGE_SIZE, 3))
         if settled:
             self.settle()
 
@@ -125,24 +138,35 @@ class RackMachine(RuleBasedStateMachine):
             self.ask("take", va, count, lambda t: events.RevokeRequest(t, va, count))
 
     @precondition(lambda self: self.ready())
-    @rule(data=st.data(), to=st.integers(0, 2), permissions=st.sampled_from((1, 3, 3)), protect=st.booleans())
-    def reassign(self, data: st.DataObject, to: int, permissions: int, protect: bool) -> None:
+    @rule(
+        data=st.data(),
+        to=st.integers(0, 2),
+        permissions=st.sampled_from((1, 3, 3)),
+        protect=st.booleans(),
+        steal=st.booleans(),
+    )
+    def reassign(self, data: st.DataObject, to: int, permissions: int, protect: bool, steal: bool) -> None:
         allocation, first = self.draw_page(data)
         count = data.draw(st.integers(1, allocation.pages - first))
         va, pid = allocation.va + first * PAGE_SIZE, self.pids[to]
         if protect:
             self.ask("reassign", va, count, lambda t: events.ProtectRequest(t, va, count, permissions))
+        elif steal:
+            rest = (pid, allocation.pid, 1, capability.pack(capability.mint(SECRET, 1, pid, 10)), permissions, 5.0)
+            self.ask("reassign", va, count, lambda t: events.StealRequest(t, va, count, *rest))
         else:
             self.ask("reassign", va, count, lambda t: events.GrantRequest(t, va, count, pid, permissions))
 
-    @rule(which=st.integers(0, 2))
-    def exit_process(self, which: int) -> None:
+    @rule(which=st.integers(0, 2), crashed=st.booleans())
+    def exit_process(self, which: int, crashed: bool) -> None:
         """A process ends, another begins."""
         pid = self.pids[which]
         process = self.world.state.processes[pid]
         while pid in self.world.state.processes:  # the local OS repeats until it is answered
             request_id = self.world.new_number()
-            self.world.feed(events.ControlRequest(process.element, 0, request_id, Op.PROCESS_EXIT, pid, b""))
+            self.world.feed(
+                events.ControlRequest(process.element, 0, request_id, Op.PROCESS_EXIT, pid, bytes([crashed] * 8))
+            )
         self.pids[which] = self.world.create_process(process.element)
 
     @precondition(lambda self: self.ready())
@@ -253,7 +277,7 @@ class RackMachine(RuleBasedStateMachine):
         for element in (1, 2, 101, 102):
             self.world.heartbeat(element)
         self.world.settle(self.rng)
-        self.pids = [self.world.create_process(element) for element in (1, 2, 1)]
+        self.begin()
 
     # -------------------------------------------------------------------------------------------------------- invariants
 

@@ -111,3 +111,37 @@ def test_the_controller_is_killed_while_it_grants(rack: RackLauncher, pair: tupl
     assert giver.call("access", va=va)["error"] == "PermissionDenied"
     assert rack.get("/v1/map")["agrees"]
     rack.wait_for(rack._all_alive, "all elements to be heard again", 5)
+
+
+def test_the_memory_of_a_crashed_process_is_stolen_with_its_contents(rack: RackLauncher, worker: Worker) -> None:
+    group = rack.post("/v1/groups", {"name": f"group {time.time_ns()}"})
+    theft = {"pages": 16, "group": group["id"], "secret": group["secret"]}
+    victim = Worker(rack, "c2", "victim")
+    va = victim.call("alloc", size=64 * 1024, group=group["id"])["va"]
+    victim.call("load", va=va, path="/usr/bin/python3", limit=64 * 1024)
+    expected = victim.call("hash", va=va, size=64 * 1024)["sha256"]
+    wrong = theft | {"secret": bytes(16).hex()}
+    assert worker.call("steal", va=va, source=victim.pid, **wrong)["error"] == "BadCapability"
+    victim._popen.kill()
+    victim._popen.wait()
+    rack.wait_for(lambda: all(p["pid"] != victim.pid for p in rack.get("/v1/processes")["processes"]), "its end", 10)
+    stolen = worker.call("steal", va=va, source=victim.pid, **theft)
+    assert stolen["refused"] is False, stolen
+    assert worker.call("hash", va=va, size=64 * 1024)["sha256"] == expected
+    assert worker.call("access", va=va, write=True)["refused"] is False
+    assert worker.call("free", va=va, size=64 * 1024)["refused"] is False
+    assert rack.get("/v1/map")["agrees"]
+
+
+def test_memory_is_stolen_from_a_process_that_writes(rack: RackLauncher, pair: tuple[Worker, Worker]) -> None:
+    source, thief = pair
+    group = rack.post("/v1/groups", {"name": f"group {time.time_ns()}"})
+    va = source.call("alloc", size=PAGE, group=group["id"])["va"]
+    source.call("write_until_refused", va=va, limit=20)
+    time.sleep(0.2)
+    theft = {"pages": 1, "group": group["id"], "secret": group["secret"]}
+    assert thief.call("steal", va=va, source=source.pid, **theft)["refused"] is False
+    first = thief.call("hash", va=va, size=64)["sha256"]
+    assert source.call("join")["refused"]
+    time.sleep(0.1)
+    assert thief.call("hash", va=va, size=64)["sha256"] == first, "a late write took effect"
