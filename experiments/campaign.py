@@ -100,7 +100,7 @@ def campaign(arguments: argparse.Namespace, summary: Summary) -> None:
     console.print("booting a rack without faults")
     with RackLauncher(rack, sound) as launched, intruder(launched, home, arguments.seed) as late:
         quiet = Quiet(launched, late, [e.name for e in rack.compute[1:]])
-        left = arguments.late - summary.late.get("sent", 0)
+        left = arguments.late - summary.late.get("answered", 0)
         summary.quiet = quiet.run(arguments.revocations, arguments.slices, max(left, 1000), tell)
     add(summary.late, summary.quiet.late)
     show_quiet(summary.quiet)
@@ -198,7 +198,7 @@ def main() -> int:
         f"{n} {k}" for k, n in sorted(summary.late.items()) if k not in ("sent", "answered", "accepted")
     )
     console.print(
-        f"  {mark(not accepted)}  {summary.late['sent']} late writes attempted, {accepted} accepted: {answers}"
+        f"  {mark(not accepted)}  {summary.late['answered']} late writes of {summary.late['sent']} answered, {accepted} accepted: {answers}"
     )
     console.print(f"{mark(summary.held)} in {summary.seconds:.0f} s; {arguments.out / 'summary.json'}")
     slow = arguments.strict and summary.quiet.p99_ratio > P99_GOAL

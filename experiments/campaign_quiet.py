@@ -135,7 +135,7 @@ class Quiet:
         places: list[Any] = made["places"]
         self.rack.post("/v1/revoke", {"va": made["va"], "pages": LOST // 2})
         self.rack.post("/v1/free", {"va": made["va"] + LOST // 2 * PAGE_SIZE, "size": LOST // 2 * PAGE_SIZE})
-        while self.report.late.get("sent", 0) < count:
+        while self.report.late.get("answered", 0) < count:  # what is not answered proves nothing
             self._attempt("inject", places=places, count=min(BURST // 10, -(-count // 10)))
             self._attempt("late", pages=[p[0] for p in places], count=min(BURST, count))
 
