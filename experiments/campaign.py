@@ -197,9 +197,8 @@ def main() -> int:
     answers = ", ".join(
         f"{n} {k}" for k, n in sorted(summary.late.items()) if k not in ("sent", "answered", "accepted")
     )
-    console.print(
-        f"  {mark(not accepted)}  {summary.late['answered']} late writes of {summary.late['sent']} answered, {accepted} accepted: {answers}"
-    )
+    late = f"{summary.late['answered']} late writes of {summary.late['sent']} answered, {accepted} accepted"
+    console.print(f"  {mark(not accepted)}  {late}: {answers}")
     console.print(f"{mark(summary.held)} in {summary.seconds:.0f} s; {arguments.out / 'summary.json'}")
     slow = arguments.strict and summary.quiet.p99_ratio > P99_GOAL
     return 0 if summary.held and not slow else 1
