@@ -24,6 +24,7 @@ ROOT = True
 CROSSOVER_GOAL = 64 * KIB
 NOTICES = 0.1  # seconds in which the processes' local OSes have heard of a grant, and answered
 SPEED_UP = 20.0  # of a grant of 64 MiB to copying it
+_LARGEST_CONTROL_FRAME = wire.FRAME_OVERHEAD + wire.NOTIFY_ARGS.size  # of those that a grant takes
 _ON_THE_WIRE = ("forwarded_request", "forwarded_reply", "to_controller", "from_controller")
 
 
@@ -151,10 +152,12 @@ def figures(granted: dict[int, list[Transfer]], copied: dict[int, list[Transfer]
         compare("", size, lambda t: t.took, "ms", goal)
     for size in copied:
         compare(", packets", size, lambda t: t.packets, "")
-        # The payload of a copy crosses three links' networks: out of a memory element, between elements, into a memory element.
-        for how, transfers, payload in (("copy", copied, 3 * size), ("grant", granted, 0)):
-            carried = [t.packets * wire.FRAME_OVERHEAD + payload for t in transfers[size] if t.counted]
-            found.append(Figure(PART, f"{how}, bytes", size_text(size), "B", carried))
+        # The payload of a copy crosses three links: out of a memory element, between elements, into a memory element.
+        bytes_copied = [t.packets * wire.FRAME_OVERHEAD + 3 * size for t in copied[size] if t.counted]
+        found.append(Figure(PART, "copy, bytes", size_text(size), "B", bytes_copied))
+        bytes_granted = [t.packets * _LARGEST_CONTROL_FRAME for t in granted[size] if t.counted]
+        ratios = against(bytes_granted, bytes_copied)
+        found.append(Figure(PART, "grant, bytes at most", size_text(size), "B", bytes_granted, {}, "copy", ratios))
     compare(", round trips", min(copied), lambda t: t.round_trips, "", Goal("<=", 1.0, absolute=True))
     crossing = crossover(granted, copied)
     if crossing is not None:
