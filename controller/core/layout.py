@@ -28,6 +28,9 @@ def runs(allocation: Allocation, va: int = 0, pages: int = 1 << 52) -> Iterator[
                 piece, override = override, next(overrides, None)
             else:
                 limit = stop if override is None else min(stop, override.va)
+                if limit <= va or end <= at:  # not asked for
+                    at = limit
+                    continue
                 owned = (OverrideKind.OWNED, allocation.pid, allocation.permissions, allocation.generation)
                 piece = Override(at, (limit - at) // PAGE_SIZE, s.element, s.pa + at - s.va, *owned)
             at = piece.end
@@ -37,6 +40,8 @@ def runs(allocation: Allocation, va: int = 0, pages: int = 1 << 52) -> Iterator[
 
 def cut(piece: Override, start: int, end: int) -> Override:
     """The part of a piece from ``start`` to ``end``."""
+    if (start, end) == (piece.va, piece.end):
+        return piece
     return dataclasses.replace(piece, va=start, pages=(end - start) // PAGE_SIZE, pa=piece.pa + start - piece.va)
 
 
