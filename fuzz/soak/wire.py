@@ -221,7 +221,7 @@ def main() -> None:
     links()
     frames, traffic = int(sys.argv[1]), Traffic()
     with tempfile.TemporaryDirectory() as scratch:
-        switch = SwitchProcess(TMPDIR=scratch)
+        switch = SwitchProcess(TMPDIR=scratch, MALLOC_ARENA_MAX="1")  # arenas of threads grow for long
         sender = threading.Thread(target=traffic.run)
         try:
             switch.wait_ready()
