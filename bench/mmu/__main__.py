@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import report
 from bench.mmu import plots
-from bench.mmu.parts import changes, grant, processes, rules, tables
+from bench.mmu.parts import changes, grant, processes, rules, steal, tables
 from bench.mmu.setting import Setting
 from experiments.workers import WorkerError
 from topologies import targets
@@ -28,7 +28,7 @@ from topologies.state import RackRunning
 
 OUTPUT = Path("out/bench-mmu")
 REPETITIONS = 5
-PARTS: dict[str, ModuleType] = {module.PART: module for module in (tables, rules, changes, grant, processes)}
+PARTS: dict[str, ModuleType] = {module.PART: module for module in (tables, rules, changes, grant, steal, processes)}
 
 
 def part_names(text: str) -> list[str]:

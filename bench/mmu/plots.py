@@ -19,7 +19,13 @@ _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 def save(figures: Sequence[Figure], directory: Path) -> list[Path]:
     """One file for each part that has something to draw."""
     made = []
-    for name, draw in (("changes", _changes), ("rules", _rules), ("tables", _tables), ("grant", _grant)):
+    for name, draw in (
+        ("changes", _changes),
+        ("rules", _rules),
+        ("tables", _tables),
+        ("grant", _grant),
+        ("steal", _steal),
+    ):
         own = [f for f in figures if f.part == name]
         if own:
             drawing, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
@@ -61,6 +67,12 @@ def _changes(axes: Axes, figures: Sequence[Figure]) -> None:
     _by_size(axes, figures, ("revoke", "fence the owner's element"))
     axes.set_ylabel("ms until acknowledged")
     axes.set_xlabel("size of the range")
+
+
+def _steal(axes: Axes, figures: Sequence[Figure]) -> None:
+    _by_size(axes, figures, ("steal",))
+    axes.set_ylabel("ms until acknowledged")
+    axes.set_xlabel("memory that is stolen")
 
 
 def _grant(axes: Axes, figures: Sequence[Figure]) -> None:
