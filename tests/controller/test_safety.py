@@ -89,12 +89,15 @@ class RackMachine(RuleBasedStateMachine):
     def check_notice(self, va: int, pages: int) -> None:
         """Whose memory was revoked hears of it, whatever happens to the controller now."""
         allocation = self.world.state.allocation_at(va)
-        if allocation is None or allocation.pid not in self.world.state.processes:
+        if allocation is None:
             return
-        if any(h.va == va and h.kind is OverrideKind.REVOKED for h in allocation.overrides):
-            assert self.world.stored is not None
-            known = [*self.world.stored.notices.values(), *self.world.notices]
-            assert any((n.pid, n.va, n.pages) == (allocation.pid, va, pages) for n in known)
+        assert self.world.stored is not None
+        known = [*self.world.stored.notices.values(), *self.world.notices]
+        for h in allocation.overrides:  # each names who owned the pages last
+            concerned = va <= h.va and h.end <= va + pages * PAGE_SIZE and h.pid in self.world.state.processes
+            if h.kind is OverrideKind.REVOKED and concerned:
+                heard = (n for n in known if n.pid == h.pid and n.va <= h.va)
+                assert any(h.end <= n.va + n.pages * PAGE_SIZE for n in heard)
 
     def word(self, element: int, page: int) -> int:
         return int.from_bytes(self.world.elements[element].memory[page * PAGE_SIZE : page * PAGE_SIZE + 8], "big")

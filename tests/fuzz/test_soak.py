@@ -50,11 +50,11 @@ def test_slope() -> None:
 
 def test_memory_is_measured() -> None:
     before, before_resident = allocated(), resident()
-    block = bytearray(8 * MIB)
-    assert allocated() - before >= 8 * MIB
-    assert resident() - before_resident > 4 * MIB
+    block = bytearray(b"x") * (256 * MIB)  # more than this process can have free and resident
+    assert allocated() - before >= 256 * MIB
+    assert resident() - before_resident > 128 * MIB
     del block
-    assert allocated() - before < MIB
+    assert allocated() - before < 128 * MIB
 
 
 def test_a_short_soak_does_not_grow_and_does_what_it_says() -> None:

@@ -29,6 +29,7 @@
 #define BPF_F_XDP_HAS_FRAGS (1U << 5)
 #endif
 
+#define BIND_ATTEMPTS 50 /* 10 ms apart */
 #define CHUNK 4096u
 #define RX_CHUNKS 2048u
 #define TX_CHUNKS 1024u
@@ -113,7 +114,14 @@ static const char *open_socket(dp_xdp *xdp, uint32_t ifindex) {
     publish(xdp->fill.producer, RX_CHUNKS);
     for (uint32_t i = 0; i < TX_CHUNKS; i++) xdp->free_chunks[xdp->n_free++] = (uint64_t)(RX_CHUNKS + i) * CHUNK;
     struct sockaddr_xdp address = {.sxdp_family = AF_XDP, .sxdp_flags = XDP_COPY | XDP_USE_SG, .sxdp_ifindex = ifindex};
-    return bind(xdp->socket, (struct sockaddr *)&address, sizeof address) == 0 ? NULL : "bind (frames in several buffers need Linux 6.6)";
+    /* The kernel lets go of the queue some time after its last user has closed the socket. */
+    const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    int result = bind(xdp->socket, (struct sockaddr *)&address, sizeof address);
+    for (int attempt = 0; result != 0 && errno == EBUSY && attempt < BIND_ATTEMPTS; attempt++) {
+        nanosleep(&pause, NULL);
+        result = bind(xdp->socket, (struct sockaddr *)&address, sizeof address);
+    }
+    return result == 0 ? NULL : "bind (frames in several buffers need Linux 6.6)";
 }
 
 /* return redirect_map(&sockets, context->rx_queue_index, XDP_PASS) */

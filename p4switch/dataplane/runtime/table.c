@@ -2,9 +2,7 @@
 #include "table.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
-#define HUGE_PAGE ((size_t)2 << 20)
 
 static uint8_t field_top_mask(uint32_t width) { return width % 8 == 0 ? 0xff : (uint8_t)((1u << width % 8) - 1); }
 
@@ -76,20 +74,10 @@ void dp_table_free(dp_table *t) {
     free(t->default_data);
 }
 
-/* Entries start on cache lines. Large tables lie in huge pages where the system has them: lookups go all over them, and walking page
-   tables would take longer than fetching the entry. */
-static uint8_t *allocate_hot(size_t size) {
-    if (size < HUGE_PAGE) return aligned_alloc(64, size);
-    size = dp_align(size, HUGE_PAGE);
-    uint8_t *memory = aligned_alloc(HUGE_PAGE, size);
-    if (memory != NULL) madvise(memory, size, MADV_HUGEPAGE);
-    return memory;
-}
-
 static bool grow(dp_table *t) {
     uint32_t capacity = t->capacity == 0 ? 16 : t->capacity * 2;
     /* aligned_alloc has no realloc, and hot entries are to start on cache lines. */
-    uint8_t *hot = allocate_hot((size_t)capacity * t->stride);
+    uint8_t *hot = aligned_alloc(64, (size_t)capacity * t->stride);
     if (hot == NULL) return false;
     dp_cold *cold = realloc(t->cold, capacity * sizeof *cold);
     if (cold != NULL) t->cold = cold;

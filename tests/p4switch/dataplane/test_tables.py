@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -267,12 +266,11 @@ def test_adopt(bench: Bench, program_file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["exact", "lpm", "ternary"])
 def test_many_entries(bench: Bench, name: str) -> None:
-    """30,000 entries in and out, in time that shows each costs the same, whatever is there already."""
+    """30,000 entries in and out; what they cost is measured by `make bench`."""
     table = bench.table(name)
     count = 30_000
 
-    def updates(op: Op) -> list[float]:
-        spent = []
+    def updates(op: Op) -> None:
         for chunk in range(0, count, 3000):
             batch = []
             for n in range(chunk, chunk + 3000):
@@ -286,21 +284,16 @@ def test_many_entries(bench: Bench, name: str) -> None:
                 else:
                     mask = 0xFFFFFFFF ^ (1 << n % 16)
                     batch.append(bench.update(op, name, (n << 16 & mask | n >> 16, 0), (mask, 0), n, priority=n + 1))
-            started = time.perf_counter()
             results = bench.switch.apply(batch)
-            spent.append(time.perf_counter() - started)
             expected = {Code.OK} if name != "lpm" else {Code.OK, Code.EXISTS, Code.NOT_FOUND}
             assert {r.code for r in results} <= expected
-        return spent
 
-    inserting = updates(Op.INSERT)
+    updates(Op.INSERT)
     stored = bench.switch.entry_count(table.index)
     assert stored == count or (name == "lpm" and stored > 20_000)
     assert bench.switch.table_bytes(table.index) < stored * 600
-    deleting = updates(Op.DELETE)
+    updates(Op.DELETE)
     assert bench.switch.entry_count(table.index) == 0
-    for spent in (inserting, deleting):  # the last chunk costs no more than a few times the median one
-        assert max(spent) < 8 * sorted(spent)[len(spent) // 2] + 0.05
 
 
 @pytest.mark.parametrize("name", ["ternary", "range"])
