@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import report, testbed, workload
 from bench.context import Context
+from bench.options import add_arguments, positive
 from bench.parts import compiling, forwarding, loss, memory, pipeline, writes
 
 SOURCES = Path(__file__).parent
@@ -29,22 +30,6 @@ MOST_ENTRIES = 50_000
 PARTS: dict[str, ModuleType] = {
     module.PART: module for module in (forwarding, pipeline, compiling, writes, loss, memory)
 }
-
-
-def part_names(text: str) -> list[str]:
-    """Names of parts, separated by commas."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in PARTS]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(f"no part {', '.join(unknown) or text!r}; there are {', '.join(PARTS)}")
-    return [name for name in PARTS if name in names]
-
-
-def positive(text: str) -> int:
-    """A number of repetitions."""
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return int(text)
 
 
 def entries(text: str) -> int:
@@ -58,12 +43,7 @@ def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short repetition: under a minute, rough figures")
-    parser.add_argument(
-        "--only", type=part_names, default=list(PARTS), metavar="PART,...", help=f"of {', '.join(PARTS)}"
-    )
-    parser.add_argument(
-        "--repetitions", type=positive, metavar="N", help=f"of everything (default {REPETITIONS}, with --quick 1)"
-    )
+    add_arguments(parser, PARTS, REPETITIONS)
     parser.add_argument("--seconds", type=float, metavar="S", help="of an overload (default 0.6, with --quick 0.25)")
     parser.add_argument("--round-trips", type=positive, metavar="N", help="at a time (default 3000, with --quick 500)")
     parser.add_argument(

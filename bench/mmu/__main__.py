@@ -21,6 +21,7 @@ from bench import report
 from bench.mmu import plots
 from bench.mmu.parts import changes, grant, processes, rules, steal, tables
 from bench.mmu.setting import Setting
+from bench.options import add_arguments
 from experiments.workers import WorkerError
 from topologies import targets
 from topologies.processes import StartError
@@ -31,32 +32,11 @@ REPETITIONS = 5
 PARTS: dict[str, ModuleType] = {module.PART: module for module in (tables, rules, changes, grant, steal, processes)}
 
 
-def part_names(text: str) -> list[str]:
-    """Names of parts, separated by commas."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in PARTS]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(f"no part {', '.join(unknown) or text!r}; there are {', '.join(PARTS)}")
-    return [name for name in PARTS if name in names]
-
-
-def positive(text: str) -> int:
-    """A number of repetitions."""
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return int(text)
-
-
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.mmu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one repetition of fewer sizes: under a minute")
-    parser.add_argument(
-        "--only", type=part_names, default=list(PARTS), metavar="PART,...", help=f"of {', '.join(PARTS)}"
-    )
-    parser.add_argument(
-        "--repetitions", type=positive, metavar="N", help=f"of everything (default {REPETITIONS}, with --quick 1)"
-    )
+    add_arguments(parser, PARTS, REPETITIONS)
     parser.add_argument("--seed", type=int, default=1, help="of traces and random pages (default 1)")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
     parser.add_argument("--out", type=Path, default=OUTPUT, metavar="DIR", help=f"for JSON and PNG (default {OUTPUT})")

@@ -12,9 +12,9 @@ from finsy.proto import p4r
 
 from p4switch.dataplane import binding as dp
 from p4switch.server import tables, values
-from p4switch.server.errors import Code, P4RuntimeError, exhausted, exists, failure, invalid, not_found, unimplemented
+from p4switch.server.errors import Code, P4RuntimeError, exhausted, failure, invalid, not_found, unimplemented
 from p4switch.server.schema import ActionInfo, ProfileInfo, TableInfo, by_id
-from p4switch.server.state import FIRST_OWN_ID, OwnMember, Target, Weighted
+from p4switch.server.state import FIRST_OWN_ID, OwnMember, Target, Weighted, check_presence
 
 INSERT, MODIFY, DELETE = p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE
 MAX_WEIGHT = 65536  # of a group, in sum: the data plane lays the choices out
@@ -59,10 +59,7 @@ def write_member(target: Target, kind: int, entry: p4r.ActionProfileMember) -> N
     _refuse_mixing(target, profile)
     key, what = (profile.id, entry.member_id), f"member {entry.member_id} of {profile.name}"
     old = target.state.members.get(key)
-    if old is None and kind != INSERT:
-        raise failure(dp.Code.NOT_FOUND, what)
-    if old is not None and kind == INSERT:
-        raise exists(what)
+    check_presence(old is not None, kind, what)
     if kind == DELETE:
         _check_unused(target, profile, entry.member_id, what)
         _delete(lambda: target.switch.delete_member(profile.index, entry.member_id), what)
@@ -116,10 +113,7 @@ def write_group(target: Target, kind: int, entry: p4r.ActionProfileGroup) -> Non
     _refuse_mixing(target, profile)
     key, what = (profile.id, entry.group_id), f"group {entry.group_id} of {profile.name}"
     old = target.state.groups.get(key)
-    if old is None and kind != INSERT:
-        raise failure(dp.Code.NOT_FOUND, what)
-    if old is not None and kind == INSERT:
-        raise exists(what)
+    check_presence(old is not None, kind, what)
     if kind == DELETE:
         assert old is not None
         before = _members_of(target, old)

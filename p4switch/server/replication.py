@@ -11,9 +11,9 @@ from finsy.proto import p4r
 from p4switch.dataplane import binding as dp
 from p4switch.server import tables, values
 from p4switch.server.cells import only_modify
-from p4switch.server.errors import exhausted, exists, failure, invalid, unimplemented
+from p4switch.server.errors import exhausted, exists, invalid, unimplemented
 from p4switch.server.schema import by_id
-from p4switch.server.state import Target
+from p4switch.server.state import Target, check_presence
 
 PORTS = 512  # bit<9> in v1model
 INSTANCES = 1 << 16  # egress_rid is bit<16>
@@ -80,13 +80,6 @@ def follow_links(target: Target) -> None:
             _set_session(target, session, must_exist=True)
 
 
-def _check_presence(present: bool, kind: int, what: str) -> None:
-    if kind == INSERT and present:
-        raise exists(what)
-    if kind != INSERT and not present:
-        raise failure(dp.Code.NOT_FOUND, what)
-
-
 def _write_multicast(target: Target, kind: int, entry: p4r.MulticastGroupEntry) -> None:
     group, container, switch = entry.multicast_group_id, target.state.multicast, target.switch
     if group == 0:
@@ -94,7 +87,7 @@ def _write_multicast(target: Target, kind: int, entry: p4r.MulticastGroupEntry) 
     if group >= GROUPS:
         raise invalid(f"multicast group {group} is not in 1..{GROUPS - 1}")
     old = container.get(group)
-    _check_presence(old is not None, kind, f"multicast group {group}")
+    check_presence(old is not None, kind, f"multicast group {group}")
     if kind == DELETE:
         assert old is not None
         switch.delete_multicast_group(group)
@@ -119,7 +112,7 @@ def _write_session(target: Target, kind: int, entry: p4r.CloneSessionEntry) -> N
     if not 0 < session < SESSIONS:
         raise invalid(f"clone session {session} is not in 1..{SESSIONS - 1}")
     old = container.get(session)
-    _check_presence(old is not None, kind, f"clone session {session}")
+    check_presence(old is not None, kind, f"clone session {session}")
     if kind == DELETE:
         assert old is not None
         switch.delete_clone_session(session)

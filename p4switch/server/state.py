@@ -9,6 +9,7 @@ from typing import TypeVar
 from finsy.proto import p4r
 
 from p4switch.dataplane import binding as dp
+from p4switch.server.errors import exists, failure
 from p4switch.server.links import Links
 from p4switch.server.schema import Schema
 
@@ -103,3 +104,11 @@ class Target:
         old = container.pop(key)
         self.undo(lambda: container.__setitem__(key, old))
         return old
+
+
+def check_presence(present: bool, kind: int, what: str) -> None:
+    """Only what is absent can be inserted, only what is there changed or deleted. Raises ALREADY_EXISTS or NOT_FOUND."""
+    if kind == p4r.Update.INSERT and present:
+        raise exists(what)
+    if kind != p4r.Update.INSERT and not present:
+        raise failure(dp.Code.NOT_FOUND, what)
