@@ -21,7 +21,7 @@ from p4switch.server.errors import P4RuntimeError
 from p4switch.server.links import Links
 from p4switch.server.service import serve
 
-BUSY_POLL_US = 50  # about the time that a host on the same machine takes to answer
+BUSY_POLL_US = 200  # more than a host on the same machine takes to be woken and answer
 _TOO_LONG = (
     "an interface was down, full, or they were longer than its MTU, as a sender makes them that leaves"
     " segmentation to its interface (ethtool -K IFACE tx off tso off gso off gro off)"

@@ -212,6 +212,7 @@ typedef struct {
     uint64_t busy_poll_ns;
     uint64_t slept_ns, woken_ns; /* the latest sleep */
     int confidence; /* that polling pays */
+    uint64_t shared_ns; /* how long others had the CPU while the thread polled, less what is forgiven */
     uint64_t retry_ns, pause_ns; /* no polling before, and how long the latest pause is: the CPU is shared */
     uint64_t turn_ns, waited_ns; /* when the thread last got the gate, and how long it had waited for it */
     uint32_t active[DP_PORTS], n_active; /* ports to look at while polling */
