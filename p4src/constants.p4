@@ -17,7 +17,9 @@ const element_id_t CONTROLLER = 0;
 
 const bit<8> REPLY_BIT = 0x80;
 const bit<8> FLAG_BY_SWITCH = 0x01;
+const bit<8> FLAG_BY_ELEMENT = 0x02;
 const bit<8> FLAG_RETRY = 0x08;
+const bit<8> FLAG_CACHED = 0x10;
 
 const bit<16> PAGE_SIZE = 4096;
 const bit<16> WORD_SIZE = 8;
@@ -39,9 +41,9 @@ enum bit<8> Op {
     NOTIFY_REPLY = 0xC2
 }
 
-// Requests 0x20 to 0x2F are for the controller; which of them exist, only the controller knows.
+// Requests 0x20 to 0x3F are for the controller; which of them exist, only the controller knows.
 const bit<8> CONTROL_CLASS = 0x20;
-const bit<8> CLASS_MASK = 0xF0;
+const bit<8> CLASS_MASK = 0xE0;
 
 enum bit<8> Status {
     OK = 0,
@@ -49,6 +51,7 @@ enum bit<8> Status {
     PERMISSION = 2,
     FENCED = 3,
     ELEMENT_FAILED = 4,
+    STALE_GENERATION = 6,
     BAD_REQUEST = 7
 }
 

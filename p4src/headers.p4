@@ -53,6 +53,7 @@ struct metadata_t {
     element_id_t target; // memory element that holds the address
     address_t offset; // physical address - virtual address
     bit<32> generation; // of the mapping
+    bool cached; // the request carries a translation: what dst, pa and generation say
     port_t out_port;
     Disposition disposition;
     Status status; // of a refusal

@@ -1,6 +1,6 @@
-/* What a process may do to an address. */
+/* What a process may do to an address, and in which generation of its mapping. */
 
-control Protection(inout metadata_t meta, in pid_t pid, in address_t va) {
+control Protection(inout metadata_t meta, in pid_t pid, in address_t va, in bit<32> cached_generation) {
     direct_counter(CounterType.packets_and_bytes) protection_traffic;
     bit<8> granted = 0;
 
@@ -34,6 +34,9 @@ control Protection(inout metadata_t meta, in pid_t pid, in address_t va) {
         if ((granted & (bit<8>) meta.needed) != (bit<8>) meta.needed) {
             meta.disposition = Disposition.REFUSE;
             meta.status = Status.PERMISSION;
+        } else if (meta.cached && meta.generation != cached_generation) {
+            meta.disposition = Disposition.REFUSE;
+            meta.status = Status.STALE_GENERATION;
         }
     }
 }

@@ -39,8 +39,10 @@ control RackMmuIngress(inout headers_t hdr, inout metadata_t meta, inout standar
                 if ((hdr.rmem.op & REPLY_BIT) != 0) {
                     reply_routing.apply(meta, hdr.rmem.op, hdr.rmem.dst);
                 } else {
+                    meta.cached = (hdr.rmem.flags & FLAG_CACHED) != 0;
                     request_path.apply(meta, hdr.rmem.op, hdr.rmem.pid, hdr.rmem.va, hdr.rmem.length,
-                                       standard_metadata.packet_length);
+                                       standard_metadata.packet_length, hdr.rmem.dst, hdr.rmem.pa,
+                                       hdr.rmem.generation);
                 }
             }
         }

@@ -2,7 +2,8 @@
  * for the next; the last, liveness, decides in any case. */
 
 control RequestPath(inout metadata_t meta, in bit<8> op, in pid_t pid, in address_t va, in bit<16> length,
-                    in bit<32> frame_length) {
+                    in bit<32> frame_length, in element_id_t cached_element, in address_t cached_pa,
+                    in bit<32> cached_generation) {
     Binding() process_binding;
     RequestCheck() request_check;
     Translation() address_translation;
@@ -41,11 +42,11 @@ control RequestPath(inout metadata_t meta, in bit<8> op, in pid_t pid, in addres
         if (meta.disposition != Disposition.UNDECIDED) {
             return;
         }
-        address_translation.apply(meta, va);
+        address_translation.apply(meta, va, cached_element, cached_pa);
         if (meta.disposition != Disposition.UNDECIDED) {
             return;
         }
-        access_control.apply(meta, pid, va);
+        access_control.apply(meta, pid, va, cached_generation);
         if (meta.disposition != Disposition.UNDECIDED) {
             return;
         }

@@ -9,8 +9,7 @@ control Rewrite(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (meta.disposition == Disposition.FORWARD_REQUEST) {
             hdr.ethernet.dst_addr = ELEMENT_MAC_BASE | (bit<48>) meta.target;
             hdr.ethernet.src_addr = ELEMENT_MAC_BASE | (bit<48>) meta.element;
-            hdr.rmem.flags = hdr.rmem.flags & FLAG_RETRY;
-            hdr.rmem.status = Status.OK;
+            hdr.rmem.flags = hdr.rmem.flags & (FLAG_RETRY | FLAG_CACHED);
             hdr.rmem.src = meta.element;
             hdr.rmem.dst = meta.target;
             hdr.rmem.generation = meta.generation;
@@ -19,6 +18,7 @@ control Rewrite(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         } else if (meta.disposition == Disposition.FORWARD_REPLY) {
             hdr.ethernet.dst_addr = ELEMENT_MAC_BASE | (bit<48>) hdr.rmem.dst;
             hdr.ethernet.src_addr = ELEMENT_MAC_BASE | (bit<48>) meta.element;
+            hdr.rmem.flags = hdr.rmem.flags & FLAG_BY_ELEMENT; // only the element itself can have refused
             hdr.rmem.src = meta.element;
             standard_metadata.egress_spec = meta.out_port;
         } else if (meta.disposition == Disposition.REFUSE) {

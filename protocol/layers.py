@@ -38,7 +38,7 @@ class RMem(Packet):
     fields_desc = [
         ByteField("version", wire.VERSION),
         ByteEnumField("op", wire.Op.READ, _OPS),
-        FlagsField("flags", 0, 8, ["BY_SWITCH", "BY_ELEMENT", "BY_CONTROLLER", "RETRY"]),
+        FlagsField("flags", 0, 8, ["BY_SWITCH", "BY_ELEMENT", "BY_CONTROLLER", "RETRY", "CACHED"]),
         ByteEnumField("status", 0, _STATUS),
         ShortField("src", 0),
         ShortField("dst", 0),
@@ -129,6 +129,20 @@ class StatReply(_Payload):
         ByteField("permissions", 3),
         ByteEnumField("media", 0, {int(m): m.name for m in wire.Media}),
         ShortField("reserved", 0),
+    ]
+
+
+class TranslateReply(_Payload):
+    """TRANSLATE: where an address is, and for how many pages on."""
+
+    name = "rmem TRANSLATE reply"
+    fields_desc = [
+        LongField("pages", 1),
+        XLongField("physical", 0),
+        IntField("generation", 0),
+        ShortField("element", 0),
+        ByteField("permissions", 3),
+        ByteField("reserved", 0),
     ]
 
 
@@ -250,6 +264,7 @@ _PAYLOADS: dict[tuple[int, bool], type[Packet]] = {
     (wire.Op.STEAL, False): Steal,
     (wire.Op.PROTECT, False): Protect,
     (wire.Op.STAT, True): StatReply,
+    (wire.Op.TRANSLATE, True): TranslateReply,
     (wire.Op.POISON, False): Poison,
     (wire.Op.PT_SET, False): PageTableChange,
     (wire.Op.PT_CLEAR, False): PageTableChange,

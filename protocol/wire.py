@@ -45,6 +45,7 @@ class Op(enum.IntEnum):
     STEAL = 0x26
     PROTECT = 0x27
     STAT = 0x28
+    TRANSLATE = 0x29
     HEARTBEAT = 0x2F
     # control: controller -> element, through the switch's packet-out
     PT_SET = 0x40
@@ -66,6 +67,7 @@ CONTROL_OPS = frozenset(
         Op.STEAL,
         Op.PROTECT,
         Op.STAT,
+        Op.TRANSLATE,
         Op.HEARTBEAT,
     }
 )
@@ -99,6 +101,7 @@ class Flag(enum.IntFlag):
     BY_ELEMENT = 0x02  # in a refusal: made by the memory element
     BY_CONTROLLER = 0x04  # in a refusal: made by the controller
     RETRY = 0x08  # in a request: a retransmission
+    CACHED = 0x10  # in a data request: dst, pa and generation are a translation that the requester has cached
 
 
 class Perm(enum.IntFlag):
@@ -128,6 +131,7 @@ class AllocFlag(enum.IntFlag):
     NOT_REASSIGNABLE = 0x01
     DRAM = 0x02  # at most one of these two
     NVM = 0x04
+    CACHED = 0x08  # who uses it caches its translations: the switch keeps none
 
 
 GROUP_SHIFT = 8
@@ -200,6 +204,8 @@ STEAL_ARGS = struct.Struct("!QHBxI")  # pages, the pid that loses them, permissi
 PROTECT_ARGS = struct.Struct("!QB7x")  # pages, permissions
 # pages alike from va on, generation, owner, element, group, permissions, media
 STAT_REPLY = struct.Struct("!QIHHIBBxx")
+# pages alike from va on, physical address, generation, element, permissions
+TRANSLATE_REPLY = struct.Struct("!QQIHBx")
 POISON_ARGS = struct.Struct("!IB3x")  # pages, 1 to mark them bad and 0 to heal them
 PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero (0/1), epoch, incarnation (low 32 bits)
 NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, reserved, va, pages

@@ -9,7 +9,8 @@ import struct
 from dataclasses import dataclass, field
 
 COMPUTE, MEMORY = 1, 2
-PERMISSION, UNMAPPED, FENCED, ELEMENT_FAILED, BAD_REQUEST = 2, 1, 3, 4, 7
+PERMISSION, UNMAPPED, FENCED, ELEMENT_FAILED, STALE, BAD_REQUEST = 2, 1, 3, 4, 6, 7
+BY_ELEMENT, RETRY, CACHED = 2, 8, 16
 HEADER = struct.Struct("!BBBBHHHHIQQQ")
 CPU_PORT = 510
 
@@ -20,7 +21,9 @@ class Rack:
 
     ports: dict[int, tuple[int, int, bool]] = field(default_factory=dict)  # port: element, kind, fenced
     bindings: set[tuple[int, int]] = field(default_factory=set)
-    translations: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)  # (va, prefix): element, offset
+    translations: dict[tuple[int, int], tuple[int, int] | None] = field(
+        default_factory=dict
+    )  # (va, prefix): element, offset; None: unmapped
     protections: dict[tuple[int, int, int], tuple[int, int] | None] = field(default_factory=dict)  # None: deny
     alive: dict[int, int] = field(default_factory=dict)  # memory element: port
     routes: dict[int, int] = field(default_factory=dict)
@@ -84,7 +87,8 @@ def decide(rack: Rack, port: int, frame: bytes) -> Decision:
             return Decision(40)
         if dst not in rack.routes:
             return Decision(38)
-        header = HEADER.pack(version, op, flags, status, element, dst, pid, length, generation, va, pa, request)
+        heard = flags & BY_ELEMENT
+        header = HEADER.pack(version, op, heard, status, element, dst, pid, length, generation, va, pa, request)
         return Decision(1, rack.routes[dst], mac(dst) + mac(element) + b"\x88\xb5" + header + payload)
     if op in (0x20, 0x2F):
         return to_controller()
@@ -94,7 +98,7 @@ def decide(rack: Rack, port: int, frame: bytes) -> Decision:
         return refuse(FENCED)
     if (element, pid) not in rack.bindings:
         return refuse(PERMISSION)
-    if op & 0xF0 == 0x20:
+    if 0x20 <= op < 0x40:
         return to_controller()
     carried = {1: 0, 2: length, 3: 16, 4: 8, 5: 0}
     needs = {1: 1, 2: 2, 3: 3, 4: 3, 5: 1}
@@ -102,18 +106,28 @@ def decide(rack: Rack, port: int, frame: bytes) -> Decision:
     well_formed = well_formed and (op in (1, 2, 5) or (length == 8 and va % 8 == 0))
     if not well_formed or len(payload) < carried[op] or len(frame) > 14 + 40 + 4096:
         return refuse(BAD_REQUEST)
+    cached = flags & CACHED
     try:
-        target, offset = longest(rack.translations, lambda mask, n: (va & mask, n))
+        place = longest(rack.translations, lambda mask, n: (va & mask, n))
+        if place is None:
+            return refuse(UNMAPPED)
+        target, new_pa = place[0], (va + place[1]) % (1 << 64)
+        if cached and (target, new_pa) != (dst, pa):
+            return refuse(STALE)
     except KeyError:
-        return refuse(UNMAPPED)
+        if not cached:
+            return refuse(UNMAPPED)
+        target, new_pa = dst, pa
     try:
         grant = longest(rack.protections, lambda mask, n: (pid, va & mask, n))
     except KeyError:
         grant = None
     if grant is None or grant[0] & needs[op] != needs[op]:
         return refuse(PERMISSION)
+    if cached and generation != grant[1]:
+        return refuse(STALE)
     if target not in rack.alive:
         return refuse(ELEMENT_FAILED)
-    new_pa = (va + offset) % (1 << 64)
-    header = HEADER.pack(version, op, flags & 8, 0, element, target, pid, length, grant[1], va, new_pa, request)
+    kept = flags & (RETRY | CACHED)
+    header = HEADER.pack(version, op, kept, status, element, target, pid, length, grant[1], va, new_pa, request)
     return Decision(0, rack.alive[target], mac(target) + mac(element) + b"\x88\xb5" + header + payload)

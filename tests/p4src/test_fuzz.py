@@ -8,13 +8,13 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.wire import Header
+from protocol.wire import Flag, Header
 from tests.p4src.harness import RackSwitch
 from tests.p4src.model import COMPUTE, CPU_PORT, MEMORY, Rack, decide
 from tests.p4src.world import BASE, C1, M1, M2, PAGE, build, hostile_rack
 
 FRAMES = 100_000
-ALL_VERDICTS = {0, 1, 2, 3, *(16 + status for status in (1, 2, 3, 4, 7)), *range(32, 41)}
+ALL_VERDICTS = {0, 1, 2, 3, *(16 + status for status in (1, 2, 3, 4, 6, 7)), *range(32, 41)}
 
 
 def random_frame(rng: random.Random) -> tuple[int, bytes]:
@@ -37,6 +37,8 @@ def random_frame(rng: random.Random) -> tuple[int, bytes]:
         request_id=rng.getrandbits(64),
         version=1 if rng.random() < 0.97 else rng.randrange(256),
     )
+    if rng.random() < 0.3:
+        header = with_translation(rng, header)
     payload = rng.randbytes(rng.choice((0, 0, 8, 16, min(length, 5000), rng.randrange(64))))
     data = rng.randbytes(12) + (b"\x88\xb5" if rng.random() < 0.97 else rng.randbytes(2)) + header.pack() + payload
     damage = rng.random()
@@ -54,6 +56,26 @@ def random_frame(rng: random.Random) -> tuple[int, bytes]:
         data = (rng.randrange(510) << 7 | rng.randrange(128)).to_bytes(2, "big") + data
         data = data[: rng.randrange(3)] if rng.random() < 0.1 else data
     return port, data
+
+
+def with_translation(rng: random.Random, header: Header) -> Header:
+    """The request with a cached translation: the right one of one of the pages of hostile_rack, wrong in some way, or made up."""
+    element, pa, generation = rng.choice(
+        (
+            (M1, (header.va - BASE + 0x10000) % (1 << 64), 7),
+            (M2, 0x7000 + header.va % PAGE, 9),
+            (M1, 0x3000 + header.va % PAGE, 11),
+            (rng.choice((0, C1, M2, 104, 999)), rng.getrandbits(64), rng.getrandbits(32)),
+        )
+    )
+    wrong = rng.random()
+    if wrong < 0.1:
+        generation += 1
+    elif wrong < 0.2:
+        pa ^= PAGE
+    elif wrong < 0.3:
+        element ^= 3
+    return header._replace(flags=header.flags | Flag.CACHED, dst=element, pa=pa, generation=generation)
 
 
 def test_a_hundred_thousand_hostile_frames() -> None:
@@ -91,7 +113,8 @@ def racks(draw: st.DrawFn) -> Rack:
             rack.ports[port] = (element, kind, draw(st.booleans()) and port != 1)
     rack.bindings = draw(st.sets(st.tuples(st.sampled_from((1, 2)), st.integers(0, 3)), max_size=6)) | {(1, 1)}
     for va, length in draw(st.lists(st.tuples(addresses, st.integers(40, 64)), max_size=6)):
-        rack.translations[prefix(va, length), length] = (draw(st.sampled_from((M1, M2))), draw(st.integers(0, 1 << 20)))
+        place = draw(st.none() | st.tuples(st.sampled_from((M1, M2)), st.integers(0, 1 << 20)))
+        rack.translations[prefix(va, length), length] = place
     for pid, va, length in draw(st.lists(st.tuples(st.integers(0, 2), addresses, st.integers(40, 64)), max_size=6)):
         grant = draw(st.none() | st.tuples(st.integers(0, 3), st.integers(0, 99)))
         rack.protections[pid, prefix(va, length), length] = grant
@@ -100,21 +123,33 @@ def racks(draw: st.DrawFn) -> Rack:
     return rack
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    racks(),
-    st.lists(
-        st.tuples(st.sampled_from((1, 2, 4)), st.sampled_from((1, 2, 3, 4, 0x81)), addresses, st.integers(0, 2)),
-        min_size=1,
-        max_size=12,
-    ),
-)
-def test_arbitrary_tables(rack: Rack, requests: list[tuple[int, int, int, int]]) -> None:
+@st.composite
+def requests(draw: st.DrawFn, rack: Rack) -> tuple[int, Header]:
+    """A port and a request to a rack; with no translation, one of the rack's (of this address or another), or one made up."""
+    port, op = draw(st.sampled_from((1, 2, 4))), draw(st.sampled_from((1, 2, 3, 4, 0x81)))
+    header = Header(op, pid=draw(st.integers(0, 2)), va=draw(addresses), length=8, dst=1)
+    places = [p for p in rack.translations.values() if p is not None]
+    grants = [g for g in rack.protections.values() if g is not None]
+    how = draw(st.sampled_from(("none", "known", "made up")))
+    if how == "none":
+        return port, header
+    element, offset = (
+        draw(st.sampled_from(places)) if places and how == "known" else (draw(st.sampled_from((1, M1))), 7)
+    )
+    generation = draw(st.sampled_from(grants))[1] if grants and how == "known" else draw(st.integers(0, 99))
+    pa = (header.va + offset) % (1 << 64)
+    return port, header._replace(flags=Flag.CACHED, dst=element, pa=pa, generation=generation)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_arbitrary_tables(data: st.DataObject) -> None:
+    rack = data.draw(racks())
     switch = RackSwitch()
     try:
         build(rack, switch)
-        for port, op, va, pid in requests:
-            frame = bytes(12) + b"\x88\xb5" + Header(op, pid=pid, va=va, length=8, dst=1).pack() + bytes(16)
+        for port, header in data.draw(st.lists(requests(rack), min_size=1, max_size=12)):
+            frame = bytes(12) + b"\x88\xb5" + header.pack() + bytes(16)
             decision = decide(rack, port, frame)
             wanted = [] if decision.port is None else [(decision.port, decision.frame)]
             assert [(o.port, o.frame) for o in switch.inject(port, frame)] == wanted

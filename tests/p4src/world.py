@@ -18,8 +18,11 @@ def build(rack: Rack, switch: RackSwitch) -> None:
         switch.install("element", {"port": port}, "fence" if fenced else "attach", element=element, kind=kind)
     for element, pid in rack.bindings:
         switch.install("binding", {"element": element, "pid": pid}, "bind")
-    for (va, length), (element, offset) in rack.translations.items():
-        switch.install("translation", {"va": (va, length)}, "map_page", element=element, offset=offset)
+    for (va, length), place in rack.translations.items():
+        if place is None:
+            switch.install("translation", {"va": (va, length)}, "unmapped")
+        else:
+            switch.install("translation", {"va": (va, length)}, "map_page", element=place[0], offset=place[1])
     for (pid, va, length), grant in rack.protections.items():
         match = {"pid": pid, "va": (va, length)}
         if grant is None:
@@ -62,6 +65,7 @@ def hostile_rack() -> Rack:
     rack.ports |= {3: (3, COMPUTE, True), 6: (104, MEMORY, True)}
     rack.bindings |= {(3, 0), (3, 5)}
     rack.routes[3] = 3
+    rack.translations[BASE + 5 * PAGE, 52] = None  # freed
     return rack
 
 

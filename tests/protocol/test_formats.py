@@ -81,6 +81,11 @@ def test_structs_and_scapy() -> None:
             wire.PT_ARGS.pack(8, 5, 3, 1, 4, 6),
             {"pages": 8, "pid": 5, "permissions": 3, "zero": 1, "epoch": 4, "incarnation": 6},
         ),
+        (
+            layers.TranslateReply,
+            wire.TRANSLATE_REPLY.pack(8, 0x2000, 9, 101, 1),
+            {"pages": 8, "physical": 0x2000, "generation": 9, "element": 101, "permissions": 1},
+        ),
         (layers.Notify, wire.NOTIFY_ARGS.pack(1, 0, 101, 0, 5, 6), {"code": 1, "element": 101, "va": 5, "pages": 6}),
     ],
 )
@@ -114,6 +119,7 @@ PAYLOAD_OF = {
     (wire.Op.STEAL, False): layers.Steal,
     (wire.Op.PROTECT, False): layers.Protect,
     (wire.Op.STAT, True): layers.StatReply,
+    (wire.Op.TRANSLATE, True): layers.TranslateReply,
     (wire.Op.POISON, False): layers.Poison,
     (wire.Op.PT_SET, False): layers.PageTableChange,
     (wire.Op.PT_CLEAR, False): layers.PageTableChange,
@@ -164,7 +170,7 @@ def test_numbers_of_the_program_are_those_of_the_protocol() -> None:
     assert ops.pop("NOTIFY_REPLY") == wire.Op.NOTIFY | wire.REPLY
     assert ops == {name: wire.Op[name] for name in ops}
     assert set(ops) >= {op.name for op in wire.DATA_OPS}
-    assert {op for op in wire.CONTROL_OPS if op & 0xF0 != 0x20} == set(), "control requests are the class 0x20"
+    assert {op for op in wire.CONTROL_OPS if op & 0xE0 != 0x20} == set(), "control requests are 0x20 to 0x3F"
     status = members("Status")
     assert status == {name: wire.Status[name] for name in status}
     permission = members("Permission")
@@ -187,7 +193,9 @@ def test_constants_of_the_program_are_those_of_the_protocol() -> None:
         "CONTROLLER": wire.CONTROLLER_ELEMENT,
         "REPLY_BIT": wire.REPLY,
         "FLAG_BY_SWITCH": wire.Flag.BY_SWITCH,
+        "FLAG_BY_ELEMENT": wire.Flag.BY_ELEMENT,
         "FLAG_RETRY": wire.Flag.RETRY,
+        "FLAG_CACHED": wire.Flag.CACHED,
         "PAGE_SIZE": wire.PAGE_SIZE,
         "WORD_SIZE": wire.WORD.size,
         "FRAME_OVERHEAD": wire.FRAME_OVERHEAD,
