@@ -32,6 +32,7 @@ _HTTP_STATUS = {
     "busy": 409,
     "out_of_memory": 507,
     "element_failed": 503,
+    "memory_lost": 410,
     "switch": 502,
 }
 _VERDICTS = {

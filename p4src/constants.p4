@@ -52,7 +52,8 @@ enum bit<8> Status {
     FENCED = 3,
     ELEMENT_FAILED = 4,
     STALE_GENERATION = 6,
-    BAD_REQUEST = 7
+    BAD_REQUEST = 7,
+    MEMORY_LOST = 15
 }
 
 enum bit<8> Permission {

@@ -12,12 +12,17 @@ control Translation(inout metadata_t meta, in address_t va, in element_id_t cach
         meta.status = Status.UNMAPPED;
     }
 
+    action lost() {
+        meta.disposition = Disposition.REFUSE;
+        meta.status = Status.MEMORY_LOST;
+    }
+
     // An entry: addresses with this prefix are in this memory element, at va + offset (modulo 2^64). Coarse by default;
-    // a page that lives elsewhere has a longer prefix, and so has one that was freed (`unmapped`). Written by the controller. A
-    // miss: UNMAPPED, unless the request carries a translation.
+    // a page that lives elsewhere has a longer prefix, and so has one that was freed (`unmapped`) or whose contents are `lost`.
+    // Written by the controller. A miss: UNMAPPED, unless the request carries a translation.
     table translation {
         key = { va: lpm @name("va"); }
-        actions = { map_page; unmapped; }
+        actions = { map_page; unmapped; lost; }
         const default_action = unmapped();
         size = 65536;
     }

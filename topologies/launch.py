@@ -123,7 +123,8 @@ class RackLauncher:
             for old in self.out.glob("controller.db*"):
                 old.unlink()
             for element in self.rack.memory:
-                self._nvm_file(element).unlink(missing_ok=True)
+                for path in (self._nvm_file(element), self._nvm_file(element).with_suffix(".state")):
+                    path.unlink(missing_ok=True)
 
     def _boot(self) -> None:
         progress, options = self.options.progress, self.options

@@ -95,6 +95,8 @@ def allocation_entries(allocation: Allocation) -> Iterable[Entry]:
             entries = [granted] if o.pid == allocation.pid else [*entries, granted]
         elif o.kind is OverrideKind.FREED:
             entries.append(Entry("translation", (va,), "unmapped"))
+        elif o.kind is OverrideKind.LOST:
+            entries.append(Entry("translation", (va,), "lost"))
         found |= {e.key: e for e in entries}
     return found.values()
 
@@ -131,7 +133,7 @@ def safe_order(writes: Iterable[Write]) -> list[Write]:
 
 
 def _rank(write: Write) -> int:
-    restricts = write.entry.action in ("deny", "failed", "fence", "unmapped")
+    restricts = write.entry.action in ("deny", "failed", "fence", "unmapped", "lost")
     if write.entry.table in ("protection", "binding", "element", "liveness"):
         if write.op is WriteOp.DELETE:
             # Deleting a deny gives rights back; deleting anything else takes them.

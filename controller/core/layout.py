@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from controller.core.blocks import aligned_blocks
-from controller.core.state import Allocation, Override, OverrideKind
+from controller.core.state import Allocation, Operation, Override, OverrideKind
 from protocol.wire import PAGE_SIZE
 
 GONE = (OverrideKind.FREED,)  # pages that may belong to another allocation by now
-NOT_KEPT = (OverrideKind.FREED, OverrideKind.FREEING)  # pages whose contents nobody wants any more
+NOT_KEPT = (OverrideKind.FREED, OverrideKind.FREEING, OverrideKind.LOST)  # pages without contents that anybody wants
 
 
 def runs(allocation: Allocation, va: int = 0, pages: int = 1 << 52) -> Iterator[Override]:
@@ -71,6 +71,12 @@ def overridden(allocation: Allocation, changed: Iterable[Override]) -> Allocatio
 def changed(piece: Override, kind: OverrideKind, generation: int) -> Override:
     """The piece in another condition, with the generation of the operation that brings it there."""
     return dataclasses.replace(piece, kind=kind, generation=generation)
+
+
+def arrived(piece: Override, operation: Operation) -> Override:
+    """A piece that was on its way to an owner, as that owner's: without its contents if its element has lost them meanwhile."""
+    kind = OverrideKind.LOST if piece.element in operation.emptied else OverrideKind.OWNED
+    return dataclasses.replace(piece, kind=kind, pid=operation.pid, permissions=operation.permissions)
 
 
 def joined(pieces: Iterable[Override]) -> list[Override]:

@@ -32,6 +32,7 @@ from protocol import wire
 from protocol.wire import GROUP_SHIFT, MAX_GENERATION, PAGE_SIZE, PID_SHIFT, AllocFlag, NotifyCode, Op, Perm, Status
 
 _MEDIA = AllocFlag.DRAM | AllocFlag.NVM
+_FREEABLE = (OverrideKind.OWNED, OverrideKind.REVOKED, OverrideKind.LOST)
 SPARE_GENERATIONS = 1 << 20  # kept back from requests: processes end and elements recover without asking
 
 
@@ -152,6 +153,8 @@ def pieces_of(allocation: Allocation, va: int, pages: int, *kinds: OverrideKind)
             text = f"the page at {piece.va:#x} is {piece.kind}"
             if piece.kind in (OverrideKind.MOVING, OverrideKind.FREEING):
                 raise Refused(Status.BUSY, "busy", text)
+            if piece.kind is OverrideKind.LOST:
+                raise Refused(Status.MEMORY_LOST, "memory_lost", f"{text}: its element restarted without contents")
             raise Refused(Status.NOT_FOUND, "not_found", f"{text} already")
     return pieces
 
@@ -164,7 +167,7 @@ def free(draft: Draft, config: Config, to: Requester, va: int, size: int, owner:
     allocation = ready(draft, va)
     if size == 0 and va != allocation.va:
         raise Refused(Status.NOT_FOUND, "not_found", f"no allocation begins at {va:#x}; give a size to free a part")
-    allowed = (OverrideKind.OWNED, OverrideKind.REVOKED)
+    allowed = _FREEABLE
     if size:
         pieces = pieces_of(allocation, va, -(-size // PAGE_SIZE), *allowed)
     else:
@@ -203,7 +206,7 @@ def free_of(draft: Draft, pid: int, crashed: bool) -> None:
     for allocation in list(draft.state.allocations.values()):
         if allocation.status is AllocationStatus.READY and not (crashed and allocation.may_be_stolen):
             held = without(allocation, *GONE)
-            own = [p for p in held if p.pid == pid and p.kind in (OverrideKind.OWNED, OverrideKind.REVOKED)]
+            own = [p for p in held if p.pid == pid and p.kind in _FREEABLE]
             if own and own == held:
                 free_whole(draft, Requester(), allocation)
             elif own:

@@ -10,7 +10,7 @@ from controller.core import operations
 from controller.core.answers import Refused, reply
 from controller.core.blocks import Extents, take
 from controller.core.draft import Draft
-from controller.core.layout import GONE, NOT_KEPT, joined, runs, without
+from controller.core.layout import GONE, NOT_KEPT, arrived, changed, joined, overridden, runs, without
 from controller.core.memory import Config, owners
 from controller.core.notices import notify
 from controller.core.state import (
@@ -32,6 +32,8 @@ def seen(draft: Draft, element_id: int, incarnation: int, now: float) -> None:
     element = draft.state.elements.get(element_id)
     if element is None:
         return
+    if incarnation < element.incarnation and operations.is_reachable(draft.state, element_id):
+        return  # the last word of one that has restarted since: the one after it is there
     draft.see(element_id, now)
     if element.liveness is Liveness.ALIVE and element.incarnation == incarnation:
         return
@@ -43,26 +45,36 @@ def seen(draft: Draft, element_id: int, incarnation: int, now: float) -> None:
     if element.incarnation != incarnation:  # it has (re)started: its page table is empty
         if operations.is_reachable(draft.state, element_id):
             fail(draft, element, "restarted")
-        if not _is_relied_on(draft.state, element_id):
-            recover(draft, element_id, incarnation)
+        if element.media != "nvm":
+            _empty(draft, element)
+        recover(draft, element_id, incarnation)
     elif operations.recovery(draft.state, element_id) is None:
         recover(draft, element_id, incarnation)
 
 
-def _is_relied_on(state: State, element: int) -> bool:
-    """Whether an allocation has contents in this element that somebody may still want."""
-    return any(
-        piece.element == element
-        for a in state.allocations.values()
-        if a.status is AllocationStatus.READY
-        for piece in without(a, *NOT_KEPT)
-    )
+def _empty(draft: Draft, element: Element) -> None:
+    """An element came back without contents: whoever has memory there is told, and hears it at every access until it is freed."""
+    generation = draft.new_generation()
+    for allocation in draft.state.allocations.values():
+        if allocation.status is AllocationStatus.READY:
+            had = (OverrideKind.OWNED, OverrideKind.REVOKED)
+            gone = [p for p in runs(allocation) if p.element == element.id and p.kind in had]
+            if gone:
+                lost = [changed(p, OverrideKind.LOST, generation) for p in gone]
+                draft.put("allocations", allocation.va, overridden(allocation, lost))
+            for pid, va, pages in owners(gone):
+                notify(draft, pid, NotifyCode.MEMORY_LOST, element.id, va, pages)
+                draft.publish("memory_lost", pid=pid, va=va, pages=pages, element=element.id)
+    for operation in draft.state.operations.values():
+        emptied = operation.emptied | {element.id}
+        draft.put("operations", operation.id, dataclasses.replace(operation, emptied=emptied))
 
 
 def recover(draft: Draft, element_id: int, incarnation: int) -> None:
     """Make a memory element safe before it serves (again): its page table becomes what the state says, page by page.
 
-    It may have missed any change since it was heard last, or be new, or have restarted. Every page that nobody may access is
+    It may have missed any change since it was heard last, or be new, or have restarted (then an NVM element has its contents,
+    and what a DRAM element had is LOST by now). Every page that nobody may access is
     cleared with a new generation, so that what it was told before and does late does no harm. Every other one is given to
     its owner with the generation that it has; that is no news unless it was missed. Behind the answers, nothing is left of
     what was on its way to the element.
@@ -89,8 +101,7 @@ def _as_it_will_be(state: State, piece: Override) -> Override:
     """A piece that is on its way to an owner, as the owner's."""
     if piece.kind is not OverrideKind.MOVING:
         return piece
-    to = next(o for o in state.operations.values() if o.generation == piece.generation)
-    return dataclasses.replace(piece, kind=OverrideKind.OWNED, pid=to.pid, permissions=to.permissions)
+    return arrived(piece, next(o for o in state.operations.values() if o.generation == piece.generation))
 
 
 @operations.finishes("recover")
@@ -99,6 +110,11 @@ def _finish_recovery(draft: Draft, operation: Operation) -> None:
     draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.ALIVE))
     kind = "element_alive" if element.liveness is Liveness.UNKNOWN else "element_recovered"
     draft.publish(kind, element=element.id, name=element.name, incarnation=element.incarnation)
+    for allocation in draft.state.allocations.values():
+        if element.liveness is not Liveness.UNKNOWN and allocation.status is AllocationStatus.READY:
+            here = [p for p in runs(allocation) if p.element == element.id and p.kind is OverrideKind.OWNED]
+            for pid, va, pages in owners(here):
+                notify(draft, pid, NotifyCode.ELEMENT_RECOVERED, element.id, va, pages)
 
 
 def tick(draft: Draft, config: Config, now: float) -> None:

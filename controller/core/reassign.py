@@ -11,7 +11,7 @@ import dataclasses
 
 from controller.core.answers import Refused, reply
 from controller.core.draft import Draft
-from controller.core.layout import changed, overridden, runs
+from controller.core.layout import arrived, changed, overridden, runs
 from controller.core.memory import (
     Config,
     check_room,
@@ -162,10 +162,7 @@ def _finish(draft: Draft, operation: Operation) -> None:
         return
     allocation = draft.state.allocations[operation.va]
     moved = [p for p in runs(allocation) if (p.kind, p.generation) == (OverrideKind.MOVING, operation.generation)]
-    pieces = [
-        dataclasses.replace(p, kind=OverrideKind.OWNED, pid=operation.pid, permissions=operation.permissions)
-        for p in moved
-    ]
+    pieces = [arrived(p, operation) for p in moved]
     allocation = overridden(allocation, pieces)
     draft.put("allocations", allocation.va, allocation)
     start, pages, giver = operation.start, operation.pages, moved[0].pid
@@ -177,9 +174,10 @@ def _finish(draft: Draft, operation: Operation) -> None:
         notify(draft, giver, NotifyCode.STOLEN, operation.pid, start, pages)
         if operation.requester.pid != operation.pid:
             notify(draft, operation.pid, NotifyCode.GRANTED, giver, start, pages)
-    for element in sorted(operation.lost):
-        for pid, va, count in owners(p for p in pieces if p.element == element):
-            notify(draft, pid, NotifyCode.ELEMENT_FAILED, element, va, count)
+    for code, elements in ((NotifyCode.ELEMENT_FAILED, operation.lost), (NotifyCode.MEMORY_LOST, operation.emptied)):
+        for element in sorted(elements):
+            for pid, va, count in owners(p for p in pieces if p.element == element):
+                notify(draft, pid, code, element, va, count)
     kind = {"grant": "granted", "steal": "stolen", "protect": "protected"}[operation.kind]
     draft.publish(kind, pid=operation.pid, source=giver, va=start, pages=pages, permissions=operation.permissions)
     reply(draft, operation.requester, Status.OK, va=start, pages=pages, owner=operation.pid, source=giver)

@@ -33,6 +33,7 @@ class OverrideKind(StrEnum):
     OWNED = "owned"  # by another process than the allocation's, or with other permissions
     MOVING = "moving"  # on their way to an owner: nobody has access until their element has acknowledged
     REVOKED = "revoked"  # the contents are kept
+    LOST = "lost"  # the element came back without the contents: until it is freed every access is told so
     FREEING = "freeing"  # being given back: the element has not acknowledged yet
     FREED = "freed"  # given back; the address stays in use until the whole allocation is freed
 
@@ -194,6 +195,8 @@ class Operation:
     permissions: int = 0
     # Elements that failed while it was under way, whether or not they had acknowledged.
     lost: frozenset[int] = frozenset()
+    # Elements that came back without contents while it was under way: what arrives there is LOST.
+    emptied: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

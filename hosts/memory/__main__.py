@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hosts import agent
 from hosts.link import Link, LinkError
+from hosts.memory.durable import Durable, DurableError
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
 from hosts.requester import Wire
@@ -49,20 +50,24 @@ def main() -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m hosts.memory", description=__doc__)
     agent.add_arguments(parser)
-    parser.add_argument("--nvm-file", type=Path, help="keep the contents in this file (NVM elements)")
+    parser.add_argument(
+        "--nvm-file", type=Path, help="keep the contents in this file, and beside it (.state) what was done (NVM)"
+    )
     arguments = parser.parse_args()
     agent.set_up_logging(arguments)
     try:
         description = agent.element_of(arguments, "memory")
         memory = open_memory(description.pages, arguments.nvm_file)
+        state = arguments.nvm_file and arguments.nvm_file.with_suffix(".state")
+        durable = Durable(state, description.pages) if state else None
         link = agent.with_faults(Link(arguments.interface), arguments)
-    except (RackError, LinkError, OSError) as error:
+    except (RackError, LinkError, DurableError, OSError) as error:
         print(f"hosts.memory: {error}", file=sys.stderr)
         return 1
     stop = agent.StopSignal()
     registration = agent.Registration(link, description, arguments.ready_file)
     table = PageTable(description.pages)
-    element = MemoryElement(description.id, memoryview(memory), table, registration.incarnation)
+    element = MemoryElement(description.id, memoryview(memory), table, registration.incarnation, durable)
     element.on_reply = registration.on_reply
     registration.start()
     try:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from hosts.memory.dedup import Outcomes
+from hosts.memory.durable import Durable
 from hosts.memory.page_table import PageTable
 from protocol import wire
 from protocol.wire import Flag, Op, Perm, Status
@@ -29,13 +30,25 @@ _ZEROS = memoryview(bytes(256 * wire.PAGE_SIZE))  # zeroing a large range must n
 
 
 class MemoryElement:
-    """Pages, page table and request execution. ``memory`` is a writable buffer of ``table.pages`` pages."""
+    """Pages, page table and request execution. ``memory`` is a writable buffer of ``table.pages`` pages; with ``durable`` it and
+    what was done to it outlive this object."""
 
-    def __init__(self, element: int, memory: memoryview, table: PageTable, incarnation: int = 0):
+    def __init__(
+        self,
+        element: int,
+        memory: memoryview,
+        table: PageTable,
+        incarnation: int = 0,
+        durable: Durable | None = None,
+    ):
         self.element = element
         self.incarnation = incarnation & 0xFFFFFFFF
         self.memory = memory
         self.table = table
+        self.durable = durable
+        if durable is not None:
+            table.bad = durable.bad
+            durable.redo(memory)
         self.outcomes: dict[int, Outcomes] = {}
         self.counts: Counter[str] = Counter()
         self.on_reply: Callable[[wire.Header, bytes], None] | None = None  # replies to this element's own requests
@@ -89,7 +102,7 @@ class MemoryElement:
             return status, bytes(held) if op == _READ else wire.WORD.pack(zlib.crc32(held))
         outcomes = self.outcomes.get(pid)
         if outcomes is None:
-            outcomes = self.outcomes[pid] = Outcomes()
+            outcomes = self.outcomes[pid] = Outcomes() if self.durable is None else self.durable.outcomes(pid)
         known = outcomes.recall(request_id)
         if known is not None:  # it took effect already, before whatever may have happened to the page since
             self.counts["repetitions answered from memory"] += 1
@@ -100,22 +113,27 @@ class MemoryElement:
         if status is not Status.OK:
             return status, b""
         if op == _WRITE:
-            data = frame[_BODY : _BODY + length]
-            if len(data) != length:
+            new, reply = frame[_BODY : _BODY + length], b""
+            if len(new) != length:
                 return Status.BAD_REQUEST, b""
-            self.memory[pa : pa + length] = data
-            reply = b""
         else:
             arguments = frame[_BODY:]
             if len(arguments) < (16 if op == _CAS else 8):
                 return Status.BAD_REQUEST, b""
-            reply = bytes(self.memory[pa : pa + 8])
+            new = reply = bytes(self.memory[pa : pa + 8])
             if op == _ADD:
                 value = int.from_bytes(reply, "big") + int.from_bytes(arguments[:8], "big")
-                self.memory[pa : pa + 8] = (value & _WORD_MASK).to_bytes(8, "big")
+                new = (value & _WORD_MASK).to_bytes(8, "big")
             elif reply == arguments[:8]:
-                self.memory[pa : pa + 8] = arguments[8:16]
-        outcomes.remember(request_id, reply)
+                new = arguments[8:16]
+        if self.durable is None:
+            self.memory[pa : pa + length] = new
+            outcomes.remember(request_id, reply)
+        else:
+            self.durable.intend(pid, request_id, pa, new, reply)
+            self.memory[pa : pa + length] = new
+            outcomes.remember(request_id, reply)
+            self.durable.done()
         return Status.OK, reply
 
     def _page_table(self, op: int, va: int, pa: int, generation: int, frame: bytes) -> Status:

@@ -35,7 +35,7 @@ class PageTable:
         self.va_page = array("Q", bytes(8 * pages))
         self.permissions = bytearray(pages)
         self.generation = array("I", bytes(4 * pages))
-        self.bad = bytearray(pages)  # poisoned pages
+        self.bad: bytearray | memoryview = bytearray(pages)  # poisoned pages
 
     def check(self, pid: int, va: int, pa: int, need: int, generation: int) -> Status:
         """Whether this access may happen: OK or the reason why not."""
@@ -44,6 +44,8 @@ class PageTable:
             return Status.UNMAPPED
         owner = self.pid[page]
         if owner == FREE:
+            if not self.epoch:  # it has just (re)started: the controller has not told it anything yet
+                return Status.ELEMENT_FAILED
             # A page that was taken away keeps its generation: an access from before must learn that it came late.
             return Status.STALE_GENERATION if generation < self.generation[page] else Status.UNMAPPED
         if self.generation[page] != generation:

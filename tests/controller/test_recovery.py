@@ -8,10 +8,10 @@ import pytest
 from test_safety import tiny_rack
 from world import World
 
-from controller.core import entries, events
+from controller.core import entries, events, layout
 from controller.core.memory import Config
-from controller.core.state import Liveness
-from protocol.wire import PAGE_SIZE, Status
+from controller.core.state import Liveness, OverrideKind
+from protocol.wire import PAGE_SIZE, NotifyCode, Perm, Status
 
 RNG = random.Random(0)
 
@@ -161,6 +161,131 @@ def test_a_restart_during_the_recovery_begins_a_new_one(world: World) -> None:
     assert world.state.elements[101].liveness is Liveness.ALIVE
     assert world.state.elements[101].incarnation == world.incarnations[101]
     assert not world.state.operations
+
+
+def restart(world: World, element: int) -> None:
+    world.start_element(element)
+    world.heartbeat(element)
+    world.settle(RNG)
+    assert world.state.elements[element].liveness is Liveness.ALIVE
+
+
+def word(world: World, pid: int, va: int) -> int:
+    element, pa, _ = world.stamp(pid, va, Perm.READ)
+    return int.from_bytes(world.elements[element].memory[pa : pa + 8], "big")
+
+
+def codes(world: World, pid: int) -> list[NotifyCode]:
+    return [NotifyCode(n.code) for n in world.notices if n.pid == pid]
+
+
+def test_an_nvm_element_serves_its_old_allocations_again() -> None:
+    world = World(tiny_rack(nvm=2), Config(largest_block=8))
+    pid, va = allocate(world, 20)
+    other = world.create_process(2)
+    vas = [va + n * PAGE_SIZE for n in range(20)]
+    sent = {va: world.send_write(pid, va) for va in vas}
+    world.settle(RNG)
+    world.ask(lambda t: events.RevokeRequest(t, vas[1], 1))
+    world.ask(lambda t: events.GrantRequest(t, vas[2], 2, other, 3))
+    world.settle(RNG)
+    late = {va: world.stamp(pid, va) for va in vas}
+    for element in (101, 102):
+        restart(world, element)
+    for va in vas[4:]:
+        assert world.passes(pid, va, world.stamp(pid, va))
+        assert world.passes(pid, va, late[va])
+        assert word(world, pid, va) == sent[va].number
+    assert world.stamp(pid, vas[1]) is None, "what was revoked stays revoked"
+    assert world.stamp(pid, vas[2]) is None
+    assert word(world, other, vas[3]) == sent[vas[3]].number
+    assert NotifyCode.MEMORY_LOST not in codes(world, pid)
+    assert codes(world, pid).count(NotifyCode.ELEMENT_RECOVERED) >= 2
+    assert NotifyCode.ELEMENT_RECOVERED in codes(world, other)
+
+
+def test_a_dram_element_says_that_its_memory_is_lost(world: World) -> None:
+    pid, va = allocate(world, 20)
+    other = world.create_process(2)
+    world.ask(lambda t: events.GrantRequest(t, va, 2, other, 3))
+    world.settle(RNG)
+    lost = [va + n * PAGE_SIZE for n in range(20) if world.stamp(pid if n > 1 else other, va + n * PAGE_SIZE)[0] == 101]
+    kept = [va + n * PAGE_SIZE for n in range(20) if va + n * PAGE_SIZE not in lost]
+    assert lost[0] == va
+    assert kept
+    old = world.stamp(other, va)
+    restart(world, 101)
+    told = [(n.pid, n.va, n.pages) for n in world.notices if n.code == NotifyCode.MEMORY_LOST]
+    assert sum(pages for _, _, pages in told) == len(lost)
+    assert (other, va, 2) in told
+    for address in lost:
+        assert world._longest("translation", address, None).action == "lost"
+        assert world.stamp(pid, address) is None
+        assert world.stamp(other, address) is None
+    assert not world.passes(other, va, old)
+    for address in kept:
+        assert world.passes(pid, address, world.stamp(pid, address))
+    assert world.state.free_pages(101) == 16 - len(lost)
+    for request in (
+        lambda t: events.GrantRequest(t, lost[-1], 1, other, 3),
+        lambda t: events.ProtectRequest(t, lost[-1], 1, 1),
+        lambda t: events.RevokeRequest(t, lost[-1], 1),
+    ):
+        assert world.answers[world.ask(request)].error.code == "memory_lost"
+    assert world.answers[world.ask(lambda t: events.StatRequest(t, lost[-1]))].result["kind"] == "lost"
+    one = world.ask(lambda t: events.FreeRequest(t, lost[-1], PAGE_SIZE))
+    world.settle(RNG)
+    assert world.answers[one].error is None
+    assert world._longest("translation", lost[-1], None).action == "unmapped"
+    rest = world.ask(lambda t: events.FreeRequest(t, va, 0))
+    world.settle(RNG)
+    assert world.answers[rest].error is None
+    assert world.state.free_pages(101) == world.state.free_pages(102) == 16
+    assert {e.key: e for e in entries.all_entries(world.state)} == world.entries
+    again, where = allocate(world, 20)
+    assert world.passes(again, where, world.stamp(again, where))
+
+
+@pytest.mark.parametrize("noticed", ["before", "between", "after"])
+def test_memory_that_is_lost_while_it_changes_hands(world: World, noticed: str) -> None:
+    """The element restarts during a grant that waits for another element as well."""
+    _, va = allocate(world, 20)
+    other = world.create_process(2)
+    token = world.ask(lambda t: events.GrantRequest(t, va, 20, other, 3))
+    if noticed != "before":
+        world.deliver_to(101, RNG)
+    if noticed == "after":
+        world.deliver_to(102, RNG)
+    world.start_element(101)
+    world.heartbeat(101)
+    assert (token in world.answers) == (noticed == "after")
+    world.settle(RNG)
+    assert world.answers[token].error is None
+    kinds = {p.element: p for p in layout.runs(world.state.allocations[va])}
+    assert kinds[101].kind is OverrideKind.LOST
+    assert (kinds[102].kind, kinds[102].pid) == (OverrideKind.OWNED, other)
+    assert {p.pid for p in layout.runs(world.state.allocations[va])} == {other}
+    assert NotifyCode.MEMORY_LOST in codes(world, other)
+    for n in range(20):
+        usable = world.passes(other, va + n * PAGE_SIZE, world.stamp(other, va + n * PAGE_SIZE))
+        assert usable == (next(layout.runs(world.state.allocations[va], va + n * PAGE_SIZE, 1)).element == 102)
+    assert {e.key: e for e in entries.all_entries(world.state)} == world.entries
+
+
+def test_the_last_word_of_an_earlier_incarnation_is_not_a_restart(world: World) -> None:
+    allocate(world, 4)
+    world.start_element(101)
+    world.heartbeat(101)
+    world.settle(RNG)
+    allocate(world, 20)
+    before = world.state
+    world.feed(events.Heartbeat(101, world.incarnations[101] - 1))
+    assert world.state.allocations == before.allocations
+    assert world.state.elements == before.elements
+    silence(world, 101)
+    world.incarnations[101] -= 1  # its clock was set back: it is heard all the same when nobody else is
+    world.heartbeat(101)
+    assert world.state.operations
 
 
 def test_elements_that_remember_a_lost_store(world: World) -> None:

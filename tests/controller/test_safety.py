@@ -27,9 +27,9 @@ SECRET = bytes(range(16))
 EXAMPLES = int(os.environ.get("SAFETY_EXAMPLES", "100"))  # more, to search longer
 
 
-def tiny_rack() -> Rack:
-    """Two memory elements of 16 pages."""
-    rack = small_rack(compute=2, dram=2, nvm=0, memory_mib=1)
+def tiny_rack(nvm: int = 0) -> Rack:
+    """Two memory elements of 16 pages, 101 and 102; of NVM the last ``nvm``."""
+    rack = small_rack(compute=2, dram=2 - nvm, nvm=nvm, memory_mib=1)
     small = (msgspec.structs.replace(e, pages=PAGES) if e.kind == "memory" else e for e in rack.elements)
     return msgspec.structs.replace(rack, elements=tuple(small))
 
@@ -40,7 +40,7 @@ class RackMachine(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 1 << 30), policy=st.sampled_from(("best-fit", "balance")))
     def boot(self, seed: int, policy: str) -> None:
         self.rng = random.Random(seed)
-        self.world = World(tiny_rack(), Config(placement=policy, largest_block=8))
+        self.world = World(tiny_rack(nvm=1), Config(placement=policy, largest_block=8))
         self.world.on_answer, self.world.on_ready = self.answered, self.given_out
         self.pending: dict[int, tuple[str, int, int]] = {}  # token: what was asked for
         self.fenced: set[int] = set()  # compute elements whose fence was acknowledged
@@ -324,6 +324,8 @@ class RackMachine(RuleBasedStateMachine):
                         self.check_page(layout.cut(piece, piece.va + n * PAGE_SIZE, piece.va + (n + 1) * PAGE_SIZE))
 
     def check_page(self, page: Override) -> None:
+        if page.kind is OverrideKind.LOST:
+            assert self.world.stamp(page.pid, page.va, Perm.READ) is None
         if page.kind not in layout.NOT_KEPT:
             expected = self.world.words.get((page.element, page.pa // PAGE_SIZE), 0)
             assert self.word(page.element, page.pa // PAGE_SIZE) == expected, f"S3: {page.va:#x} has lost a write"

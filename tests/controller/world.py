@@ -176,11 +176,15 @@ class World:
         self.feed(events.Heartbeat(element, self.incarnations.get(element, 1)))
 
     def start_element(self, number: int) -> None:
-        """A memory element starts (again): it remembers nothing."""
-        pages = self.rack.by_id(number).pages
+        """A memory element starts (again): it remembers nothing, except the contents of an NVM element."""
+        element = self.rack.by_id(number)
         incarnation = self.incarnations[number] = self.incarnations.get(number, 0) + 1
-        memory = memoryview(bytearray(pages * PAGE_SIZE))
-        self.elements[number] = MemoryElement(number, memory, PageTable(pages), incarnation)
+        if element.media == "nvm" and number in self.elements:
+            memory = self.elements[number].memory
+        else:
+            memory = memoryview(bytearray(element.pages * PAGE_SIZE))
+            self.words = {where: word for where, word in self.words.items() if where[0] != number}
+        self.elements[number] = MemoryElement(number, memory, PageTable(element.pages), incarnation)
 
     def send_write(self, pid: int, va: int) -> Sent | None:
         """A process writes a word; None when the switch refuses it."""

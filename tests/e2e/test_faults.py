@@ -61,5 +61,56 @@ def test_a_memory_element_that_is_only_slow(rack: RackLauncher, worker: Worker) 
     assert rack.get("/v1/map")["agrees"]
 
 
+def by_element(rack: RackLauncher, pid: int) -> dict[str, int]:
+    """The first page of a process on each element that has one."""
+    processes = rack.get("/v1/processes")["processes"]
+    allocations = next(p for p in processes if p["pid"] == pid)["allocations"]
+    return {s["element"]: s["va"] for a in allocations for s in reversed(a["segments"])}
+
+
+def notices(worker: Worker) -> str:
+    return " ".join(n["notice"] for n in worker.call("notices")["notices"])
+
+
+def test_memory_elements_are_killed_and_start_again(rack: RackLauncher, worker: Worker) -> None:
+    """The NVM element comes back with everything, the DRAM element says that it is empty; those who do not care go on."""
+    va = worker.call("alloc", size=2 * MIB)["va"]
+    hashed = worker.call("load", va=va, path="/usr/bin/python3", limit=2 * MIB)["sha256"]
+    pages = by_element(rack, worker.pid)
+    assert {"m1", "m2", "n1"} <= set(pages)
+    legacy = Worker(rack, "c2", "legacy")  # it has asked for no notice and looks at no error
+    theirs = legacy.call("alloc", size=2 * MIB)["va"]
+    assert legacy.call("mixed", va=theirs, size=MIB // 4, operations=50, seed=1)["ok"]
+    homes = by_element(rack, legacy.pid)
+    rack.kill("n1")
+    answer = worker.call("access", va=pages["n1"])
+    assert (answer["error"], answer["by"]) == ("ElementFailed", "switch")
+    assert not legacy.call("access", va=homes["m1"], write=True)["refused"]
+    assert not worker.call("access", va=pages["m2"])["refused"]
+    rack.start_element("n1")
+    rack.wait_for(lambda: state(rack, "n1") == "alive", "n1 to serve again", 5)
+    assert worker.call("hash", va=va, size=2 * MIB)["sha256"] == hashed
+    assert worker.call("mixed", va=va + MIB, size=MIB // 4, operations=100, seed=5)["ok"]
+
+    rack.kill("m2")
+    rack.start_element("m2")  # perhaps before anybody has missed it
+    rack.wait_for(lambda: state(rack, "m2") == "alive", "m2 to serve again", 5)
+    for access in ({"write": False}, {"write": True}):
+        answer = worker.call("access", va=pages["m2"], **access)
+        assert (answer["error"], answer["by"]) == ("MemoryLost", "switch")
+        assert legacy.call("access", va=homes["m2"], **access)["error"] == "MemoryLost"
+    rack.wait_for(lambda: "MEMORY_LOST" in notices(worker), "the notice", 5)
+    for name in ("m1", "n1"):
+        assert not legacy.call("access", va=homes[name], write=True)["refused"], "what is alive works on"
+        assert not worker.call("access", va=pages[name], write=True)["refused"]
+    assert worker.call("grant", va=pages["m2"], pages=1, to=legacy.pid)["error"] == "MemoryLost"
+    assert not worker.call("free", va=va, size=0)["refused"]
+    fresh = worker.call("alloc", size=2 * MIB)["va"]
+    assert "m2" in by_element(rack, worker.pid)
+    assert worker.call("mixed", va=fresh, size=MIB, operations=200, seed=6)["ok"]
+    assert rack.get("/v1/map")["agrees"]
+    legacy.close()
+
+
 def state(rack: RackLauncher, name: str) -> str:
     return str(next(e for e in rack.get("/v1/elements")["elements"] if e["name"] == name)["state"])

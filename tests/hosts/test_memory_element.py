@@ -22,6 +22,7 @@ CONTROLLER = wire.element_mac(0)
 @pytest.fixture
 def element() -> MemoryElement:
     made = MemoryElement(ME, memoryview(bytearray(PAGES * PAGE_SIZE)), PageTable(PAGES))
+    made.table.adopt(1)
     made.table.set(PAGE_SIZE, 4, VA, PID, Perm.RW, GENERATION)
     return made
 
@@ -137,7 +138,7 @@ def change(
     op: Op, pages: int, generation: int, pa: int = PAGE_SIZE, pid: int = 9, zero: int = 0
 ) -> tuple[Header, bytes]:
     header = Header(op, va=9 << 48, pa=pa, generation=generation, request_id=generation)
-    return header, wire.PT_ARGS.pack(pages, pid, Perm.RW, zero, 0, 0)
+    return header, wire.PT_ARGS.pack(pages, pid, Perm.RW, zero, 1, 0)
 
 
 def test_no_write_from_before_a_page_table_change(element: MemoryElement) -> None:
@@ -206,7 +207,7 @@ def test_what_was_meant_for_an_earlier_incarnation_is_refused() -> None:
     element = MemoryElement(ME, memoryview(bytearray(PAGES * PAGE_SIZE)), PageTable(PAGES), incarnation=(1 << 40) + 5)
     header, _ = change(Op.PT_SET, 1, GENERATION)
     for incarnation, status in ((4, Status.STALE_GENERATION), (5, Status.OK)):
-        payload = wire.PT_ARGS.pack(1, 9, Perm.RW, 0, 0, incarnation)
+        payload = wire.PT_ARGS.pack(1, 9, Perm.RW, 0, 1, incarnation)
         assert ask(element, header, payload, 0)[0].status == status
 
 

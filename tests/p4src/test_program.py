@@ -59,7 +59,7 @@ KEYS = {
 ACTIONS = {
     "element": {"attach": ["element", "kind"], "fence": ["element", "kind"]},
     "binding": {"bind": []},
-    "translation": {"map_page": ["element", "offset"], "unmapped": []},
+    "translation": {"map_page": ["element", "offset"], "unmapped": [], "lost": []},
     "protection": {"allow": ["permissions", "generation"], "deny": []},
     "liveness": {"alive": ["port"], "failed": []},
     "reply_route": {"route": ["port"]},
