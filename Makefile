@@ -24,6 +24,13 @@ run: setup ## boot a rack, run the main job on it, report (ARGS="--file F ...")
 campaign: setup ## safety rules under faults and 1,000,000 late writes (ARGS="--seconds 600 --seed 7 ...")
 	@$(ROOT) $(PYTHON) -m experiments.campaign --target $(TARGET) $(ARGS)
 
+.PHONY: experiments
+experiments: setup ## what applications gain: all experiments, a report; make experiment-NAME for one (ARGS="--quick --list ...")
+	@$(ROOT) $(PYTHON) -m experiments --target $(TARGET) $(ARGS)
+
+experiment-%: setup
+	@$(ROOT) $(PYTHON) -m experiments --target $(TARGET) $* $(ARGS)
+
 .PHONY: up
 up: setup ## boot a rack and keep it running (ARGS="--compute 4 ...")
 	@$(ROOT) $(PYTHON) -m topologies up --target $(TARGET) $(ARGS)

@@ -1,0 +1,129 @@
+"""``python -m experiments [NAME ...]``: run experiments and report them.
+
+Writes JSON, CSV and charts of each under ``--out``, and one report (HTML) of all. The exit status is 0 when every
+experiment ran to its end with right results, 1 when one did not (its logs and captures stay), 2 for a wrong command
+line; with ``--strict`` 1 also when a claim did not hold in the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments import catalogue
+from experiments.framework import files, html, plots
+from experiments.framework.runner import Plan, Result, run, total_steps
+from topologies import targets
+
+DEFAULT_OUT = Path("out/experiments")
+console = Console(highlight=False, soft_wrap=True)
+
+
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    parser.add_argument("--list", action="store_true", help="say which experiments there are")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one repetition: all in under 3 minutes")
+    parser.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
+    parser.add_argument("--repetitions", type=int, help="of every case (default: each experiment's own)")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 also when a claim did not hold")
+    parser.add_argument("--keep-captures", action="store_true", help="keep captures also when all went well")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"default {DEFAULT_OUT}")
+    target = os.environ.get("TARGET", "p4switch")
+    parser.add_argument("--target", choices=targets.TARGETS, default=target, help="what the Rack MMU runs on")
+    arguments = parser.parse_args(given)
+    if arguments.repetitions is not None and arguments.repetitions < 1:
+        parser.error(f"--repetitions {arguments.repetitions}: at least 1")
+    try:
+        arguments.chosen = catalogue.chosen(arguments.names)
+    except catalogue.CatalogueError as error:
+        parser.error(str(error))
+    return arguments
+
+
+def run_all(arguments: argparse.Namespace, plan: Plan) -> list[Result]:
+    """The chosen experiments, with a progress bar."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    results: list[Result] = []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("beginning", total=total_steps(arguments.chosen, plan))
+        for experiment in arguments.chosen:
+
+            def step(text: str, name: str = experiment.name) -> None:
+                bar.update(task, description=f"{name}: {text}", advance=1)
+
+            results.append(run(experiment, plan, step))
+            show(results[-1])
+    return results
+
+
+def show(result: Result) -> None:
+    """An experiment on the terminal."""
+    verdict = "[green]results right[/]" if result.held else "[red]FAILED[/]"
+    console.print(f"{result.experiment.name}: {verdict}, {len(result.rows)} rows in {result.seconds:.0f} s")
+    for problem in result.problems:
+        console.print(f"  [red]{problem}[/]; logs and captures: {result.out}", markup=True)
+    for finding in result.findings:
+        word = {True: "[green]holds[/]", False: "[red]does not hold[/]", None: "cannot be told"}[finding.held]
+        console.print(f"  {word}: {finding.claim}: {finding.text}")
+
+
+def save(results: Sequence[Result], out: Path, about: dict[str, object]) -> Path:
+    """All files; the path of the report."""
+    drawings = {}
+    for result in results:
+        files.save(result, about)
+        drawn = (plots.draw(chart, result.rows, result.out) for chart in result.experiment.charts)
+        drawings[result.experiment.name] = [path for path in drawn if path is not None]
+    files.save_summary(results, about, out / "summary.json")
+    report = out / "report.html"
+    report.write_text(html.page(results, drawings, about))
+    return report
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """See the module's docstring; 130 when interrupted."""
+    arguments = parse_arguments(given)
+    if arguments.list:
+        for experiment in arguments.chosen:
+            console.print(f"{experiment.name}: {experiment.title}")
+        return 0
+    if os.geteuid() != 0 and any(experiment.root for experiment in arguments.chosen):
+        print("experiments: racks need root (network namespaces, raw sockets): use sudo", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, _terminate)  # so that racks are taken down then, too
+    plan = Plan(
+        scale="quick" if arguments.quick else "full",
+        seed=arguments.seed,
+        repetitions=arguments.repetitions,
+        out=arguments.out.resolve(),
+        target=arguments.target,
+        keep_captures=arguments.keep_captures,
+    )
+    plan.out.mkdir(parents=True, exist_ok=True)
+    about = files.setting()
+    try:
+        results = run_all(arguments, plan)
+    except KeyboardInterrupt:
+        print("experiments: interrupted; racks are down", file=sys.stderr)
+        return 130
+    report = save(results, plan.out, about)
+    console.print(f"report: {report}")
+    missed = arguments.strict and any(result.missed for result in results)
+    return 0 if all(result.held for result in results) and not missed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

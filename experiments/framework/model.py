@@ -1,0 +1,159 @@
+"""What an experiment is made of: claims that it tests, rows that it measures, findings that it draws, charts of it.
+
+Rows are flat so that they can be a CSV file: ``case`` says what was varied, ``values`` what came out. A row is one repetition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from protocol.rack import Rack
+from topologies.launch import RackLauncher
+from topologies.targets import TargetName
+
+Scale = Literal["quick", "full"]
+SCALES: tuple[Scale, ...] = ("quick", "full")
+Network = Literal["interconnect", "rack", "cross_rack"]
+NETWORKS: dict[Network, str] = {
+    "interconnect": "interconnect (Rack MMU)",
+    "rack": "network of the rack (top of rack)",
+    "cross_rack": "network between racks",
+}
+Case = str | int | float
+O = TypeVar("O")  # noqa: E741 - an experiment's options
+
+
+class ScenarioFailed(RuntimeError):
+    """What must hold did not: a wrong result, a lost write, an element that was not fenced. The message says what."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper ("Disaggregation and the Application"), in a sentence; ``section`` is where it makes it."""
+
+    name: str
+    section: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came out for a claim. ``held`` None: this run cannot tell (too small, say). ``essential``: the experiment has failed
+    if it does not hold; otherwise it is a matter of the figures, and of ``--strict``."""
+
+    claim: str
+    held: bool | None
+    text: str
+    essential: bool = False
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What crossed one network, counted so that it does not depend on the machine.
+
+    ``round_trips``: exchanges that waited for one another (pipelined requests of one call are one); ``messages``: frames, and
+    ``size``: their bytes, headers included, each counted once on every link that it crossed.
+    """
+
+    round_trips: float = 0.0
+    messages: float = 0.0
+    size: float = 0.0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.round_trips + other.round_trips, self.messages + other.messages, self.size + other.size)
+
+
+Counts = Mapping[Network, Traffic]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One repetition of one case. ``problem`` (not empty) makes the experiment fail, and the others go on."""
+
+    case: Mapping[str, Case]
+    values: Mapping[str, float]
+    counts: Counts = field(default_factory=dict)
+    repetition: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of rows: medians with their range (least to greatest) of value ``y`` over ``x`` of the case, a line (or
+    a group of bars) for each value of ``series``. ``where`` chooses rows; ``log`` is for the axes x and y."""
+
+    name: str
+    title: str
+    x: str
+    y: str
+    series: str
+    where: Mapping[str, Case] = field(default_factory=dict)
+    kind: Literal["line", "bar"] = "line"
+    log: tuple[bool, bool] = (False, False)
+    xlabel: str = ""
+    ylabel: str = ""
+
+
+@dataclass
+class Context(Generic[O]):
+    """What ``run`` is given. Everything random comes from ``seed``; files go to ``out``."""
+
+    scale: Scale
+    options: O
+    seed: int
+    repetitions: int
+    out: Path
+    target: TargetName
+    step: Callable[[str], None]  # begin something: called as often as ``Experiment.steps`` says
+    note: Callable[[str], None]  # a sentence for the report: what limited a figure, what was left out
+    _launch: Callable[..., AbstractContextManager[RackLauncher]]
+
+    def rack(
+        self,
+        rack: Rack,
+        name: str,
+        *,
+        controller_options: Sequence[str] = (),
+        element_options: Mapping[str, tuple[str, ...]] | None = None,
+        **more: object,
+    ) -> AbstractContextManager[RackLauncher]:
+        """A running rack, with captures on every port of its switches; logs and captures are under ``out/NAME`` and the
+        captures go when all went well. ``more`` are further fields of ``LaunchOptions``."""
+        return self._launch(
+            rack,
+            name,
+            controller_options=tuple(controller_options),
+            element_options=dict(element_options or {}),
+            **more,
+        )
+
+
+def no_findings(rows: Sequence[Row]) -> list[Finding]:
+    """For an experiment that only shows."""
+    return []
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[O]):
+    """An experiment. ``run`` yields rows as they are measured; ``judge`` is a pure function of all of them.
+
+    ``scales`` are the options of each scale (quick: 25 s at most on two CPUs, rack included); ``steps`` is how often
+    ``run`` will call
+    ``context.step`` with these options and so many repetitions.
+    """
+
+    name: str
+    title: str
+    about: str  # some sentences for the report: what is compared, how, what the columns mean
+    claims: Sequence[Claim]
+    scales: Mapping[Scale, O]
+    run: Callable[[Context[O]], Iterator[Row]]
+    steps: Callable[[O, int], int]
+    judge: Callable[[Sequence[Row]], list[Finding]] = no_findings
+    charts: Sequence[Chart] = ()
+    repetitions: Mapping[Scale, int] = field(default_factory=lambda: {"quick": 1, "full": 5})
+    root: bool = True  # needs root, because it boots racks

@@ -1,0 +1,114 @@
+"""Runs experiments one after the other: each gets what it needs, its rows are kept as they come, and a failure costs no other."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.framework.measure import captured, rack_ports
+from experiments.framework.model import Context, Experiment, Finding, Row, Scale
+from protocol.rack import Rack
+from topologies.launch import LaunchOptions, RackLauncher
+from topologies.targets import TargetName
+
+CAPTURES = "captures"
+
+
+@dataclass
+class Result:
+    """What came of an experiment."""
+
+    experiment: Experiment[Any]
+    scale: Scale
+    seed: int
+    repetitions: int
+    out: Path
+    rows: list[Row] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problem: str = ""  # why it ended early
+    seconds: float = 0.0
+
+    @property
+    def problems(self) -> list[str]:
+        """All that must not have been."""
+        own = [row.problem for row in self.rows if row.problem]
+        broken = [f.text for f in self.findings if f.essential and f.held is False]
+        return ([self.problem] if self.problem else []) + own + broken
+
+    @property
+    def held(self) -> bool:
+        """Whether it ran to its end, and every result was right."""
+        return bool(self.rows) and not self.problems
+
+    @property
+    def missed(self) -> list[Finding]:
+        """Claims that did not hold."""
+        return [finding for finding in self.findings if finding.held is False]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run: the same for all experiments."""
+
+    scale: Scale
+    seed: int
+    repetitions: int | None  # None: each experiment's own
+    out: Path
+    target: TargetName
+    keep_captures: bool = False
+
+
+def repetitions_of(experiment: Experiment[Any], plan: Plan) -> int:
+    """As asked for, or as the experiment has it."""
+    return plan.repetitions or experiment.repetitions[plan.scale]
+
+
+def run(experiment: Experiment[Any], plan: Plan, step: Callable[[str], None]) -> Result:
+    """One experiment. Whatever it raises is in the result; its logs and captures then stay."""
+    out = plan.out / experiment.name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    result = Result(experiment, plan.scale, plan.seed, repetitions_of(experiment, plan), out)
+
+    @contextlib.contextmanager
+    def launch(rack: Rack, name: str, **more: Any) -> Iterator[RackLauncher]:
+        options = LaunchOptions(target=plan.target, out=out / name, name="experiment", **more)
+        with RackLauncher(rack, options) as launched, captured(rack_ports(rack), out / name / CAPTURES):
+            yield launched
+
+    context = Context[Any](
+        scale=plan.scale,
+        options=experiment.scales[plan.scale],
+        seed=plan.seed,
+        repetitions=result.repetitions,
+        out=out,
+        target=plan.target,
+        step=step,
+        note=result.notes.append,
+        _launch=launch,
+    )
+    started = time.perf_counter()
+    try:
+        for row in experiment.run(context):
+            result.rows.append(row)
+        result.findings = experiment.judge(result.rows)
+    except Exception as error:  # a broken experiment must not cost the others
+        result.problem = f"{type(error).__name__}: {error}"
+        (out / "traceback.txt").write_text(traceback.format_exc())
+    result.seconds = time.perf_counter() - started
+    if result.held and not plan.keep_captures:
+        for captures in out.rglob(CAPTURES):
+            shutil.rmtree(captures)
+    return result
+
+
+def total_steps(experiments: Sequence[Experiment[Any]], plan: Plan) -> int:
+    """Of the progress bar."""
+    return sum(e.steps(e.scales[plan.scale], repetitions_of(e, plan)) for e in experiments)
