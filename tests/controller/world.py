@@ -48,7 +48,10 @@ class World:
     rack: Rack
     config: Config = field(default_factory=Config)
     now: float = 0.0
-    crash_after: int | None = None  # effects until the controller dies
+    crash_after: int | None = None  # effects and single writes to the switch until the controller dies
+    more_crashes: list[int] = field(default_factory=list)  # likewise, of the controllers after it
+    crashes: int = 0  # so far
+    steps: int = 0  # effects and single writes carried out so far
     entries: dict[tuple, Entry] = field(default_factory=dict)
     elements: dict[int, MemoryElement] = field(default_factory=dict)
     incarnations: dict[int, int] = field(default_factory=dict)
@@ -95,14 +98,27 @@ class World:
         self.state = result.state
         try:
             for effect in result.plan:
-                if self.crash_after is not None:
-                    if self.crash_after == 0:
-                        raise Crash
-                    self.crash_after -= 1
+                self.towards_crash()
                 self.carry_out(effect)
         except Crash:
-            self.crash_after = None
+            self.come_back()
+
+    def towards_crash(self) -> None:
+        """A step of the controller is about to be taken; it may be one too many."""
+        if self.crash_after is not None:
+            if self.crash_after == 0:
+                raise Crash
+            self.crash_after -= 1
+        self.steps += 1
+
+    def come_back(self) -> None:
+        """Start the controller again, perhaps to die again."""
+        self.crashes += 1
+        self.crash_after = self.more_crashes.pop(0) if self.more_crashes else None
+        try:
             self.restart()
+        except Crash:
+            self.come_back()
 
     def carry_out(self, effect: Effect) -> None:
         match effect:
@@ -125,6 +141,7 @@ class World:
                 self.stored = State(**{**stored.__dict__, "counters": counters})
             case events.WriteSwitch(writes=writes):
                 for write in writes:
+                    self.towards_crash()
                     self.write(write)
             case events.Send(message=message):
                 self.transmit(message)
@@ -154,6 +171,7 @@ class World:
         assert self.stored is not None
         self.state = monitor.complete(self.stored)
         for write in entries.difference(self.entries.values(), entries.all_entries(self.state)):
+            self.towards_crash()
             self.write(write)
         self.feed(events.Started())
 
