@@ -39,6 +39,14 @@ up: setup ## boot a rack and keep it running (ARGS="--compute 4 ...")
 down: setup ## end the running rack
 	@$(ROOT) $(PYTHON) -m topologies down
 
+.PHONY: racks-up
+racks-up: setup ## boot three racks and a core switch, and keep them running (ARGS="--full 3 ...")
+	@$(ROOT) $(PYTHON) -m topologies.site_cli up --target $(TARGET) $(ARGS)
+
+.PHONY: racks-down
+racks-down: setup ## end the running racks
+	@$(ROOT) $(PYTHON) -m topologies.site_cli down
+
 .PHONY: cli
 cli: setup ## the controller's command line on the running rack (ARGS="status")
 	@$(VENV)/bin/rackctl $(or $(ARGS),--help)
@@ -93,6 +101,6 @@ soak: setup ## a day's worth of packets, and whether memory grows (ARGS="--packe
 
 .PHONY: clean
 clean: ## end a running or crashed rack and remove everything that was made
-	@if [ -x $(PYTHON) ]; then $(ROOT) $(PYTHON) -m topologies clean; fi
+	@if [ -x $(PYTHON) ]; then $(ROOT) $(PYTHON) -m topologies clean; $(ROOT) $(PYTHON) -m topologies.site_cli clean; fi
 	@$(ROOT) rm -rf out build $(VENV) .venv-shell *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@$(ROOT) find . -name __pycache__ -type d -prune -exec rm -rf {} +

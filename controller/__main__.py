@@ -9,11 +9,12 @@ import signal
 import sys
 import threading
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import uvicorn
 
-from controller import tor
+from controller import redirect, tor
 from controller.api import create_app
 from controller.core.memory import Config
 from controller.core.placement import POLICIES
@@ -46,6 +47,10 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--db", type=Path, required=True, help="the durable store (SQLite)")
     run.add_argument("--api", type=address, default=("127.0.0.1", 8090), metavar="HOST:PORT", help="HTTP API address")
     run.add_argument("--tor", type=address, metavar="HOST:PORT", help="OpenFlow address for the top-of-rack switch")
+    run.add_argument(
+        "--tor-uplink", type=int, default=0, metavar="PORT", help="its port to other racks, if there are any"
+    )
+    run.add_argument("--tor-dpid", type=int, default=2, metavar="N", help="its datapath id (default 2)")
     run.add_argument("--placement", choices=sorted(POLICIES), default="best-fit", help="placement policy")
     run.add_argument("--largest-block", type=int, default=1 << 18, metavar="PAGES", help="pages of a segment at most")
     run.add_argument("--heartbeat-interval", type=float, default=100, metavar="MS", help="of elements (default 100)")
@@ -86,6 +91,12 @@ def main() -> int:
         shell = Shell(store.load(initial(rack, now // 10**9, now)), store, config, switch)
         if arguments.tor:
             ports = {e.id: e.tor_port for e in rack.compute if e.tor_port}
+            wired = {e.id: redirect.Holder(e.tor_port, e.tor_mac) for e in rack.compute if e.tor_port}
+            if arguments.tor_uplink:
+                tor.redirects.set_uplink(arguments.tor_dpid, arguments.tor_uplink)
+            shell.on_addresses = lambda holders: tor.redirects.set(
+                {arguments.tor_dpid: {IPv4Address(a): wired[e] for a, e in holders.items() if e in wired}}
+            )
             shell.on_fenced = lambda elements: tor.fences.set(frozenset(ports[e] for e in elements if e in ports))
         shell.start()
     except (racks.RackError, StoreError, SwitchError, OSError) as error:

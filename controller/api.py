@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -109,6 +110,13 @@ class NewGroup(BaseModel):
     name: str = Field(min_length=1, max_length=64)
     needed: int = Field(default=0, ge=0, le=32, description="so many of `total` shares open it; 0: tokens only")
     total: int = Field(default=0, ge=0, le=32)
+
+
+class Redirect(BaseModel):
+    """Give a service address to a process."""
+
+    address: IPv4Address
+    pid: int = Field(ge=1, le=0xFFFF, description="what is sent to the address goes to the element of this process")
 
 
 class ElementName(BaseModel):
@@ -239,6 +247,27 @@ def create_app(shell: Shell) -> FastAPI:
     def stat(va: Annotated[int, Query(ge=0, lt=1 << 64)]) -> dict[str, Any]:
         """What is at an address, and how far on it is alike."""
         return shell.request(lambda token: events.StatRequest(token, va))
+
+    @app.get("/v1/addresses")
+    def list_addresses() -> dict[str, Any]:
+        """The service addresses, and who has them."""
+        state = shell.state
+        return {
+            "addresses": [
+                {
+                    "address": str(IPv4Address(a.address)),
+                    "pid": a.pid,
+                    "element": state.elements[a.element].name,
+                    "group": a.group,
+                }
+                for a in sorted(state.addresses.values(), key=lambda a: a.address)
+            ]
+        }
+
+    @app.post("/v1/redirect")
+    def redirect(body: Redirect) -> dict[str, Any]:
+        """Give a service address to a process, whoever has it; when this returns, the top-of-rack switch sends there."""
+        return shell.request(lambda token: events.AddressRequest(token, int(body.address), body.pid))
 
     @app.post("/v1/fence")
     def fence(body: ElementName) -> dict[str, Any]:

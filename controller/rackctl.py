@@ -246,6 +246,20 @@ def fence(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[
     return data, lambda: print(f"{arguments.element} is {'fenced' if data['fenced'] else 'not fenced any more'}")
 
 
+def addresses(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Service addresses, and who has them."""
+    data = client.call("GET", "/v1/addresses")
+    rows = [(a["address"], a["pid"], a["element"], a["group"] or "") for a in data["addresses"]]
+    return data, lambda: show("service addresses", ("address", "pid", "element", "group"), rows)
+
+
+def redirect(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Send what is for a service address to the element of a process."""
+    data = client.call("POST", "/v1/redirect", json={"address": arguments.address, "pid": arguments.pid})
+    before = f"; process {data['before']} had it" if data["before"] not in (0, data["pid"]) else ""
+    return data, lambda: print(f"{data['address']} goes to process {data['pid']} on {data['element']}{before}")
+
+
 def switch_map(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """V2P and protection tables as the switch holds them."""
     data = client.call("GET", "/v1/map")
@@ -318,6 +332,8 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "stat": stat,
     "fence": fence,
     "unfence": fence,
+    "addresses": addresses,
+    "redirect": redirect,
     "counters": counters,
     "events": events,
 }
@@ -368,6 +384,8 @@ def parser() -> argparse.ArgumentParser:
     subs["stat"].add_argument("va", type=number)
     for name in ("fence", "unfence"):
         subs[name].add_argument("element", help="its name")
+    subs["redirect"].add_argument("address", help="a service address, such as 10.0.255.16")
+    subs["redirect"].add_argument("pid", type=number, help="who gets it")
     subs["events"].add_argument("--follow", action="store_true", help="go on with what happens next")
     subs["events"].add_argument("--since", type=number, default=0, metavar="ID", help="only events after this one")
     return result

@@ -67,6 +67,9 @@ class Shell:
         # Told of the elements that are fenced whenever they change, before a fence is acknowledged; whether it was done.
         self.on_fenced: Callable[[frozenset[int]], bool] = lambda elements: True
         self._fenced: frozenset[int] = frozenset()
+        # Told which element has which service address (IPv4) when that changes, before it is acknowledged; whether it was done.
+        self.on_addresses: Callable[[dict[int, int]], bool] = lambda holders: True
+        self._addresses: Any = None
         self._inbox = Inbox()
         self._accesses = RateLimit()
         self._stopping = threading.Event()
@@ -222,6 +225,7 @@ class Shell:
             saved = [(kind, key, record) for (kind, key), record in changes.items()]
             self.store.save(saved, self.state.counters)
         self._tell_fenced()
+        self._tell_addresses()
         for effect in effects:
             self._carry_out(effect)
         self.statistics.events += len(batch)
@@ -234,6 +238,14 @@ class Shell:
             self._fenced = fenced
             if not self.on_fenced(fenced):
                 self.log.add("fence_not_at_tor", {"elements": sorted(fenced), "why": "the switch has not answered"})
+
+    def _tell_addresses(self) -> None:
+        """Who has which service address is for the top-of-rack switch to know."""
+        if self.state.addresses is not self._addresses:
+            self._addresses = self.state.addresses
+            if not self.on_addresses({a.address: a.element for a in self._addresses.values()}):
+                why = "the switch has not answered"
+                self.log.add("addresses_not_at_tor", {"addresses": len(self._addresses), "why": why})
 
     # --------------------------------------------------------------------------------------------------------- effects
 

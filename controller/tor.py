@@ -12,6 +12,8 @@ from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_D
 from os_ken.lib.packet import ethernet, packet
 from os_ken.ofproto import ofproto_v1_3
 
+from controller import redirect
+
 log = logging.getLogger(__name__)
 IDLE_TIMEOUT = 60  # seconds until a learned address is forgotten
 FENCE_PRIORITY = 100
@@ -35,7 +37,7 @@ class Fences:
             for datapath in self._switches.values():
                 for port in old ^ ports:
                     self._change(datapath, port, fenced=port in ports)
-                waiting.append(self._barrier(datapath))
+                waiting.append(self.barrier(datapath))
         return bool(waiting) and all(event.wait(BARRIER_TIMEOUT) for event in waiting)
 
     def connected(self, datapath: Any) -> None:
@@ -60,7 +62,8 @@ class Fences:
         if event is not None:
             event.set()
 
-    def _barrier(self, datapath: Any) -> threading.Event:
+    def barrier(self, datapath: Any) -> threading.Event:
+        """Ask a switch to say when it has done all that it was told; what is returned is set then."""
         request = datapath.ofproto_parser.OFPBarrierRequest(datapath)
         datapath.set_xid(request)
         event = self._barriers[datapath.id, request.xid] = threading.Event()
@@ -89,6 +92,7 @@ class Fences:
 
 
 fences = Fences()
+redirects = redirect.Redirects(fences.barrier)
 
 
 class TorApp(app_manager.OSKenApp):  # type: ignore[misc]
@@ -108,6 +112,7 @@ class TorApp(app_manager.OSKenApp):  # type: ignore[misc]
         fences.connected(datapath)
         output = parser.OFPActionOutput(protocol.OFPP_CONTROLLER, protocol.OFPCML_NO_BUFFER)
         self._add_flow(datapath, 0, parser.OFPMatch(), [output], 0)
+        redirects.connected(datapath)
         log.info("top-of-rack switch %#x connected", datapath.id)
 
     @set_ev_cls(ofp_event.EventOFPStateChange, DEAD_DISPATCHER)  # type: ignore[untyped-decorator]
@@ -115,6 +120,7 @@ class TorApp(app_manager.OSKenApp):  # type: ignore[misc]
         """A switch has gone."""
         if event.datapath.id is not None:
             fences.disconnected(event.datapath)
+            redirects.disconnected(event.datapath)
 
     @set_ev_cls(ofp_event.EventOFPBarrierReply, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_barrier(self, event: Any) -> None:

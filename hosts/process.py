@@ -24,10 +24,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hosts import addresses
 from hosts.errors import RemoteMemoryError
 from hosts.faults import Faults, FaultyWire
 from hosts.link import Link, bpf_for_process
@@ -226,6 +228,16 @@ class Process:
         packed = capability.pack(capability_)
         arguments = wire.STEAL_ARGS.pack(_pages(region), source, permissions, group) + packed
         self.requester.request(Header(Op.STEAL, va=region.va, length=len(arguments)), arguments)
+
+    def take_address(self, address: str, group: int = 0, capability_: Capability | None = None) -> None:
+        """Have a service address: what is sent there comes to this process's element when this returns. Members of ``group`` (0:
+        nobody) may take it over. One that another process has needs a capability of the group that this other one named.
+        Raises PermissionDenied, BadCapability, ExpiredCapability, BadRequest, AddressError."""
+        arguments = wire.TAKE_ADDRESS_ARGS.pack(int(IPv4Address(address)), group)
+        arguments += b"" if capability_ is None else capability.pack(capability_)
+        # First the interface, so that nothing arrives that nobody answers.
+        addresses.add(address)
+        self.requester.request(Header(Op.TAKE_ADDRESS, length=len(arguments)), arguments)
 
     def protect(self, region: Region, permissions: Perm) -> None:
         """Change what this process may do with whole pages of its own. Raises PermissionDenied, NotFound, Busy."""

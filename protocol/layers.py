@@ -14,6 +14,7 @@ from scapy.fields import (
     ByteField,
     FlagsField,
     IntField,
+    IPField,
     LongField,
     ShortField,
     StrField,
@@ -107,6 +108,13 @@ class Steal(_Payload):
         IntField("group", 0),
         StrField("capability", b""),
     ]
+
+
+class TakeAddress(_Payload):
+    """TAKE_ADDRESS: which one, which group may take it over, and the capability (``protocol.capability``) if another has it."""
+
+    name = "rmem TAKE_ADDRESS"
+    fields_desc = [IPField("address", "0.0.0.0"), IntField("group", 0), StrField("capability", b"")]
 
 
 class Protect(_Payload):
@@ -265,6 +273,7 @@ _PAYLOADS: dict[tuple[int, bool], type[Packet]] = {
     (wire.Op.PROTECT, False): Protect,
     (wire.Op.STAT, True): StatReply,
     (wire.Op.TRANSLATE, True): TranslateReply,
+    (wire.Op.TAKE_ADDRESS, False): TakeAddress,
     (wire.Op.POISON, False): Poison,
     (wire.Op.PT_SET, False): PageTableChange,
     (wire.Op.PT_CLEAR, False): PageTableChange,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from protocol import wire
+
+# Addresses that processes take, and others take over from them, on the network of top-of-rack switches. Who has one answers
+# to it, but is never asked for it by ARP: the switches answer, with a MAC that is the address's own and stays the same.
+SERVICE_NETWORK = IPv4Network("10.0.255.0/24")
+SERVICE_MAC_PREFIX = b"\x02\x53"
 
 
 class RackError(ValueError):
@@ -31,6 +37,13 @@ class Element(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def mac(self) -> str:
         """MAC address of the port on the Rack MMU."""
         return wire.mac_text(wire.element_mac(self.id))
+
+    @property
+    def tor_mac(self) -> str:
+        """MAC address of the port on the top-of-rack switch; raises RackError when the element has none."""
+        if not self.ip:
+            raise RackError(f"{self.name} is not on the top-of-rack switch")
+        return host_mac(IPv4Address(self.ip.split("/")[0]))
 
 
 class Rack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,3 +116,13 @@ def dumps(rack: Rack) -> bytes:
 def load(path: str | Path) -> Rack:
     """Read a rack from a file; raises RackError or OSError."""
     return loads(Path(path).read_bytes())
+
+
+def host_mac(address: IPv4Address) -> str:
+    """MAC address of whoever has this address of its own on the network of top-of-rack switches."""
+    return wire.mac_text(b"\x02\x54" + address.packed)
+
+
+def service_mac(address: IPv4Address) -> str:
+    """MAC address under which a service address is reached, whoever has it."""
+    return wire.mac_text(SERVICE_MAC_PREFIX + address.packed)

@@ -46,6 +46,7 @@ class Op(enum.IntEnum):
     PROTECT = 0x27
     STAT = 0x28
     TRANSLATE = 0x29
+    TAKE_ADDRESS = 0x2E
     HEARTBEAT = 0x2F
     # control: controller -> element, through the switch's packet-out
     PT_SET = 0x40
@@ -68,6 +69,7 @@ CONTROL_OPS = frozenset(
         Op.PROTECT,
         Op.STAT,
         Op.TRANSLATE,
+        Op.TAKE_ADDRESS,
         Op.HEARTBEAT,
     }
 )
@@ -206,6 +208,8 @@ PROTECT_ARGS = struct.Struct("!QB7x")  # pages, permissions
 STAT_REPLY = struct.Struct("!QIHHIBBxx")
 # pages alike from va on, physical address, generation, element, permissions
 TRANSLATE_REPLY = struct.Struct("!QQIHBx")
+# IPv4 address, group; protocol.capability follows, unless nobody has the address
+TAKE_ADDRESS_ARGS = struct.Struct("!II")
 POISON_ARGS = struct.Struct("!IB3x")  # pages, 1 to mark them bad and 0 to heal them
 PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero (0/1), epoch, incarnation (low 32 bits)
 NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, reserved, va, pages

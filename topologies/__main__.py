@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from protocol import rack as racks
@@ -58,8 +60,8 @@ def main() -> int:
         return 1
     try:
         if arguments.command == "up":
-            return _foreground(arguments) if arguments.foreground else _background(arguments)
-        return _down() if arguments.command == "down" else _clean()
+            return _foreground(arguments) if arguments.foreground else background("topologies", "rack", arguments.out)
+        return down("rack") if arguments.command == "down" else clean("rack")
     except (NoRack, RackRunning, RackError, StartError, targets.TargetError, OSError) as error:
         print(f"{arguments.command}: {error}", file=sys.stderr)
         return 1
@@ -75,16 +77,21 @@ def _foreground(arguments: argparse.Namespace) -> int:
         fresh=not arguments.keep_store,
         progress=lambda text: print(text, flush=True),
     )
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        with RackLauncher(rack_of(arguments), options) as rack:
-            print(f"the rack is up: API {rack.api}, P4Runtime {rack.grpc}, logs in {rack.out}/logs", flush=True)
-            while True:
-                signal.pause()
-    except KeyboardInterrupt:
-        print("the rack is down", flush=True)
+    with until_interrupted(), RackLauncher(rack_of(arguments), options) as rack:
+        print(f"the rack is up: API {rack.api}, P4Runtime {rack.grpc}, logs in {rack.out}/logs", flush=True)
+        while True:
+            signal.pause()
+    print("the rack is down", flush=True)
     return 0
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGINT end the body, once; it cleans up undisturbed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
@@ -93,16 +100,16 @@ def _interrupt(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _background(arguments: argparse.Namespace) -> int:
-    """Start ``up --foreground`` detached, show what it says, and return when the rack is ready."""
-    log = arguments.out / "launcher.log"
+def background(module: str, name: str, out: Path) -> int:
+    """Start this command line with ``--foreground`` detached, show what it says, and return when what it boots is ready."""
+    log = out / "launcher.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "topologies", *sys.argv[1:], "--foreground"]
+    command = [sys.executable, "-m", module, *sys.argv[1:], "--foreground"]
     with log.open("wb") as output:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    run = RunDirectory()
+    run = RunDirectory(name)
     with log.open() as reader:
         while True:
             print(reader.read(), end="", flush=True)
@@ -120,29 +127,33 @@ def _background(arguments: argparse.Namespace) -> int:
             time.sleep(0.05)
 
 
-def _down() -> int:
-    state = RunDirectory().load()
+def down(name: str) -> int:
+    """End what runs under this name, in order; remove what it left if it has crashed."""
+    state = RunDirectory(name).load()
     if not processes.is_alive(state.launcher):
-        print("the rack's launcher has crashed; removing what it left")
-        return _clean()
+        print("the launcher has crashed; removing what it left")
+        return clean(name)
     os.kill(state.launcher.pid, signal.SIGTERM)
     deadline = time.monotonic() + 30
     while processes.is_alive(state.launcher):
         if time.monotonic() > deadline:
             raise StartError(f"the launcher ({state.launcher.pid}) did not end within 30 s: use `make clean`")
         time.sleep(0.05)
-    print("the rack is down")
+    print(f"{name}: down")
     return 0
 
 
-def _clean() -> int:
-    run = RunDirectory()
+def clean(name: str) -> int:
+    """End what runs or ran under this name, in whatever state it is, with all its parts."""
+    run = RunDirectory(name)
     try:
         state = run.load()
     except NoRack:
         run.release()
         return 0
     processes.end([state.launcher], grace=20)
+    for part in state.parts:
+        clean(part)
     for thing in remove_leftovers(state):
         print(f"removed {thing}")
     run.release()

@@ -25,8 +25,6 @@ from topologies.nodes import ElementHost, MmuSwitch, PrivateOvs, RackLink, TorSw
 from topologies.processes import Child, StartError
 from topologies.state import RackState, RunDirectory, remove_leftovers
 
-MMU_NAME = "mmu"
-TOR_NAME = "tor"
 START_TIMEOUT = 30.0  # seconds, for each process
 
 
@@ -37,6 +35,9 @@ class LaunchOptions:
     target: targets.TargetName = "p4switch"
     out: Path = Path("out/rack")
     name: str = "rack"
+    prefix: str = ""  # of the names of its switches, and so of their interfaces on this machine
+    tor_dpid: int = 2  # datapath id of the top-of-rack switch
+    uplink: int = 0  # its port to other racks; 0: there are none
     api_port: int = 8090
     grpc_port: int = 9559
     openflow_port: int = 6653
@@ -60,6 +61,10 @@ class RackLauncher:
         self.children: dict[str, Child] = {}
         self.hosts: dict[str, ElementHost] = {}
         self.pipeline: targets.Pipeline | None = None
+        self.mmu_name = f"{options.prefix}mmu"
+        self.tor_name = f"{options.prefix}tor"
+        self._mmu: MmuSwitch | None = None
+        self._tor: TorSwitch | None = None
         self._net: Mininet | None = None
         self._ovs: PrivateOvs | None = None
         self._state = RackState(name=options.name, launcher=processes.record("launcher", os.getpid()))
@@ -79,21 +84,23 @@ class RackLauncher:
         """Boot everything; raises StartError, TargetError or RackRunning and leaves nothing behind when it fails."""
         if os.geteuid() != 0:
             raise StartError("a rack needs root (network namespaces, raw sockets): run it with sudo")
-        targets.check(self.options.target)
         self.run.acquire()
         try:
-            self._remove_crashed()
-            self._prepare_files()
+            self.prepare()
             self._boot()
         except BaseException:
             self.down()
             raise
 
-    def down(self) -> None:
-        """Take everything down, in reverse order; safe to call again."""
+    def stop_children(self) -> None:
+        """End the switch, the controller and the agents, in reverse order."""
         for child in reversed(list(self.children.values())):
             child.stop()
         self.children.clear()
+
+    def down(self) -> None:
+        """Take everything down, in reverse order; safe to call again."""
+        self.stop_children()
         if self._net is not None:
             self._net.stop()
             self._net = None
@@ -102,6 +109,20 @@ class RackLauncher:
             self._ovs = None
         remove_leftovers(self._state)
         self.run.release()
+
+    def prepare(self) -> None:
+        """The first part of booting: remove what a crashed rack left, make directories and compile. The run directory is held."""
+        targets.check(self.options.target)
+        self._remove_crashed()
+        self._prepare_files()
+        self._state.target = self.options.target
+        self._state.api, self._state.grpc, self._state.out = self.api, self.grpc, str(self.out)
+        self._state.interfaces = [f"{self.mmu_name}-eth{e.port}" for e in self.rack.elements]
+        self._state.interfaces += [f"{self.tor_name}-eth{e.tor_port}" for e in self.rack.compute]
+        self._state.interfaces += absent_interfaces(self.tor_name, "ovs-netdev")
+        self.run.save(self._state)
+        self.options.progress(f"compiling {targets.P4_PROGRAM.name} for {self.options.target}")
+        self.pipeline = targets.compile_program(self.options.target, self.out / "pipeline")
 
     def _remove_crashed(self) -> None:
         """The lock is ours, so a state file found here is of a launcher that died."""
@@ -127,27 +148,32 @@ class RackLauncher:
                     path.unlink(missing_ok=True)
 
     def _boot(self) -> None:
-        progress, options = self.options.progress, self.options
-        self._state.target = options.target
-        self._state.api, self._state.grpc, self._state.out = self.api, self.grpc, str(self.out)
-        self._state.interfaces = [f"{MMU_NAME}-eth{e.port}" for e in self.rack.elements]
-        self._state.interfaces += [f"{TOR_NAME}-eth{e.tor_port}" for e in self.rack.compute]
-        # Taps of Open vSwitch's user-space datapath outlive a daemon that is killed. Not ours if it was there before.
-        self._state.interfaces += [n for n in (TOR_NAME, "ovs-netdev") if not Path(f"/sys/class/net/{n}").exists()]
-        self.run.save(self._state)
-
-        progress(f"compiling {targets.P4_PROGRAM.name} for {options.target}")
-        self.pipeline = targets.compile_program(options.target, self.out / "pipeline")
-        progress(f"wiring {len(self.rack.compute)} compute and {len(self.rack.memory)} memory elements in Mininet")
+        compute, memory = len(self.rack.compute), len(self.rack.memory)
+        self.options.progress(f"wiring {compute} compute and {memory} memory elements in Mininet")
         self._ovs = PrivateOvs(self.run.path, self.out / "logs")
         self._ovs.start()
         for child in self._ovs.children:
             self._remember(child)
-        self._wire()
-        progress(f"starting the Rack MMU switch ({options.target}) and the controller")
+        setLogLevel("error")
+        self._net = Mininet(topo=None, build=False, autoSetMacs=False, autoStaticArp=False)
+        self.wire(self._net)
+        self._net.build()
+        self.start()
+
+    def start(self) -> None:
+        """The last part of booting: everything is wired and built, and now begins to work."""
+        openflow = RemoteController("openflow", ip="127.0.0.1", port=self.options.openflow_port, protocol="tcp")
+        openflow.checkListening = lambda: None  # the controller starts after the switches
+        assert self._mmu is not None and self._tor is not None
+        self._mmu.start([])
+        self._tor.start([openflow])
+        for host in self.hosts.values():
+            self._state.processes.append(processes.record(f"namespace of {host.name}", host.pid))
+        self.run.save(self._state)
+        self.options.progress(f"starting the Rack MMU switch ({self.options.target}) and the controller")
         self._start_switch()
         self.start_controller()
-        progress("starting the elements")
+        self.options.progress("starting the elements")
         for element in self.rack.elements:
             self._spawn_element(element)
         for element in self.rack.elements:
@@ -158,12 +184,11 @@ class RackLauncher:
 
     # ---------------------------------------------------------------------------------------------------- wiring
 
-    def _wire(self) -> None:
-        setLogLevel("error")
-        net = Mininet(topo=None, build=False, autoSetMacs=False, autoStaticArp=False)
-        self._net = net
-        mmu = net.addSwitch(MMU_NAME, cls=MmuSwitch, dpid="1")
-        tor = net.addSwitch(TOR_NAME, cls=TorSwitch, dpid="2")
+    def wire(self, net: Mininet) -> TorSwitch:
+        """Add the rack to a network that is not built yet; its top-of-rack switch, to which more may be linked."""
+        mmu = self._mmu = net.addSwitch(self.mmu_name, cls=MmuSwitch, dpid=f"{self.rack.device_id:x}")
+        tor: TorSwitch = net.addSwitch(self.tor_name, cls=TorSwitch, dpid=f"{self.options.tor_dpid:x}")
+        self._tor = tor
         for element in self.rack.elements:
             host = net.addHost(element.name, cls=ElementHost, ip=None)
             self.hosts[element.name] = host
@@ -177,18 +202,17 @@ class RackLauncher:
                 mtu=self.rack.mtu,
             )
             if element.tor_port:
-                net.addLink(host, tor, cls=RackLink, intfName1=f"{element.name}-tor", port2=element.tor_port)
-                host.setIP(element.ip.split("/")[0], int(element.ip.split("/")[1]), intf=f"{element.name}-tor")
-        openflow = net.addController(
-            "openflow", RemoteController, ip="127.0.0.1", port=self.options.openflow_port, protocol="tcp"
-        )
-        openflow.checkListening = lambda: None  # the controller starts after the switches
-        net.build()
-        mmu.start([])
-        tor.start([openflow])
-        for host in self.hosts.values():
-            self._state.processes.append(processes.record(f"namespace of {host.name}", host.pid))
-        self.run.save(self._state)
+                net.addLink(
+                    host,
+                    tor,
+                    cls=RackLink,
+                    intfName1=f"{element.name}-tor",
+                    port2=element.tor_port,
+                    addr1=element.tor_mac,
+                )
+                address, length = element.ip.split("/")
+                host.setIP(address, int(length), intf=f"{element.name}-tor")
+        return tor
 
     # ------------------------------------------------------------------------------------------------- processes
 
@@ -223,7 +247,7 @@ class RackLauncher:
         command = targets.switch_command(
             self.options.target,
             self.rack.device_id,
-            {e.port: f"{MMU_NAME}-eth{e.port}" for e in self.rack.elements},
+            {e.port: f"{self.mmu_name}-eth{e.port}" for e in self.rack.elements},
             self.grpc,
             self.rack.cpu_port,
             pcap,
@@ -241,6 +265,8 @@ class RackLauncher:
         command += ["--p4info", str(self.pipeline.p4info), "--pipeline", str(self.pipeline.device_config)]
         command += ["--switch", self.grpc, "--db", str(self.out / "controller.db")]
         command += ["--api", f"127.0.0.1:{options.api_port}", "--tor", f"127.0.0.1:{options.openflow_port}"]
+        command += ["--tor-dpid", str(options.tor_dpid)]
+        command += ["--tor-uplink", str(options.uplink)] if options.uplink else []
         child = self._spawn("controller", [*command, *options.controller_options], ready=False)
 
         def serving() -> bool:
@@ -302,11 +328,22 @@ class RackLauncher:
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         """Poll until the condition holds; StartError when the time is up."""
-        deadline = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > deadline:
-                raise StartError(f"waited {timeout:.0f} s in vain for {what}")
-            time.sleep(0.02)
+        wait_for(condition, what, timeout)
 
     def _all_alive(self) -> bool:
         return all(e["state"] == "alive" for e in self.get("/v1/elements")["elements"])
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout: float) -> None:
+    """Poll until the condition holds; StartError when the time (seconds) is up."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StartError(f"waited {timeout:.0f} s in vain for {what}")
+        time.sleep(0.02)
+
+
+def absent_interfaces(*names: str) -> list[str]:
+    """Those of the names that this machine does not have yet. Taps of Open vSwitch's user-space datapath outlive a daemon that is
+    killed; they are ours to remove unless they were there before."""
+    return [n for n in names if not Path(f"/sys/class/net/{n}").exists()]

@@ -24,6 +24,8 @@ class ElementHost(Host):  # type: ignore[misc]
         """Configure the namespace (called by Mininet)."""
         result: dict[str, Any] = super().config(**params)
         self.cmd("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+        # Service addresses are on the loopback interface: ARP neither tells nor asks for them.
+        self.cmd("sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
         self.cmd("ip link set lo up")
         return result
 

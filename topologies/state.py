@@ -40,6 +40,7 @@ class RackState(msgspec.Struct, kw_only=True):
     ready: bool = False
     processes: list[ProcessRecord] = []
     interfaces: list[str] = []
+    parts: list[str] = []  # names of the racks that it consists of, if it is several
 
 
 class RunDirectory:

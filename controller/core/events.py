@@ -147,6 +147,14 @@ class GroupRequest(ApiRequest):
 
 
 @dataclass(frozen=True)
+class AddressRequest(ApiRequest):
+    """Give a service address to a process, whoever has it."""
+
+    address: int
+    pid: int
+
+
+@dataclass(frozen=True)
 class FenceRequest(ApiRequest):
     """Fence an element off, or let it in again."""
 

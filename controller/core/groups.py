@@ -50,11 +50,12 @@ def steal(
 ) -> None:
     """Plan that ``thief`` takes pages of ``source``, which may run, be suspected or have crashed. ``wall`` is the time of day,
     seconds since 1970. Raises Refused; who has no good capability learns nothing else."""
-    _check(draft.state.groups.get(group), thief, packed, wall)
+    check(draft.state.groups.get(group), thief, packed, wall)
     reassign.take(draft, config, to, va, pages, thief, source, group, permissions)
 
 
-def _check(group: Group | None, thief: int, packed: bytes, wall: float) -> None:
+def check(group: Group | None, thief: int, packed: bytes, wall: float) -> None:
+    """Raise Refused unless these bytes are a capability of the group for this process at this time of day."""
     bad = Refused(Status.BAD_CAPABILITY, "bad_capability", "the capability is not one of this group for this process")
     if group is None:
         raise bad

@@ -169,6 +169,16 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Address:
+    """A service address and the process that has it: what is sent there goes to its element."""
+
+    address: int  # IPv4
+    pid: int
+    element: int
+    group: int = 0  # whose members may take it over; 0: nobody's
+
+
+@dataclass(frozen=True)
 class Requester:
     """Who asked: an element's process in band (``element`` > 0), or the API."""
 
@@ -232,6 +242,7 @@ KINDS: dict[str, Any] = {
     "replies": Reply,
     "notices": Notice,
     "groups": Group,
+    "addresses": Address,
 }
 
 
@@ -248,6 +259,7 @@ class State:
     replies: Map[tuple[int, int, int], Reply] = field(default_factory=Map)  # by element, pid, request id
     notices: Map[int, Notice] = field(default_factory=Map)
     groups: Map[int, Group] = field(default_factory=Map)
+    addresses: Map[int, Address] = field(default_factory=Map)
     free: Map[int, tuple[tuple[int, int], ...]] = field(default_factory=Map)  # element: (first page, pages), sorted
     last_seen: Map[int, float] = field(default_factory=Map)
     refusals: Map[tuple[int, int, int], Reply] = field(default_factory=Map)  # as replies

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from immutables import Map
 
-from controller.core import answers, groups, memory, monitor, notices, operations, reassign
+from controller.core import addresses, answers, groups, memory, monitor, notices, operations, reassign
 from controller.core.answers import Refused, reply, requester_of_token
 from controller.core.draft import Draft, Step
 from controller.core.events import (
     Acknowledged,
+    AddressRequest,
     AllocRequest,
     Answer,
     ApiError,
@@ -156,6 +157,10 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
             reassign.protect(draft, config, to, event.va, pages, event.pid, permissions)
         case Op.STAT if event.pid != LOCAL_OS_PID:
             reassign.stat(draft, to, event.va)
+        case Op.TAKE_ADDRESS if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.TAKE_ADDRESS_ARGS.size:
+            address, group = wire.TAKE_ADDRESS_ARGS.unpack_from(event.payload)
+            given = event.payload[wire.TAKE_ADDRESS_ARGS.size :]
+            addresses.take(draft, to, address, event.pid, group, given, event.wall)
         case _:
             raise Refused(
                 Status.BAD_REQUEST, "bad_request", f"operation {event.op:#x} of process {event.pid} makes no sense"
@@ -193,6 +198,7 @@ def _exit_process(draft: Draft, pid: int, element: Element, to: Requester, crash
     notices.forget(draft, pid)
     answers.forget_speaker(draft, element.id, pid)
     memory.free_of(draft, pid, crashed)
+    addresses.release(draft, pid, crashed)
     draft.publish("process_crashed" if crashed else "process_exited", pid=pid, name=process.name)
     reply(draft, to, Status.OK)
 
@@ -223,6 +229,8 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
                 groups.create(draft, to, name, secret, needed, total)
             case StatRequest(va=va):
                 reassign.stat(draft, to, va)
+            case AddressRequest(address=address, pid=pid):
+                addresses.give(draft, to, address, pid)
             case FenceRequest(element=element, fenced=fenced):
                 monitor.fence(draft, to, element, fenced)
     except Refused as refused:

@@ -175,3 +175,14 @@ def test_groups_and_theft(api: Api) -> None:
     assert api.post("/v1/steal", 403, **{**body, "capability": "00"})["error"] == "bad_capability"
     api.post("/v1/steal", 422, **{**body, "capability": "xyz"})
     assert made["secret"] not in api.client.get("/v1/events").text, "secrets are told once"
+
+
+def test_a_service_address_is_given_and_listed(api: Api) -> None:
+    pid = api.rack.process()
+    assert api.post("/v1/redirect", address="10.0.255.16", pid=pid)["element"] == "c1"
+    assert api.get("/v1/addresses")["addresses"] == [
+        {"address": "10.0.255.16", "pid": pid, "element": "c1", "group": 0}
+    ]
+    assert api.post("/v1/redirect", 404, address="10.0.255.16", pid=999)["error"] == "no_such_process"
+    assert api.post("/v1/redirect", 400, address="10.0.1.1", pid=pid)["error"] == "bad_request"
+    api.post("/v1/redirect", 422, address="nonsense", pid=pid)

@@ -120,6 +120,7 @@ PAYLOAD_OF = {
     (wire.Op.PROTECT, False): layers.Protect,
     (wire.Op.STAT, True): layers.StatReply,
     (wire.Op.TRANSLATE, True): layers.TranslateReply,
+    (wire.Op.TAKE_ADDRESS, False): layers.TakeAddress,
     (wire.Op.POISON, False): layers.Poison,
     (wire.Op.PT_SET, False): layers.PageTableChange,
     (wire.Op.PT_CLEAR, False): layers.PageTableChange,
