@@ -25,6 +25,8 @@ from topologies.nodes import ElementHost, MmuSwitch, PrivateOvs, RackLink, TorSw
 from topologies.processes import Child, StartError
 from topologies.state import RackState, RunDirectory, remove_leftovers
 
+MMU_NAME = "mmu"  # of the switches, behind the rack's prefix
+TOR_NAME = "tor"
 START_TIMEOUT = 30.0  # seconds, for each process
 
 
@@ -61,8 +63,8 @@ class RackLauncher:
         self.children: dict[str, Child] = {}
         self.hosts: dict[str, ElementHost] = {}
         self.pipeline: targets.Pipeline | None = None
-        self.mmu_name = f"{options.prefix}mmu"
-        self.tor_name = f"{options.prefix}tor"
+        self.mmu_name = options.prefix + MMU_NAME
+        self.tor_name = options.prefix + TOR_NAME
         self._mmu: MmuSwitch | None = None
         self._tor: TorSwitch | None = None
         self._net: Mininet | None = None

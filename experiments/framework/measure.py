@@ -18,11 +18,11 @@ SNAP = 192  # bytes of a frame that are captured: all headers, and the start of 
 RING = ("-C", "32", "-W", "2")  # the last 32 to 64 MB of each port
 
 
-def rack_ports(rack: Rack) -> Ports:
-    """The switches' ports of a rack, by network."""
+def rack_ports(rack: Rack, prefix: str = "") -> Ports:
+    """The switches' ports of a rack, by network. ``prefix`` is that of its switches' names."""
     return {
-        "interconnect": [f"{MMU_NAME}-eth{element.port}" for element in rack.elements],
-        "rack": [f"{TOR_NAME}-eth{element.tor_port}" for element in rack.elements if element.tor_port],
+        "interconnect": [f"{prefix}{MMU_NAME}-eth{element.port}" for element in rack.elements],
+        "rack": [f"{prefix}{TOR_NAME}-eth{element.tor_port}" for element in rack.elements if element.tor_port],
     }
 
 
