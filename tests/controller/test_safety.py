@@ -89,8 +89,8 @@ class RackMachine(RuleBasedStateMachine):
     def check_notice(self, va: int, pages: int) -> None:
         """Whose memory was revoked hears of it, whatever happens to the controller now."""
         allocation = self.world.state.allocation_at(va)
-        if allocation is None:
-            return
+        if allocation is None or allocation.status is not AllocationStatus.READY:
+            return  # it was freed meanwhile
         assert self.world.stored is not None
         known = [*self.world.stored.notices.values(), *self.world.notices]
         for h in allocation.overrides:  # each names who owned the pages last
