@@ -23,7 +23,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from hosts.faults import Faults, FaultyWire
 from hosts.link import Link, bpf_for_process
 from hosts.notices import FAILURES, Contact, Notice
 from hosts.requester import Requester, RetryPolicy, Wire
+from hosts.translations import Translation, Translations
 from protocol import capability, wire
 from protocol.capability import Capability
 from protocol.wire import PAGE_SIZE, AllocFlag, Header, Media, NotifyCode, Op, Perm
@@ -75,11 +76,18 @@ class Process:
     """A process with remote memory. Thread-safe."""
 
     def __init__(
-        self, pid: int, element: int, link: Wire, local_os: socket.socket | None, policy: RetryPolicy | None = None
+        self,
+        pid: int,
+        element: int,
+        link: Wire,
+        local_os: socket.socket | None,
+        policy: RetryPolicy | None = None,
+        translations: Translations | None = None,
     ):
         self.pid = pid
         self.element = element
-        self.requester = Requester(link, element, pid, policy)
+        self.translations = translations
+        self.requester = Requester(link, element, pid, policy, translations=translations)
         self._local_os = local_os
         self._callbacks: list[tuple[frozenset[NotifyCode], Callable[[Notice], None]]] = []
         self._background = ThreadPoolExecutor(4, thread_name_prefix=f"process {pid}")
@@ -98,11 +106,13 @@ class Process:
         *,
         sigbus: bool = False,
         faults: Faults | None = None,
+        translations: Translations | None = None,
     ) -> Process:
         """Create a process on the compute element whose local OS has this run directory.
 
         With ``sigbus`` the local OS sends this Unix process SIGBUS for every failure notice, the address in ``si_value``.
-        ``faults`` are put before its link, for tests and experiments. Raises LocalOsError, or LinkError when the raw socket
+        ``faults`` are put before its link, for tests and experiments. ``translations`` is an empty cache for it, if it is to have
+        one. Raises LocalOsError, or LinkError when the raw socket
         cannot be opened (it needs root).
         """
         path = Path(run_dir) / SOCKET_NAME
@@ -124,7 +134,7 @@ class Process:
             local_os.close()
             raise
         faulty = link if faults is None else FaultyWire(link, faults)
-        return cls(answer["pid"], answer["element"], faulty, local_os, policy)
+        return cls(answer["pid"], answer["element"], faulty, local_os, policy, translations)
 
     def __enter__(self) -> Process:
         return self
@@ -155,24 +165,55 @@ class Process:
         reassignable: bool = True,
         media: Media = Media.NONE,
         group: int = 0,
+        cached: bool = False,
     ) -> Region:
         """Allocate at least ``size`` bytes, rounded up to pages, zeroed, at consecutive addresses.
 
         ``media`` NONE takes any. Members of ``group`` (0: of none) may steal the memory with a capability, unless it is not
-        ``reassignable``. Raises OutOfMemory.
+        ``reassignable``. ``cached``: the switch keeps no translations of it, those who have it cache them (a process without a
+        cache of translations finds it UNMAPPED). Raises OutOfMemory.
         """
+        if cached and self.translations is None:
+            raise ValueError(
+                "a process without a cache of translations cannot use memory that the switch does not translate"
+            )
         flags = group << wire.GROUP_SHIFT | (0 if reassignable else AllocFlag.NOT_REASSIGNABLE)
+        flags |= AllocFlag.CACHED if cached else 0
         flags |= {Media.NONE: 0, Media.DRAM: AllocFlag.DRAM, Media.NVM: AllocFlag.NVM}[media]
         arguments = wire.ALLOC_ARGS.pack(size, permissions, flags)
         _, payload = self.requester.request(Header(Op.ALLOC, length=len(arguments)), arguments)
         va, length, _, _ = wire.ALLOC_REPLY.unpack_from(payload)
+        if cached:
+            self._translate(Region(va, length))
         return Region(va, length)
+
+    def _translate(self, region: Region) -> None:
+        """Learn all translations of a region."""
+        assert self.translations is not None
+        va = region.va
+        while va < region.va + region.size:
+            found = self.translate(va)
+            self.translations.learn(found)
+            va = found.end
+
+    def translate(self, va: int) -> Translation:
+        """Where the page of an address is, and the pages behind it that follow it there; asked of the controller. Raises
+        PermissionDenied when they are not this process's, NotFound, Busy."""
+        reply, payload = self.requester.request(Header(Op.TRANSLATE, va=va))
+        pages, pa, generation, element, _ = wire.TRANSLATE_REPLY.unpack_from(payload)
+        return Translation(reply.va, pages * PAGE_SIZE, element, pa, generation)
+
+    def _moved(self, va: int, size: int) -> None:
+        """What is cached of these addresses is out of date."""
+        if self.translations is not None:
+            self.translations.invalidate(va, size)
 
     def free(self, region: Region | int, size: int = 0) -> None:
         """Free a region, or ``size`` bytes (whole pages; 0: the whole allocation) at an address. Raises NotFound."""
         va, length = (region.va, region.size) if isinstance(region, Region) else (region, size)
         arguments = wire.FREE_ARGS.pack(va, length)
         self.requester.request(Header(Op.FREE, va=va, length=len(arguments)), arguments)
+        self._moved(va, length)
 
     def read(self, va: int, length: int) -> bytes:
         """Read ``length`` bytes."""
@@ -215,6 +256,7 @@ class Process:
         NoSuchProcess, Busy, NotFound."""
         arguments = wire.GRANT_ARGS.pack(_pages(region), to, permissions)
         self.requester.request(Header(Op.GRANT, va=region.va, length=len(arguments)), arguments)
+        self._moved(region.va, region.size)
 
     def grant_async(self, region: Region, to: int, permissions: Perm = Perm.RW) -> Future[None]:
         """The same, in the background. This process must not access the pages meanwhile."""
@@ -243,6 +285,7 @@ class Process:
         """Change what this process may do with whole pages of its own. Raises PermissionDenied, NotFound, Busy."""
         arguments = wire.PROTECT_ARGS.pack(_pages(region), permissions)
         self.requester.request(Header(Op.PROTECT, va=region.va, length=len(arguments)), arguments)
+        self._moved(region.va, region.size)
 
     def stat(self, va: int) -> Stat:
         """What is at an address. Raises NotFound."""
@@ -292,6 +335,7 @@ class Process:
         except ValueError as error:
             log.warning("process %d: notice not understood: %s", self.pid, error)
             return
+        self._moved(notice.va, notice.pages * PAGE_SIZE)
         for codes, callback in self._callbacks:
             if notice.code in codes:
                 try:
@@ -308,8 +352,10 @@ class Process:
     def statistics(self) -> dict[str, Any]:
         """Operations (requests of one page) and bytes by kind, retries, refusals, timeouts."""
         traffic = self.requester.traffic
+        cache = {} if self.translations is None else asdict(self.translations.use)
         return {
             **self._counts,
+            **{f"translation {what}": count for what, count in cache.items()},
             "requests": traffic.requests,
             "retries": traffic.retries,
             "refusals": traffic.refusals,

@@ -1,6 +1,8 @@
 """Requests and their answers: pipelining, retries with a bounded budget, and the window that at-most-once needs.
 
 One thread receives; any number of threads may submit. Pure protocol state is in :class:`Requester`; the link is given.
+With a cache of translations (``hosts.translations``) data requests carry theirs; one that is refused as stale is dropped, and
+the request goes through the switch's own translation, or one that the controller is asked for where the switch has none.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Protocol
 
 from hosts import errors
 from hosts.link import frame
+from hosts.translations import Translation, Translations, marked, of_page, unmarked
 from protocol import wire
 from protocol.wire import Flag, Header, Op, Status
 
@@ -21,7 +24,8 @@ _READ_REPLY = Op.READ | wire.REPLY
 # Refusals that pass: the switch is busy, or a mapping is changing and the switch and the element will agree again soon.
 _PASSING = (Status.BUSY, Status.STALE_GENERATION)
 STALE_PAUSE = 0.002  # seconds
-MAX_SPREAD = 512  # no request id this far above the oldest unanswered one (docs/protocol.md, Delivery)
+MAX_AGE = 254  # no data request's id is further above that of the oldest unanswered one (docs/protocol.md, Delivery)
+MAX_BUDGET = 60.0  # seconds: memory elements remember for longer
 
 
 class Wire(Protocol):
@@ -45,8 +49,12 @@ class RetryPolicy:
     longest: float = 0.4
     budget: float = 5.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.budget <= MAX_BUDGET:
+            raise ValueError(f"a budget of {self.budget} s is not above 0 and up to {MAX_BUDGET} s")
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Pending:
     """A request without an answer yet."""
 
@@ -87,6 +95,7 @@ class Requester:
         pid: int,
         policy: RetryPolicy | None = None,
         on_other: Callable[[Header, bytes], None] | None = None,
+        translations: Translations | None = None,
     ):
         """``on_other`` receives the frames that answer no request of this requester, in the receiving thread."""
         self.link = link
@@ -95,7 +104,11 @@ class Requester:
         self.pid = pid
         self.policy = policy or RetryPolicy()
         self.traffic = Traffic()
+        self.translations = translations
         self._pending: dict[int, Pending] = {}
+        self._data: dict[int, Pending] = {}  # those of them that go to memory elements, the oldest first
+        self._untranslated: list[Pending] = []  # those that wait for an answer to TRANSLATE
+        self._asked: Pending | None = None  # for the translation of the first of them
         self._changed = threading.Condition()
         # Never used again, also by a later process with the same pid: ids count on from the clock.
         self._next_id = time.time_ns() & ((1 << 63) - 1)
@@ -134,27 +147,44 @@ class Requester:
         finally:
             with self._changed:
                 for pending in waiting:
-                    self._pending.pop(pending.header.request_id, None)
+                    self._forget(pending)
                 self._changed.notify_all()
         return results
 
     def _submit(self, header: Header, payload: bytes, budget: float | None) -> Pending:
-        now = time.monotonic()
         with self._changed:
-            # dicts keep their order: the first key is the oldest unanswered request.
-            while not self._closed and self._pending and self._next_id - next(iter(self._pending)) >= MAX_SPREAD:
-                self._changed.wait()
-            if self._closed:  # nobody would receive the reply
-                raise errors.RequestTimeout(header.op, header.va, self.pid, 0, "nobody", "the process is closed")
-            header = header._replace(pid=self.pid if header.pid == 0 else header.pid, request_id=self._next_id)
-            self._next_id += 1
-            pause = self.policy.first
-            pending = Pending(header, payload, now, now + pause, pause, now + (budget or self.policy.budget))
-            pending.done = threading.Event()
-            self._pending[header.request_id] = pending
-            self.traffic.requests += 1
-        self.link.send(frame(self.element, header, payload))
+            if header.op in wire.DATA_OPS:
+                while not self._closed and self._data and self._next_id - next(iter(self._data)) > MAX_AGE:
+                    self._changed.wait()
+            pending = self._register(header, payload, time.monotonic() + (budget or self.policy.budget))
+        self.link.send(frame(self.element, pending.header, payload))
         return pending
+
+    def _register(self, header: Header, payload: bytes, deadline: float) -> Pending:
+        """A request about to be sent; the lock is held."""
+        if self._closed:  # nobody would receive the reply
+            raise errors.RequestTimeout(header.op, header.va, self.pid, 0, "nobody", "the process is closed")
+        now = time.monotonic()
+        header = header._replace(pid=self.pid if header.pid == 0 else header.pid, request_id=self._next_id)
+        self._next_id += 1
+        pending = Pending(header, payload, now, now + self.policy.first, self.policy.first, deadline)
+        pending.done = threading.Event()
+        self._pending[header.request_id] = pending
+        if header.op in wire.DATA_OPS:
+            self._data[header.request_id] = pending
+            pending.header = header._replace(status=1 + header.request_id - next(iter(self._data)))
+            if self.translations is not None:
+                pending.header = self.translations.apply(pending.header)
+        self.traffic.requests += 1
+        return pending
+
+    def _forget(self, pending: Pending) -> None:
+        """Nobody waits for it any more; the lock is held."""
+        request_id = pending.header.request_id
+        self._pending.pop(request_id, None)
+        self._data.pop(request_id, None)
+        if pending in self._untranslated:
+            self._untranslated.remove(pending)
 
     def _result(self, pending: Pending) -> tuple[Header, bytes]:
         assert pending.done is not None
@@ -190,25 +220,93 @@ class Requester:
         return 0.05 if soonest is None else min(0.05, max(0.0005, soonest - time.monotonic()))
 
     def _match(self, reply: Header, payload: bytes) -> None:
+        again: list[Pending] = []
         with self._changed:
             pending = self._pending.get(reply.request_id)
-            if pending is not None and reply.op == pending.header.op | wire.REPLY:
-                if reply.op == _READ_REPLY and reply.status == Status.OK:
-                    payload = payload[: pending.header.length]  # a link may pad short frames
-                    if len(payload) < pending.header.length:
-                        self.traffic.truncated += 1
-                        return  # the retry will ask again
-                if reply.status in _PASSING and time.monotonic() + pending.pause < pending.deadline:
-                    soon = STALE_PAUSE if reply.status == Status.STALE_GENERATION else pending.pause
-                    pending.retry_at = time.monotonic() + soon
-                    return
-                pending.reply, pending.data = reply, payload
-                self._pending.pop(reply.request_id)
-                self._finish(pending)
-                return
-            self.traffic.strangers += 1
-        if self._on_other is not None:
+            known = pending is not None and reply.op == pending.header.op | wire.REPLY
+            if known and pending is not None:
+                again = self._answered(pending, reply, payload)
+            else:
+                self.traffic.strangers += 1
+        for resent in again:
+            self.link.send(frame(self.element, resent.header, resent.payload))
+        if not known and self._on_other is not None:
             self._on_other(reply, payload)
+
+    def _answered(self, pending: Pending, reply: Header, payload: bytes) -> list[Pending]:
+        """Deal with the reply of a request that is waited for; what to send now."""
+        if reply.op == _READ_REPLY and reply.status == Status.OK:
+            payload = payload[: pending.header.length]  # a link may pad short frames
+            if len(payload) < pending.header.length:
+                self.traffic.truncated += 1
+                return []  # the retry will ask again
+        if self.translations is not None and reply.op & ~wire.REPLY in wire.DATA_OPS:
+            again = self._retranslated(self.translations, pending, reply)
+            if again is not None:
+                return again
+        if reply.status in _PASSING and time.monotonic() + pending.pause < pending.deadline:
+            soon = STALE_PAUSE if reply.status == Status.STALE_GENERATION else pending.pause
+            pending.retry_at = time.monotonic() + soon
+            return []
+        pending.reply, pending.data = reply, payload
+        self._forget(pending)
+        self._finish(pending)
+        return self._translated(pending) if pending is self._asked else []
+
+    # ---------------------------------------------------------------------------------------------- cached translations
+
+    def _retranslated(self, cache: Translations, pending: Pending, reply: Header) -> list[Pending] | None:
+        """What to send because of what the reply says of the translation; None when that is all right, or must be."""
+        cached = bool(pending.header.flags & Flag.CACHED)
+        if reply.status == Status.OK and not cached:
+            cache.learn(of_page(reply))
+        elif reply.status == Status.STALE_GENERATION and cached:
+            cache.refuse(reply.va)
+            pending.header = unmarked(pending.header)
+            return [pending]
+        elif reply.status == Status.UNMAPPED and reply.flags & Flag.BY_SWITCH:
+            # The switch has no translation, or has none any more: the controller has, if there is one.
+            pending.header, pending.reply = unmarked(pending.header), reply
+            pending.retry_at = pending.deadline
+            self._untranslated.append(pending)
+            return [] if self._asked is not None else self._ask(cache)
+        return None
+
+    def _ask(self, cache: Translations) -> list[Pending]:
+        """Ask the controller where the first untranslated request goes."""
+        if self._closed:
+            return []
+        cache.use.asked += 1
+        first = self._untranslated[0]
+        self._asked = self._register(Header(Op.TRANSLATE, va=first.header.va), b"", first.deadline)
+        return [self._asked]
+
+    def _translated(self, asked: Pending) -> list[Pending]:
+        """The controller has answered: send what waited for that, and ask for what still has no translation."""
+        cache, reply = self.translations, asked.reply
+        assert cache is not None
+        self._asked = None
+        if reply is not None and reply.status == Status.OK and len(asked.data) >= wire.TRANSLATE_REPLY.size:
+            pages, pa, generation, element, _ = wire.TRANSLATE_REPLY.unpack_from(asked.data)
+            cache.learn(Translation(reply.va, pages * wire.PAGE_SIZE, element, pa, generation))
+        else:
+            for pending in [p for p in self._untranslated if p.header.va == asked.header.va]:
+                if reply is not None and reply.status == Status.PERMISSION:
+                    assert pending.reply is not None
+                    pending.reply = pending.reply._replace(status=reply.status, flags=int(Flag.BY_CONTROLLER))
+                self._forget(pending)
+                self._finish(pending)
+        again = []
+        for pending in list(self._untranslated):
+            found = cache.find(pending.header.va)
+            if found is not None:
+                self._untranslated.remove(pending)
+                pending.header, pending.reply = marked(pending.header, found), None
+                pending.retry_at = time.monotonic() + pending.pause
+                again.append(pending)
+        return again + (self._ask(cache) if self._untranslated else [])
+
+    # ----------------------------------------------------------------------------------------------------------- timers
 
     def _finish(self, pending: Pending) -> None:
         assert pending.done is not None
@@ -223,13 +321,19 @@ class Requester:
                 return
             for pending in list(self._pending.values()):
                 if now >= pending.deadline:
-                    self._pending.pop(pending.header.request_id)
+                    self._forget(pending)
                     self._finish(pending)
+                    if (
+                        pending is self._asked
+                    ):  # with the first that waited for it; the others have budgets of their own
+                        self._asked = None
                 elif now >= pending.retry_at:
                     pending.pause = min(pending.pause * 2, self.policy.longest)
                     pending.retry_at = min(now + pending.pause, pending.deadline)
                     again.append(pending)
             self.traffic.retries += len(again)
+            if self.translations is not None and self._untranslated and self._asked is None:
+                again += self._ask(self.translations)
         for pending in again:
             header = pending.header._replace(flags=pending.header.flags | Flag.RETRY)
             self.link.send(frame(self.element, header, pending.payload))

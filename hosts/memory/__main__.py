@@ -7,6 +7,7 @@ import logging
 import mmap
 import os
 import sys
+import time
 from pathlib import Path
 
 from hosts import agent
@@ -20,6 +21,7 @@ from protocol.rack import RackError
 
 log = logging.getLogger("hosts.memory")
 _IDLE = 0.5  # seconds between looks at the stop signal
+_TIDY = 10.0  # seconds between looks for what may be forgotten
 
 
 def open_memory(pages: int, nvm_file: Path | None) -> mmap.mmap:
@@ -38,7 +40,11 @@ def open_memory(pages: int, nvm_file: Path | None) -> mmap.mmap:
 def serve(link: Wire, element: MemoryElement, stop: agent.StopSignal) -> None:
     """Answer frames until told to stop."""
     receive, send, handle = link.receive, link.send, element.handle
+    tidied = time.monotonic()
     while not stop.event.is_set():
+        if time.monotonic() - tidied >= _TIDY:
+            tidied = time.monotonic()
+            element.tidy(tidied)
         frame = receive(_IDLE)
         if frame is not None:
             reply = handle(frame)

@@ -111,3 +111,10 @@ class _DurableOutcomes(Outcomes):
         _OUTCOME.pack_into(self._file, self._place(self._count), request_id, value, len(reply))
         self._count += 1
         _RING.pack_into(self._file, self._at, self._count, self._floor + 1)
+
+    def retire(self, below: int) -> None:
+        """Requests with ids below this one must not take effect any more, also after a restart."""
+        floor = self._floor
+        super().retire(below)
+        if self._floor != floor:
+            _RING.pack_into(self._file, self._at, self._count, self._floor + 1)

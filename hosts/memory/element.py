@@ -26,6 +26,9 @@ _NEEDS = {
 }
 _WORD_MASK = (1 << 64) - 1
 _BODY = wire.FRAME_OVERHEAD
+FORGET_AFTER = (
+    120.0  # seconds: TCP's assumption of how long a network may hold a packet; requesters give up long before
+)
 _ZEROS = memoryview(bytes(256 * wire.PAGE_SIZE))  # zeroing a large range must not take as much memory again
 
 
@@ -51,6 +54,7 @@ class MemoryElement:
             durable.redo(memory)
         self.outcomes: dict[int, Outcomes] = {}
         self.counts: Counter[str] = Counter()
+        self._idle_since: dict[int, float] = {}
         self.on_reply: Callable[[wire.Header, bytes], None] | None = None  # replies to this element's own requests
 
     def handle(self, frame: bytes) -> bytes | None:
@@ -58,7 +62,7 @@ class MemoryElement:
         if len(frame) < _BODY or frame[12:14] != _ETHERTYPE:
             self.counts["dropped: not an rmem frame"] += 1
             return None
-        version, op, _, _, src, dst, pid, length, generation, va, pa, request_id = _HEADER.unpack_from(frame, 14)
+        version, op, _, age, src, dst, pid, length, generation, va, pa, request_id = _HEADER.unpack_from(frame, 14)
         if version != wire.VERSION or (dst != self.element and op < wire.REPLY and op not in _FROM_CONTROLLER):
             self.counts["dropped: not for this element"] += 1
             return None
@@ -68,7 +72,7 @@ class MemoryElement:
             return None
         status, payload = Status.BAD_REQUEST, b""
         if op in _NEEDS:
-            status, payload = self._access(op, pid, va, pa, length, generation, request_id, frame)
+            status, payload = self._access(op, pid, va, pa, length, generation, request_id, age, frame)
         elif op in _FROM_CONTROLLER:
             if frame[6:12] != wire.element_mac(wire.CONTROLLER_ELEMENT):
                 status = Status.PERMISSION
@@ -87,9 +91,9 @@ class MemoryElement:
         return frame[6:12] + frame[0:6] + _ETHERTYPE + header + payload
 
     def _access(
-        self, op: int, pid: int, va: int, pa: int, length: int, generation: int, request_id: int, frame: bytes
+        self, op: int, pid: int, va: int, pa: int, length: int, generation: int, request_id: int, age: int, frame: bytes
     ) -> tuple[Status, bytes]:
-        """READ, WRITE, CAS, FETCH_ADD: status and reply payload."""
+        """READ, CHECKSUM, WRITE, CAS, FETCH_ADD: status and reply payload."""
         if not 0 < length <= wire.PAGE_SIZE or (pa & 0xFFF) + length > wire.PAGE_SIZE:
             return Status.BAD_REQUEST, b""
         if op in (_CAS, _ADD) and (length != 8 or pa & 7):
@@ -98,11 +102,11 @@ class MemoryElement:
             status = self.table.check(pid, va, pa, _NEEDS[op], generation)
             if status is not Status.OK:
                 return status, b""
+            if age:
+                self._outcomes_of(pid).retire(request_id - age + 1)
             held = self.memory[pa : pa + length]
             return status, bytes(held) if op == _READ else wire.WORD.pack(zlib.crc32(held))
-        outcomes = self.outcomes.get(pid)
-        if outcomes is None:
-            outcomes = self.outcomes[pid] = Outcomes() if self.durable is None else self.durable.outcomes(pid)
+        outcomes = self._outcomes_of(pid)
         known = outcomes.recall(request_id)
         if known is not None:  # it took effect already, before whatever may have happened to the page since
             self.counts["repetitions answered from memory"] += 1
@@ -134,7 +138,39 @@ class MemoryElement:
             self.memory[pa : pa + length] = new
             outcomes.remember(request_id, reply)
             self.durable.done()
+        if age:
+            outcomes.retire(request_id - age + 1)
         return Status.OK, reply
+
+    def _outcomes_of(self, pid: int) -> Outcomes:
+        outcomes = self.outcomes.get(pid)
+        if outcomes is None:
+            outcomes = self.outcomes[pid] = Outcomes() if self.durable is None else self.durable.outcomes(pid)
+        return outcomes
+
+    def export_outcomes(self, pid: int, limit: int = wire.PAGE_SIZE) -> bytes:
+        """What the element that gets pages of this process must know of its requests, so that none takes effect twice. To be
+        asked for when none can take effect on those pages here any more."""
+        return self._outcomes_of(pid).export(limit)
+
+    def import_outcomes(self, pid: int, exported: bytes) -> None:
+        """Take over what another element knows of this process's requests, before pages that were there are served here. Raises
+        ValueError."""
+        self._outcomes_of(pid).merge(exported)
+
+    def tidy(self, now: float) -> None:
+        """Forget processes that have had no page here and asked nothing for ``FORGET_AFTER``: by then nobody repeats a request,
+        and no network holds a copy of one. To be called now and then; ``now`` in seconds of a clock that never goes back."""
+        for pid, outcomes in list(self.outcomes.items()):
+            if outcomes.touched or pid not in self._idle_since:
+                outcomes.touched = False
+                self._idle_since[pid] = now
+            elif now - self._idle_since[pid] >= FORGET_AFTER:
+                if self.table.owns(pid):
+                    self._idle_since[pid] = now  # ask again later: this looks at every page
+                else:
+                    del self.outcomes[pid], self._idle_since[pid]
+                    self.counts["processes forgotten"] += 1
 
     def _page_table(self, op: int, va: int, pa: int, generation: int, frame: bytes) -> Status:
         """PT_SET and PT_CLEAR from the controller. What is old news for a page is acknowledged and ignored for that page.

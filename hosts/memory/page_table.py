@@ -54,6 +54,10 @@ class PageTable:
             return Status.PERMISSION
         return Status.PAGE_FAILED if self.bad[page] else Status.OK
 
+    def owns(self, pid: int) -> bool:
+        """Whether any page is this process's."""
+        return pid in self.pid
+
     def in_range(self, pa: int, pages: int) -> bool:
         """Whether the element has all these pages."""
         return pages > 0 and pa & 0xFFF == 0 and (pa >> PAGE_SHIFT) + pages <= self.pages
