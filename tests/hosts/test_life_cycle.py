@@ -48,7 +48,7 @@ class ScriptedWire:
 
 
 def reply_to(header: Header, payload: bytes = b"", **changes: int) -> bytes:
-    return bytes(14) + header._replace(op=header.op | wire.REPLY, **changes).pack() + payload
+    return bytes(14) + header._replace(**{"op": header.op | wire.REPLY, "status": 0} | changes).pack() + payload
 
 
 def wait_for(condition: Callable[[], object]) -> None:
