@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.framework.model import Experiment
 
-MODULES: tuple[str, ...] = ("experiments.transfer",)
+MODULES: tuple[str, ...] = ("experiments.transfer", "experiments.shuffle")
 
 
 class CatalogueError(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,9 +56,11 @@ class Counted:
         self._memory = memory
         self.pid = memory.pid
         self.round_trips = 0
+        self._lock = threading.Lock()
 
     def _wait(self, length: int) -> None:
-        self.round_trips += max(1, -(-length // CHUNK))
+        with self._lock:
+            self.round_trips += max(1, -(-length // CHUNK))
 
     def read(self, va: int, length: int) -> bytes:
         """Bytes."""

@@ -1,0 +1,171 @@
+"""A worker: map tasks, the exchange of what they made, and the reduction of one partition. Its methods ``do_X`` are its commands.
+
+Commands and answers are JSON; whoever runs it reads them from somewhere and calls the methods (``experiments.job_worker`` does).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from apps.mapreduce import jobs
+from apps.mapreduce.exchange import Inbox, Outbox, Parcel, Way
+from apps.mapreduce.memory import Counted, Extent, chunks, round_up, store
+from apps.mapreduce.task import LocalTask, MapTask
+from hosts.errors import RemoteMemoryError
+from hosts.process import Process, Region
+from protocol import capability
+from protocol.wire import PAGE_SIZE
+
+PATIENCE = 300.0  # seconds for parcels to come
+
+
+class JobWorker:
+    """The commands."""
+
+    def __init__(self, process: Process, address: str):
+        self.process = process
+        self.memory = Counted(process)
+        self.inbox = Inbox(self.memory, address)
+        self._tasks: dict[str, MapTask | LocalTask] = {}
+        self._kept: dict[str, Parcel] = {}  # of its own tasks, for itself
+        self._outboxes: dict[str, Outbox] = {}
+        self._result: Extent | None = None
+
+    # ------------------------------------------------------------------------------------------------------ before a job
+
+    def do_address(self) -> dict[str, Any]:
+        """Where this worker receives."""
+        return {"port": self.inbox.port}
+
+    def do_connect(self, peers: dict[str, tuple[str, int, int]]) -> dict[str, Any]:
+        """Connect to other workers: name to address, port and process id."""
+        for name, (address, port, pid) in peers.items():
+            self._outboxes[name] = Outbox(self.memory, address, port, pid)
+        return {}
+
+    def do_load(self, path: str, start: int, end: int, group: int = 0) -> dict[str, Any]:
+        """Part of a file to remote memory, as from storage."""
+        region = self.memory.alloc(round_up(max(end - start, 1)), group=group)
+        with Path(path).open("rb") as file:
+            file.seek(start)
+            extent = store(self.memory, region, end - start, file.read)
+        return {"text": _place(extent)}
+
+    # ---------------------------------------------------------------------------------------------------------------- map
+
+    def do_task(
+        self, name: str, job: dict[str, Any], text: tuple[int, int, int], base: int, local: bool, group: int = 0
+    ) -> dict[str, Any]:
+        """A new map task of this name; the address of its control page (0: none, its output is local)."""
+        if local:
+            self._tasks[name] = LocalTask(self.memory, job, Extent(*text), base)
+            return {"control": 0}
+        task = MapTask.create(self.memory, job, Extent(*text), base, group)
+        self._tasks[name] = task
+        return {"control": task.control}
+
+    def do_map(self, name: str) -> dict[str, Any]:
+        """Finish a task, from wherever it stands. A refusal ends it (its memory is somebody else's now): how much counts."""
+        task, batches, start = self._tasks[name], 0, time.perf_counter()
+        refused = ""
+        try:
+            while not task.finished:
+                task.step()
+                batches += 1
+        except RemoteMemoryError as error:
+            refused = type(error).__name__
+        done = task.state.done if isinstance(task, MapTask) else 0
+        return {"batches": batches, "seconds": time.perf_counter() - start, "refused": refused, "done": done}
+
+    def do_adopt(self, name: str, control: int, source: int, group: int, secret: str) -> dict[str, Any]:
+        """Steal a task of another process by the secret of their group (hex); bytes of it that are done, milliseconds it took."""
+        start = time.perf_counter()
+        self._steal(Region(control, PAGE_SIZE), source, group, secret)
+        task = MapTask.open(self.memory, control, group)
+        regions = task.regions()
+        with ThreadPoolExecutor(max(len(regions), 1)) as pool:
+            list(pool.map(lambda region: self._steal(region, source, group, secret), regions))
+        self._tasks[name] = task
+        return {"done": task.state.done, "ms": (time.perf_counter() - start) * 1e3, "regions": len(regions) + 1}
+
+    def _steal(self, region: Region, source: int, group: int, secret: str) -> None:
+        token = capability.mint(bytes.fromhex(secret), group, self.process.pid, int(time.time()) + 60)
+        self.memory.round_trips += 1
+        self.process.steal(region, source, token, group)
+
+    # ------------------------------------------------------------------------------------------------------------ shuffle
+
+    def do_sizes(self, name: str) -> dict[str, Any]:
+        """Bytes that a finished task made for each partition."""
+        return {"sizes": [parcel.size for parcel in self._parcels(name)]}
+
+    def _parcels(self, name: str) -> list[Parcel]:
+        task = self._tasks[name]
+        if isinstance(task, LocalTask):
+            return [Parcel(f"{name}/{r}", data=b"".join(parts)) for r, parts in enumerate(task.parts)]
+        return [Parcel(f"{name}/{r}", extents) for r, extents in enumerate(task.state.output)]
+
+    def do_shuffle(self, names: list[str], way: Way, owners: list[str], me: str, incoming: int) -> dict[str, Any]:
+        """Give the partitions of these tasks to their owners, all at once, and prepare for ``incoming`` bytes."""
+        start = time.perf_counter()
+        if way == "transparent" and incoming:
+            self.inbox.arena.reserve(incoming)
+        sending: dict[str, list[Parcel]] = {}
+        for name in names:
+            for parcel, owner in zip(self._parcels(name), owners, strict=True):
+                if owner == me:
+                    self._kept[parcel.name] = parcel
+                else:
+                    sending.setdefault(owner, []).append(parcel)
+
+        def send(owner: str) -> None:
+            for parcel in sending[owner]:
+                self._outboxes[owner].send(parcel, way)
+
+        with ThreadPoolExecutor(max(len(sending), 1)) as pool:
+            list(pool.map(send, sending))
+        moved = sum(parcel.size for parcels in sending.values() for parcel in parcels)
+        return {"seconds": time.perf_counter() - start, "moved": moved}
+
+    # ------------------------------------------------------------------------------------------------------------- reduce
+
+    def do_reduce(self, job: dict[str, Any], partition: int, tasks: list[str]) -> dict[str, Any]:
+        """Reduce a partition of all these tasks, when it is there; the result is in remote memory."""
+        wanted = [f"{name}/{partition}" for name in tasks]
+        parcels = [*self.inbox.wait([n for n in wanted if n not in self._kept], PATIENCE)]
+        parcels += [self._kept[name] for name in wanted if name in self._kept]
+        start = time.perf_counter()
+        result = jobs.make(job).reduce(self._whole(parcel) for parcel in parcels)
+        region = self.memory.alloc(round_up(max(len(result), 1)))
+        self._result = store(self.memory, region, len(result), io.BytesIO(result).read)
+        return {"seconds": time.perf_counter() - start, "bytes": len(result), "input": sum(p.size for p in parcels)}
+
+    def _whole(self, parcel: Parcel) -> bytes:
+        return parcel.data if parcel.data is not None else b"".join(chunks(self.memory, parcel.extents))
+
+    def do_result(self, path: str) -> dict[str, Any]:
+        """The result to a file."""
+        assert self._result is not None
+        digest = hashlib.sha256()
+        with Path(path).open("wb") as file:
+            for chunk in chunks(self.memory, [self._result]):
+                digest.update(chunk)
+                file.write(chunk)
+        return {"bytes": self._result.used, "sha256": digest.hexdigest()}
+
+    def do_round_trips(self) -> dict[str, Any]:
+        """Round trips that this worker has waited for since it was asked last: on the interconnect and in the network."""
+        network = sum(outbox.round_trips for outbox in self._outboxes.values())
+        for outbox in self._outboxes.values():
+            outbox.round_trips = 0
+        interconnect, self.memory.round_trips = self.memory.round_trips, 0
+        return {"interconnect": interconnect, "network": network}
+
+
+def _place(extent: Extent) -> tuple[int, int, int]:
+    return extent.va, extent.capacity, extent.used
