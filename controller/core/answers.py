@@ -2,7 +2,7 @@
 
 An answer is remembered for far longer than its requester repeats the request, and the rack's links hold no frame that long.
 Answers to what had an effect are stored with that effect; refusals are remembered until a restart, except BUSY, which asks
-for a repetition, and BAD_REQUEST, which would be said again. What only asks (STAT) is answered anew.
+for a repetition, and BAD_REQUEST, which would be said again. What only asks (STAT, TRANSLATE) is answered anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ REMEMBERED_FOR = 20.0  # seconds; requesters give up after 5
 MOST_REMEMBERED = 8192  # answers to one speaker; it is BUSY beyond that
 
 
+_ASKS_ONLY = (Op.STAT, Op.TRANSLATE)
 _NOT_REMEMBERED = (Status.BUSY, Status.BAD_REQUEST)
 
 
@@ -44,7 +45,7 @@ def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", **r
     assert isinstance(va, int)
     answer = Reply(to.element, to.pid, to.request_id, to.op, int(status), va, payload)
     if (
-        to.op != Op.STAT
+        to.op not in _ASKS_ONLY
         and status not in _NOT_REMEMBERED
         and (to.pid == LOCAL_OS_PID or to.pid in draft.state.processes)
     ):

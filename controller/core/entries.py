@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from controller.core.blocks import prefix_length
 from controller.core.state import Allocation, AllocationStatus, Element, Liveness, OverrideKind, Process, State
-from protocol.wire import LOCAL_OS_PID, ElementKind
+from protocol.wire import LOCAL_OS_PID, AllocFlag, ElementKind
 
 ADDRESS_MASK = (1 << 64) - 1
 Match = tuple[tuple[str, int | tuple[int, int]], ...]  # (key, value) or (key, (value, prefix length))
@@ -98,6 +98,8 @@ def allocation_entries(allocation: Allocation) -> Iterable[Entry]:
         elif o.kind is OverrideKind.LOST:
             entries.append(Entry("translation", (va,), "lost"))
         found |= {e.key: e for e in entries}
+    if allocation.flags & AllocFlag.CACHED:  # who uses it brings its translations; what is refused, is refused here
+        return [e for e in found.values() if e.action != "map_page"]
     return found.values()
 
 

@@ -59,7 +59,7 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
     if not 0 < size <= 1 << PID_SHIFT or permissions not in (Perm.READ, Perm.WRITE, Perm.RW):
         raise Refused(Status.BAD_REQUEST, "bad_request", f"cannot allocate {size} bytes with permissions {permissions}")
     media = {0: ("dram", "nvm"), AllocFlag.DRAM: ("dram",), AllocFlag.NVM: ("nvm",)}.get(flags & _MEDIA)
-    if media is None or flags & ((1 << GROUP_SHIFT) - 1) & ~(_MEDIA | AllocFlag.NOT_REASSIGNABLE):
+    if media is None or flags & ((1 << GROUP_SHIFT) - 1) & ~(_MEDIA | AllocFlag.NOT_REASSIGNABLE | AllocFlag.CACHED):
         raise Refused(Status.BAD_REQUEST, "bad_request", f"flags {flags:#x} make no sense")
     group = flags >> GROUP_SHIFT
     if group and group not in draft.state.groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from immutables import Map
 
-from controller.core import addresses, answers, groups, memory, monitor, notices, operations, reassign
+from controller.core import addresses, answers, groups, memory, monitor, notices, operations, reassign, translate
 from controller.core.answers import Refused, reply, requester_of_token
 from controller.core.draft import Draft, Step
 from controller.core.events import (
@@ -157,6 +157,8 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
             reassign.protect(draft, config, to, event.va, pages, event.pid, permissions)
         case Op.STAT if event.pid != LOCAL_OS_PID:
             reassign.stat(draft, to, event.va)
+        case Op.TRANSLATE if event.pid != LOCAL_OS_PID:
+            translate.translate(draft, to, event.va)
         case Op.TAKE_ADDRESS if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.TAKE_ADDRESS_ARGS.size:
             address, group = wire.TAKE_ADDRESS_ARGS.unpack_from(event.payload)
             given = event.payload[wire.TAKE_ADDRESS_ARGS.size :]
