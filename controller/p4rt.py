@@ -1,83 +1,91 @@
-"""A P4Runtime client: arbitration, pipeline, writes in order, reads, packets. Entries are encoded by finsy, by P4Info names.
+"""A P4Runtime client: arbitration, pipeline, writes in order, reads, packets.
 
 It relies on nothing that one target alone offers: the order of updates within a Write is the order in which they take effect.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import finsy
-import grpc
-from finsy.proto import p4r, p4r_grpc, rpc_status
+from finsy.proto import p4i, p4r, rpc_status
+from google.protobuf import text_format
 
 from controller.core.entries import Entry, Write
+from controller.p4codec import Codec
+from controller.rpc import Channel, Code, Connection, RpcError
 from controller.switch import Deposed, SwitchError
 
 log = logging.getLogger(__name__)
+SERVICE = "/p4.v1.P4Runtime"
 WRITE_TIMEOUT = 10.0
+PIPELINE_TIMEOUT = 60.0
+PAUSE = 0.02  # seconds between attempts to connect
 BATCH = 500  # updates a Write
 DIGEST_LIST, DIGEST_DELAY = 256, 20_000_000  # messages a list at most; nanoseconds until one that is not full is sent
-ALREADY_EXISTS = int(
-    grpc.StatusCode.ALREADY_EXISTS.value[0]
-)  # arbitration: there is a primary with a larger election id
 _OWNED = ("element", "binding", "translation", "protection", "liveness", "reply_route")
 
 
-class _Connection:
-    """A channel with its stream: from the first message to the end, whatever ends it."""
+class _Stream:
+    """The stream with the switch: from the first message to the end, whatever ends it."""
 
     def __init__(self, address: str, device_id: int, election: p4r.Uint128, on_message: Callable[[Any], None]):
-        options = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20)]
-        self.channel = grpc.insecure_channel(address, options=options)
-        self.stub = p4r_grpc.P4RuntimeStub(self.channel)
+        self.calls = Channel(address)
         self.arbitrated = threading.Event()  # the switch has answered who is in charge, or the stream has ended
         self.is_primary = False
         self.status = 0  # of the last arbitration
         self.deposed = False
         self.why = "no answer"
-        self._device_id, self._election = device_id, election
+        self._address, self._device_id, self._election = address, device_id, election
         self._on_message = on_message
-        self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
+        self._connection: Connection | None = None
 
     def open(self, timeout: float) -> None:
         """Start the stream and wait for the switch's answer. Raises SwitchError."""
         deadline = time.monotonic() + timeout
-        try:
-            grpc.channel_ready_future(self.channel).result(timeout)
-        except grpc.FutureTimeoutError:
-            raise SwitchError(f"no P4Runtime server within {timeout:.0f} s") from None
-        threading.Thread(target=self._receive, name="p4runtime stream", daemon=True).start()
+        while self._connection is None:
+            left = deadline - time.monotonic()
+            try:
+                self._connection = Connection(self._address, max(left, 0.001))
+            except RpcError:
+                if left < PAUSE:
+                    raise SwitchError(f"no P4Runtime server within {timeout:.0f} s") from None
+                time.sleep(PAUSE)
         arbitration = p4r.MasterArbitrationUpdate(device_id=self._device_id, election_id=self._election)
-        self.send(p4r.StreamMessageRequest(arbitration=arbitration))
+        first = p4r.StreamMessageRequest(arbitration=arbitration).SerializeToString()
+        try:
+            self._connection.begin(f"{SERVICE}/StreamChannel", first, False)
+        except RpcError as error:
+            raise SwitchError(str(error)) from None
+        threading.Thread(target=self._receive, name="p4runtime stream", daemon=True).start()
         self.arbitrated.wait(max(0.0, deadline - time.monotonic()))
         if not self.is_primary:
             raise SwitchError(f"not primary of device {self._device_id}: {self.why}")
 
     def send(self, request: p4r.StreamMessageRequest) -> None:
-        """Send a message, unless the stream has ended."""
-        self._requests.put(request)
+        """Send a message; it is lost when the stream has ended or the switch does not read, as a network would lose it."""
+        if self._connection is not None:
+            with contextlib.suppress(RpcError):  # whoever receives learns of it
+                self._connection.offer(request.SerializeToString())
 
     def close(self) -> None:
-        """End the stream and the channel."""
+        """End the stream and the calls under way."""
         self.is_primary = False
-        self._requests.put(None)
-        self.channel.close()
-
-    def _outgoing(self) -> Iterator[p4r.StreamMessageRequest]:
-        while (request := self._requests.get()) is not None:
-            yield request
+        if self._connection is not None:
+            self._connection.close()
+        self.calls.close()
 
     def _receive(self) -> None:
+        assert self._connection is not None
         try:
-            for message in self.stub.StreamChannel(self._outgoing()):
+            while (data := self._connection.receive()) is not None:
+                message = p4r.StreamMessageResponse.FromString(data)
                 if message.WhichOneof("update") != "arbitration":
                     self._on_message(message)
                     continue
@@ -87,12 +95,12 @@ class _Connection:
                 self.is_primary, self.why = status.code == 0, status.message or f"status {status.code}"
                 self.arbitrated.set()
             self.why = "the switch has ended the stream"
-        except grpc.RpcError as error:
-            self.why = error.details() or str(error)
+        except RpcError as error:
+            self.why = str(error)
         finally:
             self.is_primary = False
-            self._requests.put(None)
             self.arbitrated.set()
+            self._connection.free()
             log.info("P4Runtime stream ended: %s", self.why)
 
 
@@ -109,7 +117,8 @@ class SwitchClient:
         on_packet: Callable[[int, bytes], None],
         on_digest: Callable[[tuple[int, ...]], None],
     ):
-        self.schema = finsy.P4Schema(p4info)
+        self._info = text_format.Parse(p4info.read_text(), p4i.P4Info())
+        self._codec = Codec(self._info)
         self.device_id = device_id
         self._config = device_config.read_bytes()
         self._on_packet, self._on_digest = on_packet, on_digest
@@ -117,53 +126,52 @@ class SwitchClient:
         # Later instances outbid earlier ones: a restarted controller must not wait for the old one's stream to time out.
         # It stays the same when the connection is made anew: so nobody who has outbid this one since is pushed aside.
         self._election = p4r.Uint128(high=0, low=time.time_ns())
-        self._packet_out = self.schema.controller_packet_metadata["packet_out"]
-        self._packet_in_header = self.schema.controller_packet_metadata["packet_in"]
-        self._connection: _Connection | None = None
+        self._stream: _Stream | None = None
         self._was_primary = False
 
     # ------------------------------------------------------------------------------------------------------- connection
 
     def connect(self, timeout: float = 30.0) -> None:
         """Become primary, over a new connection. Raises SwitchError; Deposed when another has outbid this controller."""
-        if self._connection is not None and self._connection.deposed:
-            raise Deposed(f"another controller is in charge of the switch at {self.address}: {self._connection.why}")
+        if self._stream is not None and self._stream.deposed:
+            raise Deposed(f"another controller is in charge of the switch at {self.address}: {self._stream.why}")
         self.close()
-        connection = _Connection(self.address, self.device_id, self._election, self._on_message)
+        stream = _Stream(self.address, self.device_id, self._election, self._on_message)
         try:
-            connection.open(timeout)
+            stream.open(timeout)
         except SwitchError as error:
-            connection.close()
-            kind = Deposed if self._was_primary and connection.status == ALREADY_EXISTS else SwitchError
+            stream.close()
+            # There is a primary with a larger election id.
+            kind = Deposed if self._was_primary and stream.status == Code.ALREADY_EXISTS else SwitchError
             raise kind(f"{self.address}: {error}") from None
-        self._connection, self._was_primary = connection, True
+        self._stream, self._was_primary = stream, True
 
     @property
     def is_connected(self) -> bool:
         """Whether the stream is up and this controller is primary."""
-        return self._connection is not None and self._connection.is_primary
+        return self._stream is not None and self._stream.is_primary
 
     def table_size(self, *tables: str) -> int:
         """Entries that fit into each of these tables, by the program."""
-        return min(self.schema.tables[t].size for t in tables)
+        return min(self._codec.size(t) for t in tables)
 
-    @property
-    def _stub(self) -> Any:
-        if self._connection is None:
+    def _call(self, method: str, request: Any, timeout: float = WRITE_TIMEOUT) -> list[bytes]:
+        """The messages of the answer. Raises RpcError, SwitchError."""
+        stream = self._stream
+        if stream is None:
             raise SwitchError(f"not connected to {self.address}")
-        return self._connection.stub
+        return stream.calls.call(f"{SERVICE}/{method}", request.SerializeToString(), timeout)
 
     def close(self) -> None:
         """End the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
     def _on_message(self, message: Any) -> None:
         kind = message.WhichOneof("update")
         if kind == "packet":
-            fields = self._packet_in_header.decode(message.packet.metadata)
-            self._on_packet(int(fields["element"]), message.packet.payload)
+            self._on_packet(self._codec.element_of(message.packet), message.packet.payload)
         elif kind == "digest":
             self._digest(message.digest)
         elif kind == "error":
@@ -176,20 +184,19 @@ class SwitchClient:
             self._on_digest(tuple(int.from_bytes(m.bitstring, "big") for m in data.struct.members))
 
     def _send(self, request: p4r.StreamMessageRequest) -> None:
-        connection = self._connection
-        if connection is not None and connection.is_primary:
-            connection.send(request)
+        stream = self._stream
+        if stream is not None and stream.is_primary:
+            stream.send(request)
 
     def packet_out(self, port: int, frame: bytes) -> None:
         """Send a frame out of a port of the switch; it is lost when there is no connection."""
-        metadata = self._packet_out.encode({"egress_port": port, "pad": 0})
-        self._send(p4r.StreamMessageRequest(packet=p4r.PacketOut(payload=frame, metadata=metadata)))
+        self._send(self._codec.packet_out(port, frame))
 
     # --------------------------------------------------------------------------------------------------------- pipeline
 
     @property
     def _cookie(self) -> int:
-        digest = hashlib.sha256(self._config + self.schema.p4info.SerializeToString(deterministic=True)).digest()
+        digest = hashlib.sha256(self._config + self._info.SerializeToString(deterministic=True)).digest()
         return int.from_bytes(digest[:7], "big")
 
     def has_pipeline(self) -> bool:
@@ -199,17 +206,18 @@ class SwitchClient:
             response_type=p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY,
         )
         try:
-            reply = self._stub.GetForwardingPipelineConfig(request, timeout=WRITE_TIMEOUT)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+            (data,) = self._call("GetForwardingPipelineConfig", request)
+        except RpcError as error:
+            if error.code == Code.FAILED_PRECONDITION:
                 return False
-            raise SwitchError(f"cannot read the pipeline: {error.details()}") from None
+            raise SwitchError(f"cannot read the pipeline: {error}") from None
+        reply = p4r.GetForwardingPipelineConfigResponse.FromString(data)
         return bool(reply.config.cookie.cookie == self._cookie)
 
     def push_pipeline(self) -> None:
         """Install the program; the switch's tables are empty then."""
         config = p4r.ForwardingPipelineConfig(
-            p4info=self.schema.p4info,
+            p4info=self._info,
             p4_device_config=self._config,
             cookie=p4r.ForwardingPipelineConfig.Cookie(cookie=self._cookie),
         )
@@ -220,17 +228,16 @@ class SwitchClient:
             config=config,
         )
         try:
-            self._stub.SetForwardingPipelineConfig(request, timeout=60)
-        except grpc.RpcError as error:
-            raise SwitchError(f"the switch refuses the program: {error.details()}") from None
+            self._call("SetForwardingPipelineConfig", request, PIPELINE_TIMEOUT)
+        except RpcError as error:
+            raise SwitchError(f"the switch refuses the program: {error}") from None
 
     def subscribe_digest(self, name: str) -> None:
         """Have digests of this name sent, many at a time: they come as fast as packets do."""
         config = p4r.DigestEntry.Config(
             max_timeout_ns=DIGEST_DELAY, max_list_size=DIGEST_LIST, ack_timeout_ns=1_000_000_000
         )
-        number = self.schema.digests[name].id
-        entity = p4r.Entity(digest_entry=p4r.DigestEntry(digest_id=number, config=config))
+        entity = p4r.Entity(digest_entry=p4r.DigestEntry(digest_id=self._codec.digest(name), config=config))
         try:
             self._write([p4r.Update(type=p4r.Update.INSERT, entity=entity)])
         except SwitchError:
@@ -240,94 +247,54 @@ class SwitchClient:
 
     def write(self, writes: Iterable[Write]) -> None:
         """Carry out the updates, in order. Raises SwitchError at the first batch that the switch does not take whole."""
-        updates = [p4r.Update(type=int(w.op), entity=self._encode(w.entry)) for w in writes]  # type: ignore[arg-type]
+        updates = [self._codec.update(w) for w in writes]
         for start in range(0, len(updates), BATCH):
             self._write(updates[start : start + BATCH])
 
     def _write(self, updates: list[p4r.Update]) -> None:
         request = p4r.WriteRequest(device_id=self.device_id, election_id=self._election, updates=updates)
         try:
-            self._stub.Write(request, timeout=WRITE_TIMEOUT)
-        except grpc.RpcError as error:
+            self._call("Write", request)
+        except RpcError as error:
             raise SwitchError(f"the switch refuses a write: {_details(error, updates)}") from None
-
-    def _encode(self, entry: Entry) -> p4r.Entity:
-        match: dict[str, Any] = {}
-        for name, value in entry.match:
-            match[name] = f"{value[0]:#x}/{value[1]}" if isinstance(value, tuple) else value
-        action = finsy.Action(entry.action, **dict(entry.params))
-        return finsy.P4TableEntry(entry.table, match=finsy.Match(match), action=action).encode(self.schema)
 
     def read_entries(self) -> list[Entry]:
         """All entries of the tables that the controller owns, as the switch holds them."""
-        entities = [finsy.P4TableEntry(table).encode(self.schema) for table in _OWNED]
-        result = []
-        for entity in self._read(entities):
-            decoded = finsy.P4TableEntry.decode(entity, self.schema)
-            if decoded.is_default_action or decoded.is_const or not isinstance(decoded.action, finsy.P4TableAction):
-                continue
-            match = {} if decoded.match is None else dict(decoded.match)
-            key = tuple(
-                (f.alias, _value(match.get(f.alias))) for f in self.schema.tables[decoded.table_id].match_fields
-            )
-            order = [p.name for p in self.schema.actions[decoded.action.name].params]
-            params = tuple((n, int(decoded.action.args[n])) for n in order)
-            result.append(Entry(decoded.table_id, key, decoded.action.name, params))
-        return result
+        found = (self._codec.entry(e.table_entry) for e in self._read(self._codec.wildcard(t) for t in _OWNED))
+        return [entry for entry in found if entry is not None]
 
     def read_counter(self, name: str, index: int | None = None) -> dict[int, tuple[int, int]]:
         """Cells of an indexed counter that are not zero: (packets, bytes)."""
-        entity = finsy.P4CounterEntry(name, index=index).encode(self.schema)
         result = {}
-        for found in self._read([entity]):
-            entry = found.counter_entry
-            if entry.data.packet_count or entry.data.byte_count:
-                result[entry.index.index] = (entry.data.packet_count, entry.data.byte_count)
+        for found in self._read([self._codec.counter(name, index)]):
+            cell = found.counter_entry
+            if cell.data.packet_count or cell.data.byte_count:
+                result[cell.index.index] = (cell.data.packet_count, cell.data.byte_count)
         return result
 
     def read_direct_counter(self, table: str) -> list[tuple[Entry, int, int]]:
         """Entries of a table with packets and bytes."""
-        entry = finsy.P4TableEntry(table).encode(self.schema)
-        entry.table_entry.counter_data.SetInParent()
         result = []
-        for found in self._read([entry]):
-            decoded = finsy.P4TableEntry.decode(found, self.schema)
-            if isinstance(decoded.action, finsy.P4TableAction) and not decoded.is_default_action:
-                match = {} if decoded.match is None else dict(decoded.match)
-                fields = self.schema.tables[table].match_fields
-                key = tuple((f.alias, _value(match.get(f.alias))) for f in fields)
-                params = tuple((n, int(v)) for n, v in decoded.action.args.items())
-                data = found.table_entry.counter_data
-                result.append((Entry(table, key, decoded.action.name, params), data.packet_count, data.byte_count))
+        for found in self._read([self._codec.wildcard(table, counters=True)]):
+            entry, data = self._codec.entry(found.table_entry), found.table_entry.counter_data
+            if entry is not None:
+                result.append((entry, data.packet_count, data.byte_count))
         return result
 
     def _read(self, entities: Iterable[p4r.Entity]) -> Iterator[p4r.Entity]:
-        request = p4r.ReadRequest(device_id=self.device_id, entities=list(entities))
+        request = p4r.ReadRequest(device_id=self.device_id, entities=entities)
         try:
-            for reply in self._stub.Read(request, timeout=WRITE_TIMEOUT):
-                yield from reply.entities
-        except grpc.RpcError as error:
-            raise SwitchError(f"the switch refuses a read: {error.details()}") from None
-        except ValueError as error:  # what gRPC says of a channel that another thread has closed
-            raise SwitchError(f"the connection to the switch has ended: {error}") from None
+            for data in self._call("Read", request):
+                yield from p4r.ReadResponse.FromString(data).entities
+        except RpcError as error:
+            raise SwitchError(f"the switch refuses a read: {error}") from None
 
 
-def _value(value: Any) -> int | tuple[int, int]:
-    if isinstance(value, tuple):
-        return int(value[0]), int(value[1])
-    return 0 if value is None else int(value)
-
-
-def _details(error: grpc.RpcError, updates: list[p4r.Update]) -> str:
+def _details(error: RpcError, updates: list[p4r.Update]) -> str:
     """The failing updates of a Write (P4Runtime specification, section 12.3)."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            status = rpc_status.Status.FromString(value)
-            texts = []
-            for update, detail in zip(updates, status.details, strict=False):
-                one = p4r.Error()
-                if detail.Unpack(one) and one.canonical_code:
-                    texts.append(f"{one.message or one.canonical_code} for {str(update).strip()[:200]}")
-            if texts:
-                return "; ".join(texts[:3])
-    return str(error.details())
+    texts = []
+    for update, detail in zip(updates, rpc_status.Status.FromString(error.details).details, strict=False):
+        one = p4r.Error()
+        if detail.Unpack(one) and one.canonical_code:
+            texts.append(f"{one.message or one.canonical_code} for {str(update).strip()[:200]}")
+    return "; ".join(texts[:3]) or str(error)

@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
@@ -49,6 +49,13 @@ class RequestRefused(Exception):
 
 class _Stopping(Exception):
     """The controller is told to end while it waits for the switch."""
+
+
+def _follows(batch: Iterable[tuple[Event, float]], effects: Iterable[Effect]) -> bool:
+    """Whether these events only conclude what is on the disk already. Should the machine lose that, the elements would be told
+    again what they were told, acknowledge it again, and it would be concluded in the same way."""
+    concluding = all(isinstance(event, (events.Acknowledged, events.NoticeAcknowledged)) for event, _ in batch)
+    return concluding and not any(isinstance(effect, events.Send) for effect in effects)
 
 
 class Shell:
@@ -223,7 +230,7 @@ class Shell:
                     effects.append(effect)
         if changes:
             saved = [(kind, key, record) for (kind, key), record in changes.items()]
-            self.store.save(saved, self.state.counters)
+            self.store.save(saved, self.state.counters, not _follows(batch, effects))
         self._tell_fenced()
         self._tell_addresses()
         for effect in effects:

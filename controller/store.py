@@ -50,7 +50,8 @@ class Store:
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")  # an intent that was reported is on the disk
+            self._to_disk = True  # what ``PRAGMA synchronous`` says
+            self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS records (kind TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key))"
@@ -77,8 +78,12 @@ class Store:
     def _set_meta(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
-    def save(self, changes: Iterable[tuple[str, Any, Any]], counters: Counters) -> None:
-        """Make the changes durable: (map, key, record or None)."""
+    def save(self, changes: Iterable[tuple[str, Any, Any]], counters: Counters, to_disk: bool = True) -> None:
+        """Make the changes durable: (map, key, record or None). All survive the end of this process, however it ends; those
+        ``to_disk``, and all before them, survive the machine's, too."""
+        if to_disk != self._to_disk:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if to_disk else 'NORMAL'}")
+            self._to_disk = to_disk
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for kind, key, record in changes:

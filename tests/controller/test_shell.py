@@ -166,3 +166,43 @@ def test_a_notice_is_repeated_until_its_own_element_has_taken_it(rack: Rack) -> 
     assert {h.request_id for _, h in rack.requests(Op.NOTIFY)} == {notice.request_id}
     rack.frame(1, notice._replace(op=Op.NOTIFY | wire.REPLY))
     rack.until(lambda: not rack.shell.state.notices)
+
+
+def test_a_conclusion_that_the_machine_forgot_is_drawn_again(
+    rack: Rack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power fails behind a grant's reply: the store is as it was on the disk. Acknowledgements come once more, and all is well."""
+    on_disk: list[bool] = []
+    last_on_disk = tmp_path / "on-disk.db"
+    store = rack.shell.store
+    save = store.save
+
+    def remembering(changes: Any, counters: Any, to_disk: bool = True) -> None:
+        save(changes, counters, to_disk)
+        on_disk.append(to_disk)
+        if to_disk:
+            last_on_disk.unlink(missing_ok=True)
+            store._db.execute("VACUUM INTO ?", (str(last_on_disk),))
+
+    monkeypatch.setattr(store, "save", remembering)
+    source, recipient = rack.process(), rack.process()
+    made = rack.ask(lambda token: events.AllocRequest(token, source, 4 * PAGE_SIZE, 3))
+    rack.until(made.done)
+    va = made.result()["va"]
+    on_disk.clear()
+    granted = rack.ask(lambda token: events.GrantRequest(token, va + PAGE_SIZE, 1, recipient, 3))
+    rack.until(lambda: granted.done() and not rack.shell.state.operations)
+    assert granted.result()["owner"] == recipient
+    assert on_disk[0], "what others are told of is on the disk"
+    assert not any(on_disk[1:]), "and what follows from it costs no wait for the disk"
+    wanted = dict(rack.switch.entries)
+    rack.kill()
+    for old in tmp_path.glob("controller.db*"):
+        old.unlink()
+    last_on_disk.rename(tmp_path / "controller.db")
+    rack.boot()
+    assert rack.shell.state.operations, "it is under way again"
+    rack.until(lambda: not rack.shell.state.operations)
+    rack.until(lambda: rack.switch.entries == wanted)
+    allocation = next(iter(rack.shell.state.allocations.values()))
+    assert [(o.va, o.pid, o.kind) for o in allocation.overrides] == [(va + PAGE_SIZE, recipient, "owned")]

@@ -191,3 +191,23 @@ def test_a_store_of_another_schema_or_rack(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No such file"):
         Store(tmp_path / "nowhere" / "db")
+
+
+def test_what_need_not_be_on_the_disk_survives_the_process_and_comes_in_order(tmp_path: Path) -> None:
+    """Killed without a chance to close: all that was saved is there, whichever way."""
+    code = f"""
+import os, sys
+from pathlib import Path
+from controller.core.state import Counters, Process
+from controller.store import Store
+store = Store(Path({str(tmp_path / "db")!r}))
+for n in range(20):
+    store.save([("processes", n, Process(n, 1, str(n), 0))], Counters(next_pid=n), n % 3 == 0)
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    store = Store(tmp_path / "db")
+    loaded = store.load(EMPTY)
+    assert sorted(loaded.processes) == list(range(20))
+    assert loaded.counters.next_pid == 19
+    store.close()
