@@ -384,3 +384,17 @@ FREE = {1: ((0, 4), (8, 2)), 2: ((0, 16),), 3: ((0, 1), (4, 3), (16, 9))}
 )
 def test_what_each_policy_chooses(policy: str, pages: int, chosen: tuple[int, int] | None) -> None:
     assert POLICIES[policy](FREE, pages) == chosen
+
+
+def test_the_order_of_a_plan(world: World) -> None:
+    """Stored and in the switch before anybody hears of it; whoever waits is answered before others are told."""
+    owner = world.create_process(1)
+    world.ask(lambda t: events.AllocRequest(t, owner, PAGE_SIZE, 3))
+    world.settle(RNG)
+    (allocation,) = world.state.allocations.values()
+    request = events.RevokeRequest(77, allocation.va, 1)
+    begun = step(world.state, request, 0.0, Config())
+    assert [type(e) for e in begun.plan] == [events.Persist, events.WriteSwitch, events.Send]
+    (message,) = begun.state.messages.values()
+    done = step(begun.state, events.Acknowledged(message.element, message.id, int(Status.OK)), 0.0, Config())
+    assert [type(e) for e in done.plan] == [events.Persist, events.Publish, events.Answer, events.Notify]
