@@ -171,7 +171,7 @@ def test_a_notice_is_repeated_until_its_own_element_has_taken_it(rack: Rack) -> 
 def test_a_conclusion_that_the_machine_forgot_is_drawn_again(
     rack: Rack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Power fails behind a grant's reply: the store is as it was on the disk. Acknowledgements come once more, and all is well."""
+    """Power fails behind a grant's reply: the store is as it was on the disk. Acknowledgements come again, and all is well."""
     on_disk: list[bool] = []
     last_on_disk = tmp_path / "on-disk.db"
     store = rack.shell.store
