@@ -13,11 +13,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import uvicorn
+from immutables import Map
 
 from controller import redirect, tor
 from controller.api import create_app
+from controller.core import monitor
 from controller.core.memory import Config
 from controller.core.placement import POLICIES
+from controller.core.state import Thresholds
 from controller.core.step import initial
 from controller.p4rt import SwitchClient
 from controller.shell import Shell
@@ -53,8 +56,10 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--tor-dpid", type=int, default=2, metavar="N", help="its datapath id (default 2)")
     run.add_argument("--placement", choices=sorted(POLICIES), default="best-fit", help="placement policy")
     run.add_argument("--largest-block", type=int, default=1 << 18, metavar="PAGES", help="pages of a segment at most")
-    run.add_argument("--heartbeat-interval", type=float, default=100, metavar="MS", help="of elements (default 100)")
-    run.add_argument("--heartbeat-timeout", type=float, default=600, metavar="MS", help="silence that means failure")
+    times = run.add_argument_group("rack monitor", "one that is given takes the place of all that was set at run time")
+    times.add_argument("--heartbeat-interval", type=float, metavar="MS", help="of elements (default 100)")
+    times.add_argument("--suspect-timeout", type=float, metavar="MS", help="silence that is reported (default: half)")
+    times.add_argument("--heartbeat-timeout", type=float, metavar="MS", help="silence that means failure (default 600)")
     run.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser.parse_args()
 
@@ -68,14 +73,17 @@ def main() -> int:
     if arguments.largest_block < 1 or arguments.largest_block & (arguments.largest_block - 1):
         print(f"controller: --largest-block {arguments.largest_block} is not a power of two", file=sys.stderr)
         return 1
-    config = Config(
-        placement=arguments.placement,
-        largest_block=arguments.largest_block,
-        heartbeat_interval=arguments.heartbeat_interval / 1000,
-        heartbeat_timeout=arguments.heartbeat_timeout / 1000,
-    )
+    given = {"interval": arguments.heartbeat_interval, "fail": arguments.heartbeat_timeout}
+    given |= {"suspect": arguments.suspect_timeout}
+    chosen = {name: value / 1000 for name, value in given.items() if value is not None}
+    defaults = Thresholds()
+    fail = chosen.setdefault("fail", defaults.fail)
+    chosen.setdefault("suspect", max(2 * chosen.get("interval", defaults.interval), fail / 2))
+    thresholds = Thresholds(**chosen)
+    config = Config(placement=arguments.placement, largest_block=arguments.largest_block, thresholds=thresholds)
     shell: Shell | None = None
     try:
+        monitor.check_thresholds(thresholds)
         rack = racks.load(arguments.rack)
         store = Store(arguments.db)
         switch = SwitchClient(
@@ -88,18 +96,21 @@ def main() -> int:
         )
         now = time.time_ns()
         config = dataclasses.replace(config, table_size=switch.table_size("translation", "protection"))
-        shell = Shell(store.load(initial(rack, now // 10**9, now)), store, config, switch)
+        state = store.load(initial(rack, now // 10**9, now))
+        if any(value is not None for value in given.values()):  # what was set at run time before gives way to options
+            state = dataclasses.replace(state, settings=Map())
+            store.forget("settings")
+        shell = Shell(state, store, config, switch)
         if arguments.tor:
-            ports = {e.id: e.tor_port for e in rack.compute if e.tor_port}
+            shell.tor = tor.ElementFences({e.id: e.tor_port for e in rack.compute if e.tor_port}, tor.fences)
             wired = {e.id: redirect.Holder(e.tor_port, e.tor_mac) for e in rack.compute if e.tor_port}
             if arguments.tor_uplink:
                 tor.redirects.set_uplink(arguments.tor_dpid, arguments.tor_uplink)
             shell.on_addresses = lambda holders: tor.redirects.set(
                 {arguments.tor_dpid: {IPv4Address(a): wired[e] for a, e in holders.items() if e in wired}}
             )
-            shell.on_fenced = lambda elements: tor.fences.set(frozenset(ports[e] for e in elements if e in ports))
         shell.start()
-    except (racks.RackError, StoreError, SwitchError, OSError) as error:
+    except (racks.RackError, StoreError, SwitchError, OSError, ValueError) as error:
         print(f"controller: {error}", file=sys.stderr)
         return 1
     if arguments.tor:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from pydantic import BaseModel, Field
 
+from controller.api_monitor import monitor_routes
 from controller.core import blocks, events
 from controller.core.state import Allocation
 from controller.shell import RequestRefused, Shell
@@ -119,12 +120,6 @@ class Redirect(BaseModel):
     pid: int = Field(ge=1, le=0xFFFF, description="what is sent to the address goes to the element of this process")
 
 
-class ElementName(BaseModel):
-    """An element by its name."""
-
-    element: str
-
-
 def verdict_name(index: int) -> str:
     """The name of a cell of the switch's `verdicts` counter."""
     if 16 <= index < 32:
@@ -166,7 +161,9 @@ def create_app(shell: Shell) -> FastAPI:
                     "media": e.media,
                     "port": e.port,
                     "state": str(e.liveness),
+                    "suspected": e.id in state.suspected,
                     "fenced": e.fenced,
+                    "fenced_by": e.fenced_by,
                     "pages": e.pages,
                     "free_pages": state.free_pages(e.id) if e.kind == "memory" else 0,
                     "processes": sum(p.element == e.id for p in state.processes.values()),
@@ -269,15 +266,7 @@ def create_app(shell: Shell) -> FastAPI:
         """Give a service address to a process, whoever has it; when this returns, the top-of-rack switch sends there."""
         return shell.request(lambda token: events.AddressRequest(token, int(body.address), body.pid))
 
-    @app.post("/v1/fence")
-    def fence(body: ElementName) -> dict[str, Any]:
-        """Fence an element off."""
-        return _fence(shell, body.element, True)
-
-    @app.post("/v1/unfence")
-    def unfence(body: ElementName) -> dict[str, Any]:
-        """Let a fenced element in again."""
-        return _fence(shell, body.element, False)
+    app.include_router(monitor_routes(shell))
 
     @app.get("/v1/map")
     def switch_map() -> dict[str, Any]:
@@ -348,14 +337,6 @@ def create_app(shell: Shell) -> FastAPI:
         return PlainTextResponse(generate_latest(registry).decode(), media_type="text/plain; version=0.0.4")
 
     return app
-
-
-def _fence(shell: Shell, name: str, fenced: bool) -> dict[str, Any]:
-    element = next((e for e in shell.state.elements.values() if e.name == name), None)
-    if element is None:
-        names = ", ".join(e.name for e in shell.state.elements.values())
-        raise RequestRefused(events.ApiError("not_found", f"there is no element {name!r}; there are {names}"))
-    return shell.request(lambda token: events.FenceRequest(token, element.id, fenced))
 
 
 def _allocation(a: Allocation, shell: Shell) -> dict[str, Any]:

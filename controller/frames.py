@@ -39,5 +39,5 @@ def of_reply(reply: Reply) -> bytes:
 
 def of_notice(notice: Notice) -> bytes:
     """A notice for a process, through the local OS of its element."""
-    payload = wire.NOTIFY_ARGS.pack(notice.code, 0, notice.about, 0, notice.va, notice.pages)
+    payload = wire.NOTIFY_ARGS.pack(notice.code, 0, notice.about, notice.group, notice.va, notice.pages)
     return _frame(notice.element, Header(Op.NOTIFY, pid=notice.pid, request_id=notice.id), payload)

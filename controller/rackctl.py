@@ -149,7 +149,7 @@ def elements(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Calla
             e["id"],
             e["kind"] if e["media"] == "none" else f"{e['kind']} ({e['media']})",
             e["port"],
-            e["state"] + (", fenced" if e["fenced"] else ""),
+            e["state"] + ", suspected" * e["suspected"] + f", fenced by {e['fenced_by']}" * e["fenced"],
             human(e["free_pages"] * 4096) + " of " + human(e["pages"] * 4096) if e["pages"] else "",
             e["processes"] or "",
         )
@@ -260,6 +260,38 @@ def redirect(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callab
     return data, lambda: print(f"{data['address']} goes to process {data['pid']} on {data['element']}{before}")
 
 
+def monitor(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Thresholds of the rack monitor; set those that are given."""
+    given = {"heartbeat_ms": arguments.heartbeat, "suspect_ms": arguments.suspect, "fail_ms": arguments.fail}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    data = client.call("POST", "/v1/monitor", json=wanted) if wanted else client.call("GET", "/v1/monitor")
+    text = f"a heartbeat every {data['heartbeat_ms']:g} ms; suspected after {data['suspect_ms']:g} ms of silence, "
+    return data, lambda: print(text + f"failed after {data['fail_ms']:g} ms")
+
+
+def watch(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Have a process told when another one of its group is cut off for good."""
+    body = {"pid": arguments.pid, "group": arguments.group, "source": arguments.source}
+    data = client.call("POST", "/v1/watches", json=body)
+    whom = f"process {data['source']}" if data["source"] else "every process with memory"
+    return data, lambda: print(
+        f"watch {data['watch']}: process {data['pid']} stands by for {whom} of group {data['group']}"
+    )
+
+
+def unwatch(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Forget a watch."""
+    data = client.call("DELETE", f"/v1/watches/{arguments.watch}")
+    return data, lambda: print(f"watch {data['watch']} is forgotten")
+
+
+def watches(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Who stands by for whom."""
+    data = client.call("GET", "/v1/watches")
+    rows = [(w["watch"], w["pid"], w["source"] or "any", w["group"]) for w in data["watches"]]
+    return data, lambda: show("standbys", ("watch", "pid", "for process", "group"), rows)
+
+
 def switch_map(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """V2P and protection tables as the switch holds them."""
     data = client.call("GET", "/v1/map")
@@ -334,6 +366,10 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "unfence": fence,
     "addresses": addresses,
     "redirect": redirect,
+    "monitor": monitor,
+    "watch": watch,
+    "unwatch": unwatch,
+    "watches": watches,
     "counters": counters,
     "events": events,
 }
@@ -386,6 +422,13 @@ def parser() -> argparse.ArgumentParser:
         subs[name].add_argument("element", help="its name")
     subs["redirect"].add_argument("address", help="a service address, such as 10.0.255.16")
     subs["redirect"].add_argument("pid", type=number, help="who gets it")
+    subs["monitor"].add_argument("--heartbeat", type=float, metavar="MS", help="period of heartbeats")
+    subs["monitor"].add_argument("--suspect", type=float, metavar="MS", help="silence that is reported")
+    subs["monitor"].add_argument("--fail", type=float, metavar="MS", help="silence that is taken for death")
+    subs["watch"].add_argument("pid", type=number, help="who is told")
+    subs["watch"].add_argument("group", type=number)
+    subs["watch"].add_argument("source", type=number, nargs="?", default=0, help="default: all of the group")
+    subs["unwatch"].add_argument("watch", type=number)
     subs["events"].add_argument("--follow", action="store_true", help="go on with what happens next")
     subs["events"].add_argument("--since", type=number, default=0, metavar="ID", help="only events after this one")
     return result

@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 from controller import frames
-from controller.core import entries, events
+from controller.core import entries, events, monitor
 from controller.core.entries import Entry
 from controller.core.events import ApiRequest, Effect, Event
 from controller.core.memory import Config
-from controller.core.state import Message, Notice, Reply, State
+from controller.core.state import TOR, Message, Notice, Reply, State
 from controller.core.step import step
 from controller.inbox import Inbox
 from controller.journal import EventLog, RateLimit, Statistics
@@ -58,6 +58,27 @@ def _follows(batch: Iterable[tuple[Event, float]], effects: Iterable[Effect]) ->
     return concluding and not any(isinstance(effect, events.Send) for effect in effects)
 
 
+class Tor(Protocol):
+    """The top-of-rack switch, as far as fences go."""
+
+    def fence(self, elements: frozenset[int]) -> None:
+        """Fence off these elements and no others, soon."""
+
+    def barrier(self, number: int, done: Callable[[], object]) -> None:
+        """Call ``done`` once all that was said before is carried out; not if the switch is away. Repeated until it is called."""
+
+
+class NoTor:
+    """A rack without a top-of-rack switch of this controller's."""
+
+    def fence(self, elements: frozenset[int]) -> None:
+        """There is nothing to do."""
+
+    def barrier(self, number: int, done: Callable[[], object]) -> None:
+        """All is done."""
+        done()
+
+
 class Shell:
     """Runs the core."""
 
@@ -71,8 +92,7 @@ class Shell:
         self.ready = threading.Event()
         self.failed: BaseException | None = None
         self.on_end: Callable[[], None] = lambda: None  # called when the core cannot go on
-        # Told of the elements that are fenced whenever they change, before a fence is acknowledged; whether it was done.
-        self.on_fenced: Callable[[frozenset[int]], bool] = lambda elements: True
+        self.tor: Tor = NoTor()
         self._fenced: frozenset[int] = frozenset()
         # Told which element has which service address (IPv4) when that changes, before it is acknowledged; whether it was done.
         self.on_addresses: Callable[[dict[int, int]], bool] = lambda holders: True
@@ -157,7 +177,10 @@ class Shell:
             return
         header = Header.unpack(frame, 14)
         if header.op == Op.HEARTBEAT:
-            self._inbox.hear(events.Heartbeat(element, header.va), time.monotonic())
+            interval = 0.0
+            if len(frame) >= wire.FRAME_OVERHEAD + wire.HEARTBEAT_ARGS.size:
+                interval = wire.HEARTBEAT_ARGS.unpack_from(frame, wire.FRAME_OVERHEAD)[0] / 1000
+            self._inbox.hear(events.Heartbeat(element, header.va, interval), time.monotonic())
         elif header.op == Op.NOTIFY | wire.REPLY:
             self.submit(events.NoticeAcknowledged(element, header.request_id), element)
         elif header.op & wire.REPLY:
@@ -207,7 +230,7 @@ class Shell:
         if not self.switch.is_connected:
             self._regain("the connection has ended")
             now = time.monotonic()
-        if self._missed or since_last > self.config.heartbeat_timeout / 2:
+        if self._missed or since_last > monitor.thresholds(self.state, self.config).fail / 2:
             # Packets were lost, or this process or its machine stood still: nobody is to be judged by the silence.
             self._missed = False
             self._steps([(events.Started(), now)])
@@ -239,12 +262,11 @@ class Shell:
         self.statistics.step_seconds += time.perf_counter() - start
 
     def _tell_fenced(self) -> None:
-        """Fences act at the top-of-rack switch, too. They do not wait for it: the rack's memory is safe without."""
+        """Fences act at the top-of-rack switch, too."""
         fenced = frozenset(e.id for e in self.state.elements.values() if e.fenced)
         if fenced != self._fenced:
             self._fenced = fenced
-            if not self.on_fenced(fenced):
-                self.log.add("fence_not_at_tor", {"elements": sorted(fenced), "why": "the switch has not answered"})
+            self.tor.fence(fenced)
 
     def _tell_addresses(self) -> None:
         """Who has which service address is for the top-of-rack switch to know."""
@@ -323,7 +345,11 @@ class Shell:
     def _send_message(self, message: Message, now: float) -> None:
         self.statistics.messages_sent += 1
         self._repeat_at[message.id] = now + RETRY, RETRY
-        self._send(message.element, frames.of_message(message, self.state))
+        if message.element == TOR:
+            done = events.Acknowledged(TOR, message.id, int(Status.OK))
+            self.tor.barrier(message.id, lambda: self.submit(done))
+        else:
+            self._send(message.element, frames.of_message(message, self.state))
 
     def _send_notice(self, notice: Notice, now: float, pause: float = RETRY) -> None:
         self._repeat_at[notice.id] = now + pause, min(2 * pause, LONGEST_NOTICE_PAUSE)

@@ -99,6 +99,10 @@ class Store:
             self._db.execute("ROLLBACK")
             raise
 
+    def forget(self, kind: str) -> None:
+        """Remove all records of a map."""
+        self._db.execute("DELETE FROM records WHERE kind = ?", (kind,))
+
     def load(self, state: State) -> State:
         """The stored state, over ``state`` (a new rack's); raises StoreError when it does not fit the rack."""
         counters = self._meta("counters")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from os_ken.base import app_manager
@@ -17,62 +19,112 @@ from controller import redirect
 log = logging.getLogger(__name__)
 IDLE_TIMEOUT = 60  # seconds until a learned address is forgotten
 FENCE_PRIORITY = 100
-BARRIER_TIMEOUT = 1.0  # seconds
+
+
+@dataclass
+class _Switch:
+    """A connected switch."""
+
+    datapath: Any
+    addresses: dict[int, str] | None = None  # of its ports; None: it has not said yet
 
 
 class Fences:
-    """Which ports are fenced off: what comes in there goes nowhere. Thread-safe; a switch that connects later is told."""
+    """Which ports are fenced off: what comes in there goes nowhere, and nothing goes out. Thread-safe; a switch that connects
+    later is told.
+
+    Inwards by a flow that outranks all others. Outwards by the port's own configuration, so that no other flow, present or
+    future, reaches it: what an element finds when it is let in again was sent to it after that.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ports: frozenset[int] = frozenset()
-        self._switches: dict[int, Any] = {}  # connected ones, by datapath id
-        self._barriers: dict[tuple[int, int], threading.Event] = {}
+        self._switches: dict[int, _Switch] = {}  # by datapath id
+        self._barriers: dict[tuple[int, int], _Barrier] = {}  # by datapath id and transaction
 
-    def set(self, ports: frozenset[int]) -> bool:
-        """Fence off these ports and no others. Whether a switch is connected and has said that it is done."""
+    def set(self, ports: frozenset[int]) -> None:
+        """Fence off these ports and no others, soon; :meth:`when_done` tells when that is done."""
         with self._lock:
             old, self._ports = self._ports, ports
-            waiting = []
-            for datapath in self._switches.values():
-                for port in old ^ ports:
-                    self._change(datapath, port, fenced=port in ports)
-                waiting.append(self.barrier(datapath))
-        return bool(waiting) and all(event.wait(BARRIER_TIMEOUT) for event in waiting)
+            for switch in self._switches.values():
+                for port in sorted(old ^ ports):
+                    self._change_flow(switch.datapath, port, fenced=port in ports)
+                    self._change_port(switch, port)
+
+    def when_done(self, number: int, done: Callable[[], object]) -> None:
+        """Call ``done`` once, in another thread, when all connected switches have done what they were told before. It is not
+        called when none is connected, or one does not answer: ask again, with the same ``number``."""
+        with self._lock:
+            self._barriers = {key: b for key, b in self._barriers.items() if b.number != number}
+            switches = self._switches.values()
+            if not switches or any(s.addresses is None for s in switches):
+                return
+            barrier = _Barrier(number, len(switches), done)
+            for switch in switches:
+                self._ask(switch.datapath, barrier)
+
+    def barrier(self, datapath: Any) -> threading.Event:
+        """Ask a switch to say when it has done all that it was told; what is returned is set then."""
+        done = threading.Event()
+        with self._lock:
+            self._ask(datapath, _Barrier(None, 1, done.set))
+        return done
 
     def connected(self, datapath: Any) -> None:
-        """A switch is there, perhaps with the flows of an earlier controller."""
+        """A switch is there, perhaps with the flows and ports of an earlier controller."""
         with self._lock:
-            self._switches[datapath.id] = datapath
-            self._change(datapath, None, fenced=False)
-            for port in self._ports:
-                self._change(datapath, port, fenced=True)
+            self._switches[datapath.id] = _Switch(datapath)
+            self._change_flow(datapath, None, fenced=False)
+            for port in sorted(self._ports):
+                self._change_flow(datapath, port, fenced=True)
+
+    def described(self, datapath: Any, ports: Mapping[int, str]) -> None:
+        """A switch has said which ports it has, with their addresses."""
+        with self._lock:
+            switch = self._switches.get(datapath.id)
+            if switch is not None and switch.datapath is datapath:
+                switch.addresses = dict(ports)
+                for port in sorted(ports):
+                    self._change_port(switch, port)
 
     def disconnected(self, datapath: Any) -> None:
         """A switch has gone."""
         with self._lock:
-            number = datapath.id
-            if number in self._switches and self._switches[number] is datapath:
-                del self._switches[number]
+            switch = self._switches.get(datapath.id)
+            if switch is not None and switch.datapath is datapath:
+                del self._switches[datapath.id]
 
     def barrier_reply(self, datapath: Any, xid: int) -> None:
         """A switch has done what it was told before this barrier."""
         with self._lock:
-            event = self._barriers.pop((datapath.id, xid), None)
-        if event is not None:
-            event.set()
+            barrier = self._barriers.pop((datapath.id, xid), None)
+            if barrier is None:
+                return
+            barrier.waiting -= 1
+            if barrier.waiting:
+                return
+        barrier.done()
 
-    def barrier(self, datapath: Any) -> threading.Event:
-        """Ask a switch to say when it has done all that it was told; what is returned is set then."""
+    def _ask(self, datapath: Any, barrier: _Barrier) -> None:
         request = datapath.ofproto_parser.OFPBarrierRequest(datapath)
         datapath.set_xid(request)
-        event = self._barriers[datapath.id, request.xid] = threading.Event()
+        self._barriers[datapath.id, request.xid] = barrier
         datapath.send_msg(request)
-        return event
+
+    def _change_port(self, switch: _Switch, port: int) -> None:
+        """Let frames out of a port, or not, as it is fenced."""
+        address = (switch.addresses or {}).get(port)
+        if address is None:
+            return  # no such port, or not known yet
+        parser, protocol = switch.datapath.ofproto_parser, switch.datapath.ofproto
+        config = protocol.OFPPC_NO_FWD if port in self._ports else 0
+        mask = protocol.OFPPC_NO_FWD
+        switch.datapath.send_msg(parser.OFPPortMod(switch.datapath, port, address, config, mask, 0))
 
     @staticmethod
-    def _change(datapath: Any, port: int | None, fenced: bool) -> None:
-        """Add or remove the fence of a port; None for all of them."""
+    def _change_flow(datapath: Any, port: int | None, fenced: bool) -> None:
+        """Add or remove the flow that swallows what comes in at a port; None for all flows."""
         parser, protocol = datapath.ofproto_parser, datapath.ofproto
         if fenced:
             match = parser.OFPMatch(in_port=port)
@@ -89,6 +141,30 @@ class Fences:
                 out_group=protocol.OFPG_ANY,
             )
         )
+
+
+@dataclass
+class _Barrier:
+    """Who waits for how many switches."""
+
+    number: int | None
+    waiting: int
+    done: Callable[[], object]
+
+
+class ElementFences:
+    """Fences by element, as the controller's shell has them. ``ports`` are those of the elements at this switch."""
+
+    def __init__(self, ports: Mapping[int, int], fences: Fences):
+        self._ports, self._fences = ports, fences
+
+    def fence(self, elements: frozenset[int]) -> None:
+        """Fence off these elements and no others, soon."""
+        self._fences.set(frozenset(self._ports[e] for e in elements if e in self._ports))
+
+    def barrier(self, number: int, done: Callable[[], object]) -> None:
+        """Call ``done`` once all that was said before is carried out."""
+        self._fences.when_done(number, done)
 
 
 fences = Fences()
@@ -114,6 +190,11 @@ class TorApp(app_manager.OSKenApp):  # type: ignore[misc]
         self._add_flow(datapath, 0, parser.OFPMatch(), [output], 0)
         redirects.connected(datapath)
         log.info("top-of-rack switch %#x connected", datapath.id)
+
+    @set_ev_cls(ofp_event.EventOFPPortDescStatsReply, [CONFIG_DISPATCHER, MAIN_DISPATCHER])  # type: ignore[untyped-decorator]
+    def on_ports(self, event: Any) -> None:
+        """A switch says which ports it has, as os-ken asks it before anything else."""
+        fences.described(event.msg.datapath, {port.port_no: port.hw_addr for port in event.msg.body})
 
     @set_ev_cls(ofp_event.EventOFPStateChange, DEAD_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_dead(self, event: Any) -> None:

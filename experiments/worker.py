@@ -34,6 +34,8 @@ class Worker:
         self._background: threading.Thread | None = None
         self._outcome: dict[str, Any] = {}
         self._stop = threading.Event()
+        self.takeovers: list[dict[str, Any]] = []
+        process.on_takeover(lambda told: self.takeovers.append({"at": time.time(), **dataclasses.asdict(told)}))
         process.on_failure(lambda notice: self.notices.append({"at": time.time(), "notice": str(notice)}))
 
     def do_alloc(self, size: int, group: int = 0) -> dict[str, Any]:
@@ -150,6 +152,15 @@ class Worker:
         """Take pages of another process by the secret of their group (hex)."""
         token = capability.mint(bytes.fromhex(secret), group, self.process.pid, int(time.time()) + 60)
         return self._timed(lambda: self.process.steal(Region(va, pages * PAGE_SIZE), source, token, group))
+
+    def do_watch(self, group: int, secret: str, source: int = 0) -> dict[str, Any]:
+        """Stand by for another process (0: all of the group), by the secret of their group (hex)."""
+        token = capability.mint(bytes.fromhex(secret), group, self.process.pid, int(time.time()) + 60)
+        return {"watch": self.process.watch(group, token, source)}
+
+    def do_takeovers(self) -> dict[str, Any]:
+        """Of whom this process has been told that it is cut off, and what may be stolen."""
+        return {"takeovers": self.takeovers}
 
     def do_protect(self, va: int, pages: int, permissions: int) -> dict[str, Any]:
         """Change what this process may do with pages of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import threading
 import time
@@ -62,12 +63,23 @@ def set_up_logging(arguments: argparse.Namespace) -> None:
 
 
 class StopSignal:
-    """Set by SIGTERM and SIGINT."""
+    """Set by SIGTERM and SIGINT. The handler takes no lock: it runs in the main thread, which may hold it."""
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        self.is_set = False
+        self._readable, writable = os.pipe()
+        os.set_blocking(writable, False)
+        signal.set_wakeup_fd(writable)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self.event.set())
+            signal.signal(number, self._handle)
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        self.is_set = True
+
+    def wait(self) -> None:
+        """Return when it is set."""
+        while not self.is_set:
+            os.read(self._readable, 1)  # the interpreter writes when any signal comes, before it calls the handler
 
 
 class Registration:
@@ -81,6 +93,7 @@ class Registration:
         self.registered = threading.Event()
         self.interval = 0.1
         self._stop = threading.Event()
+        self._wake = threading.Event()  # to stop, or because the interval has changed
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
     def start(self) -> None:
@@ -90,6 +103,7 @@ class Registration:
     def stop(self) -> None:
         """End; the controller will miss the heartbeats."""
         self._stop.set()
+        self._wake.set()
         self._thread.join()
 
     def on_reply(self, header: wire.Header, payload: bytes) -> None:
@@ -101,11 +115,13 @@ class Registration:
         if len(payload) < wire.HELLO_REPLY.size:
             return
         _, interval, _ = wire.HELLO_REPLY.unpack_from(payload)
-        self.interval = max(interval, 10) / 1000
+        interval = max(interval, 10)
+        if interval / 1000 != self.interval:
+            self.interval = interval / 1000
+            log.info("heartbeats every %d ms", interval)
+            self._wake.set()
         if not self.registered.is_set():
-            log.info(
-                "%s is element %d; heartbeats every %.0f ms", self.element.name, self.element.id, self.interval * 1e3
-            )
+            log.info("%s is element %d; heartbeats every %d ms", self.element.name, self.element.id, interval)
             self.registered.set()
             if self.ready_file is not None:
                 self.ready_file.write_text("ready\n")
@@ -120,7 +136,10 @@ class Registration:
             self.link.send(frame(self.element.id, header, arguments))
             self.registered.wait(HELLO_RETRY)
         sequence = 0
-        while not self._stop.wait(self.interval):
+        while not self._stop.is_set():
             sequence += 1
-            header = wire.Header(wire.Op.HEARTBEAT, va=self.incarnation, request_id=sequence)
-            self.link.send(frame(self.element.id, header))
+            payload = wire.HEARTBEAT_ARGS.pack(round(self.interval * 1000))
+            header = wire.Header(wire.Op.HEARTBEAT, va=self.incarnation, request_id=sequence, length=len(payload))
+            self.link.send(frame(self.element.id, header, payload))
+            self._wake.wait(self.interval)
+            self._wake.clear()

@@ -169,9 +169,9 @@ class LocalOs:
         self._seen[header.request_id] = None
         if len(self._seen) > 4096:
             self._seen.pop(next(iter(self._seen)))
-        code, _, about, _, va, pages = wire.NOTIFY_ARGS.unpack_from(payload)
+        code, _, about, group, va, pages = wire.NOTIFY_ARGS.unpack_from(payload)
         try:
-            notice = Notice(NotifyCode(code), about, va, pages)
+            notice = Notice(NotifyCode(code), about, va, pages, group)
         except ValueError:
             log.warning("notice %d for process %d is unknown here", code, header.pid)
             return

@@ -33,28 +33,32 @@ FAILURES = frozenset(
 
 @dataclass(frozen=True)
 class Notice:
-    """``pages`` pages from ``va`` on are concerned. ``about`` is the element that failed, recovered or was fenced; for GRANTED
-    and STOLEN the other process."""
+    """``pages`` pages from ``va`` on are concerned. ``about`` is the element that failed, recovered or was fenced; for GRANTED,
+    STOLEN and TAKEOVER the other process. ``group`` is that of a TAKEOVER, whose pages need not be contiguous."""
 
     code: NotifyCode
     about: int
     va: int
     pages: int
+    group: int = 0
 
     def __str__(self) -> str:
-        other = "process" if self.code in (NotifyCode.GRANTED, NotifyCode.STOLEN) else "element"
+        of_process = (NotifyCode.GRANTED, NotifyCode.STOLEN, NotifyCode.TAKEOVER)
+        other = "process" if self.code in of_process else "element"
         return f"{self.code.name}: {other} {self.about}, {self.pages} pages from {self.va:#x}"
 
     def to_json(self) -> dict[str, Any]:
         """As it travels between local OS, processes and contacts."""
-        return {"code": int(self.code), "about": self.about, "va": self.va, "pages": self.pages}
+        told = {"code": int(self.code), "about": self.about, "va": self.va, "pages": self.pages}
+        return told | {"group": self.group}
 
     @classmethod
     def from_json(cls, line: bytes) -> Notice:
         """The inverse. Raises ValueError."""
         try:
             message = json.loads(line)
-            return cls(NotifyCode(message["code"]), int(message["about"]), int(message["va"]), int(message["pages"]))
+            numbers = (int(message["about"]), int(message["va"]), int(message["pages"]), int(message.get("group", 0)))
+            return cls(NotifyCode(message["code"]), *numbers)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no notice: {line!r} ({error})") from None
 

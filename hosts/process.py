@@ -40,7 +40,7 @@ from protocol import capability, wire
 from protocol.capability import Capability
 from protocol.wire import PAGE_SIZE, AllocFlag, Header, Media, NotifyCode, Op, Perm
 
-__all__ = ["LocalOsError", "Notice", "Process", "Region", "RemoteMemoryError", "RetryPolicy", "Stat"]
+__all__ = ["LocalOsError", "Notice", "Process", "Region", "RemoteMemoryError", "RetryPolicy", "Stat", "Takeover"]
 
 SOCKET_NAME = "local-os.sock"
 log = logging.getLogger(__name__)
@@ -70,6 +70,15 @@ class Stat:
     media: Media
     group: int
     generation: int
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """Process ``source`` is cut off for good; ``ranges`` of it may be stolen with a capability of the group."""
+
+    source: int
+    group: int
+    ranges: tuple[Region, ...]
 
 
 class Process:
@@ -293,6 +302,45 @@ class Process:
         pages, generation, owner, element, group, permissions, media = wire.STAT_REPLY.unpack_from(payload)
         start = va - va % PAGE_SIZE
         return Stat(start, pages * PAGE_SIZE, owner, Perm(permissions), element, Media(media), group, generation)
+
+    # ---------------------------------------------------------------------------------------------------------- standing by
+
+    def watch(self, group: int, capability_: Capability, source: int = 0) -> int:
+        """Stand by for process ``source`` (0: for every one with memory of the group): :meth:`on_takeover` tells when it is cut
+        off from the rack for good. Its element is fenced when it falls silent, because somebody stands by. The number of the
+        watch, which lasts as long as this process. Raises BadCapability, ExpiredCapability, NoSuchProcess, Busy."""
+        arguments = wire.WATCH_ARGS.pack(source, group) + capability.pack(capability_)
+        reply, _ = self.requester.request(Header(Op.WATCH, length=len(arguments)), arguments)
+        return reply.va
+
+    def unwatch(self, watch: int) -> None:
+        """Stand by no longer. Raises NotFound."""
+        self.requester.request(Header(Op.UNWATCH, va=watch))
+
+    def stealable(self, source: int, group: int) -> tuple[Region, ...]:
+        """What this process may steal of one that it stands by for: each region within one allocation. Raises
+        PermissionDenied."""
+        found: list[Region] = []
+        arguments = wire.RANGES_ARGS.pack(source, group)
+        start = 0
+        while True:
+            header = Header(Op.RANGES, va=start, length=len(arguments))
+            _, payload = self.requester.request(header, arguments)
+            start, count = wire.RANGES_REPLY.unpack_from(payload)
+            listed = payload[wire.RANGES_REPLY.size : wire.RANGES_REPLY.size + count * wire.RANGE.size]
+            found += [Region(va, pages * PAGE_SIZE) for va, pages in wire.RANGE.iter_unpack(listed)]
+            if not start:
+                return tuple(found)
+
+    def on_takeover(self, callback: Callable[[Takeover], None]) -> None:
+        """Call this, in a thread of its own, when a process that this one stands by for has crashed or its element is fenced off:
+        it can neither write memory nor send to other racks any more."""
+
+        def told(notice: Notice) -> None:
+            ranges = self.stealable(notice.about, notice.group)
+            callback(Takeover(notice.about, notice.group, ranges))
+
+        self.on_notice(told, {NotifyCode.TAKEOVER})
 
     # ---------------------------------------------------------------------------------------------------------- notices
 

@@ -154,6 +154,34 @@ class TranslateReply(_Payload):
     ]
 
 
+class Watch(_Payload):
+    """WATCH: whom to watch; a packed capability follows."""
+
+    name = "rmem WATCH"
+    fields_desc = [ShortField("source", 0), ShortField("reserved", 0), IntField("group", 0)]
+
+
+class Ranges(_Payload):
+    """RANGES: of whom to list what may be stolen."""
+
+    name = "rmem RANGES"
+    fields_desc = [ShortField("source", 0), ShortField("reserved", 0), IntField("group", 0)]
+
+
+class RangesReply(_Payload):
+    """What may be stolen; ``count`` pairs of address and pages follow."""
+
+    name = "rmem RANGES reply"
+    fields_desc = [XLongField("next", 0), IntField("count", 0), IntField("reserved", 0)]
+
+
+class Heartbeat(_Payload):
+    """HEARTBEAT: how often this element sends one."""
+
+    name = "rmem HEARTBEAT"
+    fields_desc = [IntField("interval_ms", 100), IntField("reserved", 0)]
+
+
 class Poison(_Payload):
     """POISON: how many pages of a memory element fail, or are healed."""
 
@@ -236,7 +264,7 @@ class Notify(_Payload):
         ByteEnumField("code", 1, {int(c): c.name for c in wire.NotifyCode}),
         ByteField("reserved", 0),
         ShortField("element", 0),
-        IntField("reserved2", 0),
+        IntField("group", 0),
         XLongField("va", 0),
         LongField("pages", 0),
     ]
@@ -274,6 +302,10 @@ _PAYLOADS: dict[tuple[int, bool], type[Packet]] = {
     (wire.Op.STAT, True): StatReply,
     (wire.Op.TRANSLATE, True): TranslateReply,
     (wire.Op.TAKE_ADDRESS, False): TakeAddress,
+    (wire.Op.WATCH, False): Watch,
+    (wire.Op.RANGES, False): Ranges,
+    (wire.Op.RANGES, True): RangesReply,
+    (wire.Op.HEARTBEAT, False): Heartbeat,
     (wire.Op.POISON, False): Poison,
     (wire.Op.PT_SET, False): PageTableChange,
     (wire.Op.PT_CLEAR, False): PageTableChange,

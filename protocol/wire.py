@@ -47,6 +47,9 @@ class Op(enum.IntEnum):
     STAT = 0x28
     TRANSLATE = 0x29
     TAKE_ADDRESS = 0x2E
+    WATCH = 0x2A
+    UNWATCH = 0x2B
+    RANGES = 0x2C
     HEARTBEAT = 0x2F
     # control: controller -> element, through the switch's packet-out
     PT_SET = 0x40
@@ -70,6 +73,9 @@ CONTROL_OPS = frozenset(
         Op.STAT,
         Op.TRANSLATE,
         Op.TAKE_ADDRESS,
+        Op.WATCH,
+        Op.UNWATCH,
+        Op.RANGES,
         Op.HEARTBEAT,
     }
 )
@@ -125,6 +131,9 @@ class NotifyCode(enum.IntEnum):
     STOLEN = 6  # the process has lost these pages; `element` is the pid that took them
     MEMORY_LOST = 7  # the element came back without contents
     MOVED = 8  # the pages have a new place or generation: forget what is cached of them
+    TAKEOVER = (
+        9  # a process that is watched is fenced off or has crashed; `element` is its pid, `pages` what may be stolen
+    )
 
 
 class AllocFlag(enum.IntFlag):
@@ -210,9 +219,17 @@ STAT_REPLY = struct.Struct("!QIHHIBBxx")
 TRANSLATE_REPLY = struct.Struct("!QQIHBx")
 # IPv4 address, group; protocol.capability follows, unless nobody has the address
 TAKE_ADDRESS_ARGS = struct.Struct("!II")
+WATCH_ARGS = struct.Struct(
+    "!H2xI"
+)  # the pid to watch (0: every one with memory of the group), group; a capability follows
+RANGES_ARGS = struct.Struct("!H2xI")  # pid, group; from which address on in the header
+RANGES_REPLY = struct.Struct("!QI4x")  # where to go on (0: nowhere), count; so many RANGE follow
+RANGE = struct.Struct("!QQ")  # va, pages
+MAX_RANGES = (PAGE_SIZE - RANGES_REPLY.size) // RANGE.size
+HEARTBEAT_ARGS = struct.Struct("!I4x")  # the sender's present interval in ms; the payload may be left out
 POISON_ARGS = struct.Struct("!IB3x")  # pages, 1 to mark them bad and 0 to heal them
 PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero (0/1), epoch, incarnation (low 32 bits)
-NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, reserved, va, pages
+NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, group (TAKEOVER; else 0), va, pages
 
 
 class ElementKind(enum.IntEnum):

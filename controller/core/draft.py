@@ -60,6 +60,17 @@ class Draft:
         now = max(now, self.state.last_seen.get(element, now))
         self._change(last_seen=self.state.last_seen.set(element, now))
 
+    def hear(self, element: int, interval: float) -> None:
+        """Note how often an element gives signs of life; not stored."""
+        if self.state.intervals.get(element) != interval:
+            self.state = dataclasses.replace(self.state, intervals=self.state.intervals.set(element, interval))
+
+    def suspect(self, element: int, since: float | None) -> None:
+        """Note that an element is suspected, or (None) no longer; not stored."""
+        suspected = self.state.suspected
+        changed = suspected.delete(element) if since is None else suspected.set(element, since)
+        self.state = dataclasses.replace(self.state, suspected=changed)
+
     def new_id(self) -> int:
         """A number for a message or operation."""
         counters = self.state.counters

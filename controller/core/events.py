@@ -31,10 +31,11 @@ class ControlRequest(Event):
 
 @dataclass(frozen=True)
 class Heartbeat(Event):
-    """A sign of life."""
+    """A sign of life. ``interval`` is how often the element gives one, seconds; 0: it does not say."""
 
     element: int
     incarnation: int
+    interval: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,31 @@ class FenceRequest(ApiRequest):
 
     element: int
     fenced: bool
+
+
+@dataclass(frozen=True)
+class WatchRequest(ApiRequest):
+    """Have process ``pid`` told when ``source`` (0: any process with memory of the group) is cut off."""
+
+    pid: int
+    source: int
+    group: int
+
+
+@dataclass(frozen=True)
+class UnwatchRequest(ApiRequest):
+    """Forget a watch."""
+
+    watch: int
+
+
+@dataclass(frozen=True)
+class ThresholdsRequest(ApiRequest):
+    """Set thresholds of the rack monitor, seconds; None: as it is."""
+
+    interval: float | None
+    suspect: float | None
+    fail: float | None
 
 
 # ----------------------------------------------------------------------------------------------------------- effects

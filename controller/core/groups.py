@@ -54,7 +54,7 @@ def steal(
     reassign.take(draft, config, to, va, pages, thief, source, group, permissions)
 
 
-def check(group: Group | None, thief: int, packed: bytes, wall: float) -> None:
+def check(group: Group | None, pid: int, packed: bytes, wall: float) -> None:
     """Raise Refused unless these bytes are a capability of the group for this process at this time of day."""
     bad = Refused(Status.BAD_CAPABILITY, "bad_capability", "the capability is not one of this group for this process")
     if group is None:
@@ -64,7 +64,7 @@ def check(group: Group | None, thief: int, packed: bytes, wall: float) -> None:
     except CapabilityError:
         raise bad from None
     if isinstance(found, Token):
-        if not capability.token_is_genuine(found, group.secret, group.id, thief):
+        if not capability.token_is_genuine(found, group.secret, group.id, pid):
             raise bad
         if found.expires <= wall:
             text = f"the token expired {wall - found.expires:.0f} s ago"

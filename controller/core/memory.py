@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.core.allocator import align_va, place
 from controller.core.answers import Refused, reply
@@ -27,6 +27,7 @@ from controller.core.state import (
     Override,
     OverrideKind,
     Requester,
+    Thresholds,
 )
 from protocol import wire
 from protocol.wire import GROUP_SHIFT, MAX_GENERATION, PAGE_SIZE, PID_SHIFT, AllocFlag, NotifyCode, Op, Perm, Status
@@ -39,13 +40,12 @@ SPARE_GENERATIONS = 1 << 20  # kept back from requests: processes end and elemen
 @dataclass(frozen=True)
 class Config:
     """Policy. ``largest_block`` bounds a segment (pages, a power of two), ``table_size`` is that of the switch's `translation`
-    and `protection` (entries); times are in seconds."""
+    and `protection` (entries). ``thresholds`` hold until others are set at run time."""
 
     placement: str = "best-fit"
     largest_block: int = 1 << 18
     table_size: int = 1 << 16
-    heartbeat_interval: float = 0.1
-    heartbeat_timeout: float = 0.6
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 # ----------------------------------------------------------------------------------------------------------- allocating

@@ -1,4 +1,10 @@
-"""The rack monitor: registration, heartbeats, failure, recovery, fencing."""
+"""The rack monitor: registration, heartbeats, suspicion, failure, recovery.
+
+Silence is first suspicious, which is reported and nothing else, and then taken for death. Nobody can know whether an element
+is dead or slow, so before anybody is told that it is dead the monitor makes sure that it makes no difference: a memory element
+is taken out of the switch's tables, a compute element is fenced (``controller.core.fences``) if somebody stands by for its
+processes.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ import dataclasses
 
 from immutables import Map
 
-from controller.core import operations
+from controller.core import fences, operations, processes, standby
 from controller.core.answers import Refused, reply
 from controller.core.blocks import Extents, take
 from controller.core.draft import Draft
@@ -14,6 +20,8 @@ from controller.core.layout import GONE, NOT_KEPT, arrived, changed, joined, ove
 from controller.core.memory import Config, owners
 from controller.core.notices import notify
 from controller.core.state import (
+    MONITOR,
+    SET,
     Allocation,
     AllocationStatus,
     Element,
@@ -23,18 +31,69 @@ from controller.core.state import (
     OverrideKind,
     Requester,
     State,
+    Thresholds,
 )
 from protocol.wire import PAGE_SHIFT, NotifyCode, Op, Status
 
+SHORTEST_INTERVAL, LONGEST_INTERVAL, LONGEST_SILENCE = 0.01, 60.0, 3600.0  # seconds
 
-def seen(draft: Draft, element_id: int, incarnation: int, now: float) -> None:
-    """An element gave a sign of life (HELLO or heartbeat)."""
+
+def thresholds(state: State, config: Config) -> Thresholds:
+    """Those that hold now."""
+    return state.settings.get(SET, config.thresholds)
+
+
+def check_thresholds(found: Thresholds) -> None:
+    """Raises ValueError, which says what would be valid."""
+    if not SHORTEST_INTERVAL <= found.interval <= LONGEST_INTERVAL:
+        text = f"a heartbeat every {found.interval * 1000:g} ms: {SHORTEST_INTERVAL * 1000:g} ms at least"
+        raise ValueError(f"{text}, {LONGEST_INTERVAL * 1000:g} ms at most")
+    if not found.suspect >= 2 * found.interval:
+        text = f"suspicion after {found.suspect * 1000:g} ms: two heartbeats ({2000 * found.interval:g} ms) at least"
+        raise ValueError(text)
+    if not found.suspect <= found.fail <= LONGEST_SILENCE:
+        text = f"failure after {found.fail * 1000:g} ms: suspicion ({found.suspect * 1000:g} ms) at least"
+        raise ValueError(f"{text}, {LONGEST_SILENCE * 1000:g} ms at most")
+
+
+def adjust(
+    draft: Draft, config: Config, to: Requester, interval: float | None, suspect: float | None, fail: float | None
+) -> None:
+    """Set thresholds (None: as it is), seconds; elements learn of another interval when they are heard. Raises Refused."""
+    old = thresholds(draft.state, config)
+    new = Thresholds(
+        old.interval if interval is None else interval,
+        old.suspect if suspect is None else suspect,
+        old.fail if fail is None else fail,
+    )
+    try:
+        check_thresholds(new)
+    except ValueError as error:
+        raise Refused(Status.BAD_REQUEST, "bad_request", str(error)) from None
+    if new != old:
+        draft.put("settings", SET, new)
+        draft.publish("thresholds", **dataclasses.asdict(new))
+    reply(draft, to, Status.OK, **dataclasses.asdict(new))
+
+
+def seen(draft: Draft, element_id: int, incarnation: int, now: float, interval: float = 0.0) -> None:
+    """An element gave a sign of life (HELLO or heartbeat), as it does every ``interval`` seconds (0: it does not say)."""
     element = draft.state.elements.get(element_id)
     if element is None:
         return
     if incarnation < element.incarnation and operations.is_reachable(draft.state, element_id):
         return  # the last word of one that has restarted since: the one after it is there
+    before = draft.state.last_seen.get(element_id, now)
     draft.see(element_id, now)
+    draft.hear(element_id, interval)
+    if element_id in draft.state.suspected:
+        draft.suspect(element_id, None)
+        draft.publish("element_trusted", element=element_id, name=element.name, silent=round(now - before, 3))
+    if element.kind == "compute" and element.fenced_by == MONITOR and incarnation != element.incarnation:
+        if operations.fence(draft.state, element_id) is not None:
+            return  # the next sign of life will do
+        _registered_anew(draft, element)
+        element = draft.state.elements[element_id]
     if element.liveness is Liveness.ALIVE and element.incarnation == incarnation:
         return
     if element.kind == "compute":
@@ -68,6 +127,14 @@ def _empty(draft: Draft, element: Element) -> None:
     for operation in draft.state.operations.values():
         emptied = operation.emptied | {element.id}
         draft.put("operations", operation.id, dataclasses.replace(operation, emptied=emptied))
+
+
+def _registered_anew(draft: Draft, element: Element) -> None:
+    """A compute element that the monitor had fenced has restarted: what it was doing is over, and it may begin anew."""
+    for process in list(draft.state.processes.values()):
+        if process.element == element.id:
+            processes.end(draft, process.pid, crashed=True)
+    fences.let_in(draft, element)
 
 
 def recover(draft: Draft, element_id: int, incarnation: int) -> None:
@@ -118,58 +185,46 @@ def _finish_recovery(draft: Draft, operation: Operation) -> None:
 
 
 def tick(draft: Draft, config: Config, now: float) -> None:
-    """Elements that have been silent for too long have failed."""
+    """Elements that have been silent for too long are suspected, and then have failed."""
+    limits = thresholds(draft.state, config)
     for element in draft.state.elements.values():
+        seen_at = draft.state.last_seen.get(element.id, now)
+        # One that has not heard yet how often it is to be heard cannot be blamed for that.
+        slower = draft.state.intervals.get(element.id, 0.0)
+        silent = now - seen_at - (2 * slower if slower > limits.interval else 0.0)
         if element.liveness is Liveness.ALIVE or operations.recovery(draft.state, element.id) is not None:
-            silent = now - draft.state.last_seen.get(element.id, now)
-            if silent > config.heartbeat_timeout:
-                fail(draft, element, f"silent for {silent:.2f} s")
+            if silent > limits.suspect and element.id not in draft.state.suspected:
+                draft.suspect(element.id, seen_at)
+                draft.publish(
+                    "element_suspected", element=element.id, name=element.name, silent=round(now - seen_at, 3)
+                )
+            if silent > limits.fail:
+                fail(draft, element, f"silent for {now - seen_at:.2f} s")
+        if silent > limits.fail and element.kind == "compute" and element.id in draft.state.last_seen:
+            _cut_off(draft, draft.state.elements[element.id])
+
+
+def _cut_off(draft: Draft, element: Element) -> None:
+    """Nothing that a dead compute element does, should it be alive, may have an effect if somebody is to take over from it."""
+    if element.liveness is Liveness.FAILED and not element.fenced and standby.is_watched(draft.state, element.id):
+        fences.fence(draft, Requester(), element.id, MONITOR)
 
 
 def fail(draft: Draft, element: Element, why: str) -> None:
     """Isolate an element, tell those whose memory it holds, and let what waits for it go on."""
+    if element.id in draft.state.suspected:
+        draft.suspect(element.id, None)
     recovery = operations.recovery(draft.state, element.id)
     if recovery is not None:
         operations.cancel(draft, recovery)
     draft.put("elements", element.id, dataclasses.replace(element, liveness=Liveness.FAILED))
-    draft.publish("element_failed", element=element.id, name=element.name, why=why)
+    if element.kind == "memory" or not standby.is_watched(draft.state, element.id):
+        draft.publish("element_failed", element=element.id, name=element.name, why=why)
     for allocation in draft.state.allocations.values():
         here = [p for p in without(allocation, *NOT_KEPT) if p.element == element.id]
         for pid, va, pages in owners(here):
             notify(draft, pid, NotifyCode.ELEMENT_FAILED, element.id, va, pages)
     operations.lose(draft, element.id)
-
-
-def fence(draft: Draft, to: Requester, element_id: int, fenced: bool) -> None:
-    """Fence an element off, or let it in again. Raises Refused.
-
-    The switch lets nothing new pass; what it let through before is on its way to the memory elements. Each answers a barrier
-    behind that, and only then is the fence acknowledged.
-    """
-    element = draft.state.elements.get(element_id)
-    if element is None:
-        raise Refused(Status.NOT_FOUND, "not_found", f"there is no element {element_id}")
-    if not fenced and any(o.kind == "fence" and o.va == element_id for o in draft.state.operations.values()):
-        raise Refused(Status.BUSY, "busy", f"{element.name} is being fenced")
-    if element.fenced != fenced:
-        draft.put("elements", element_id, dataclasses.replace(element, fenced=fenced))
-        draft.publish("fenced" if fenced else "unfenced", element=element_id, name=element.name)
-    if not fenced:
-        reply(draft, to, Status.OK, element=element_id, fenced=False)
-        return
-    concerned = [e.id for e in draft.state.elements.values() if e.kind == "memory"]
-    if element.kind == "memory":
-        concerned = [element_id]
-    waiting = [operations.send(draft, Op.BARRIER, e) for e in concerned if operations.is_reachable(draft.state, e)]
-    operations.begin(draft, "fence", element_id, to, waiting)
-
-
-@operations.finishes("fence")
-def _finish_fence(draft: Draft, operation: Operation) -> None:
-    for process in draft.state.processes.values():
-        if process.element == operation.va:
-            notify(draft, process.pid, NotifyCode.FENCED, operation.va)
-    reply(draft, operation.requester, Status.OK, element=operation.va, fenced=True)
 
 
 def physical_free(state: State) -> dict[int, Extents]:
@@ -183,7 +238,15 @@ def physical_free(state: State) -> dict[int, Extents]:
 
 def complete(stored: State) -> State:
     """The stored part of a state, with what follows from it."""
-    return dataclasses.replace(stored, free=Map(physical_free(stored)), last_seen=Map(), refusals=Map(), answered=Map())
+    return dataclasses.replace(
+        stored,
+        free=Map(physical_free(stored)),
+        last_seen=Map(),
+        refusals=Map(),
+        answered=Map(),
+        intervals=Map(),
+        suspected=Map(),
+    )
 
 
 def held(allocation: Allocation) -> list[tuple[int, int, int]]:

@@ -8,11 +8,13 @@ from controller.core.state import Notice
 from protocol.wire import NotifyCode
 
 
-def notify(draft: Draft, pid: int, code: NotifyCode, about: int = 0, va: int = 0, pages: int = 0) -> None:
-    """Tell a process, if there is one. ``about`` is the element concerned."""
+def notify(
+    draft: Draft, pid: int, code: NotifyCode, about: int = 0, va: int = 0, pages: int = 0, group: int = 0
+) -> None:
+    """Tell a process, if there is one. ``about`` is the element concerned, or another process."""
     process = draft.state.processes.get(pid)
     if process is not None:
-        notice = Notice(draft.new_id(), process.element, pid, int(code), about, va, pages)
+        notice = Notice(draft.new_id(), process.element, pid, int(code), about, va, pages, group)
         draft.put("notices", notice.id, notice)
         draft.do(Notify(notice))
 

@@ -116,6 +116,11 @@ def recovery(state: State, element: int) -> Operation | None:
     return next((o for o in state.operations.values() if o.kind == "recover" and o.va == element), None)
 
 
+def fence(state: State, element: int) -> Operation | None:
+    """The operation that fences an element off."""
+    return next((o for o in state.operations.values() if o.kind == "fence" and o.va == element), None)
+
+
 def is_reachable(state: State, element: int) -> bool:
     """Whether the element acknowledges: it serves, or is being made safe. What changes while it is neither is cleared by the
     recovery that must come before it serves again."""

@@ -10,6 +10,10 @@ from immutables import Map
 
 from protocol.wire import GROUP_SHIFT, PAGE_SHIFT, PAGE_SIZE, PID_SHIFT, AllocFlag
 
+TOR = 0  # the top-of-rack switch, where elements are named: no element has this id
+OPERATOR, MONITOR = "operator", "monitor"  # who fenced an element
+SET = 0  # the key of the only record of `settings`
+
 
 class Liveness(StrEnum):
     """What the rack monitor knows of an element."""
@@ -51,6 +55,28 @@ class Element:
     liveness: Liveness = Liveness.UNKNOWN
     fenced: bool = False
     incarnation: int = 0
+    fenced_by: str = ""  # OPERATOR or MONITOR, while it is fenced
+    told: bool = False  # those who watch its processes have been told that it is fenced
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Of the rack monitor, in seconds: how often elements are heard, which silence is suspicious, which is taken for death."""
+
+    interval: float = 0.1
+    suspect: float = 0.3
+    fail: float = 0.6
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A process that stands by: told when ``source`` (0: any process with memory of the group) is cut off from the rack for good,
+    so that its memory of this group can be taken."""
+
+    id: int
+    pid: int  # who is told
+    source: int
+    group: int
 
 
 @dataclass(frozen=True)
@@ -130,10 +156,11 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Message:
-    """What a memory element was told and has not acknowledged yet: a page-table change or a barrier."""
+    """What a memory element was told and has not acknowledged yet: a page-table change or a barrier. Or the top-of-rack switch: a
+    barrier behind its fences."""
 
     id: int  # also its request id
-    element: int
+    element: int  # or TOR
     op: int  # PT_SET, PT_CLEAR or BARRIER
     va: int
     pa: int
@@ -152,9 +179,10 @@ class Notice:
     element: int
     pid: int
     code: int  # NotifyCode
-    about: int  # the element concerned
+    about: int  # the element concerned, or another process
     va: int
     pages: int
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -194,8 +222,8 @@ class Operation:
     """A change that is under way: done when no message of ``waiting`` is outstanding."""
 
     id: int
-    kind: str  # alloc, free, free-part, revoke, grant, steal, protect; recover, fence
-    va: int  # of the allocation; the element's id for recover and fence
+    kind: str  # alloc, free, free-part, revoke, grant, steal, protect; recover, fence, unfence
+    va: int  # of the allocation; the element's id for recover, fence and unfence
     requester: Requester
     waiting: frozenset[int] = frozenset()
     start: int = 0  # range concerned, for revoke and free of a part
@@ -243,13 +271,16 @@ KINDS: dict[str, Any] = {
     "notices": Notice,
     "groups": Group,
     "addresses": Address,
+    "watches": Watch,
+    "settings": Thresholds,
 }
 
 
 @dataclass(frozen=True)
 class State:
     """Everything the controller knows. Not stored are ``free`` (physical pages nobody has: it follows from the rest) and what is
-    worth nothing after a restart: when an element was heard last, and when whom was answered what (seconds)."""
+    worth nothing after a restart: when an element was heard last, who is suspected, and when whom was answered what (seconds).
+    """
 
     elements: Map[int, Element] = field(default_factory=Map)
     processes: Map[int, Process] = field(default_factory=Map)
@@ -260,8 +291,12 @@ class State:
     notices: Map[int, Notice] = field(default_factory=Map)
     groups: Map[int, Group] = field(default_factory=Map)
     addresses: Map[int, Address] = field(default_factory=Map)
+    watches: Map[int, Watch] = field(default_factory=Map)
+    settings: Map[int, Thresholds] = field(default_factory=Map)  # SET: what was set at run time
     free: Map[int, tuple[tuple[int, int], ...]] = field(default_factory=Map)  # element: (first page, pages), sorted
     last_seen: Map[int, float] = field(default_factory=Map)
+    intervals: Map[int, float] = field(default_factory=Map)  # between heartbeats, as the elements say
+    suspected: Map[int, float] = field(default_factory=Map)  # element: when it was heard last
     refusals: Map[tuple[int, int, int], Reply] = field(default_factory=Map)  # as replies
     answered: Map[tuple[int, int], tuple[tuple[float, int], ...]] = field(default_factory=Map)  # speaker: (when, id)
     counters: Counters = Counters()

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from immutables import Map
 
-from controller.core import addresses, answers, groups, memory, monitor, notices, operations, reassign, translate
+from controller.core import (
+    addresses,
+    answers,
+    fences,
+    groups,
+    memory,
+    monitor,
+    notices,
+    operations,
+    processes,
+    reassign,
+    standby,
+    translate,
+)
 from controller.core.answers import Refused, reply, requester_of_token
 from controller.core.draft import Draft, Step
 from controller.core.events import (
@@ -30,7 +43,10 @@ from controller.core.events import (
     Started,
     StatRequest,
     StealRequest,
+    ThresholdsRequest,
     Tick,
+    UnwatchRequest,
+    WatchRequest,
 )
 from controller.core.memory import Config
 from controller.core.state import Counters, Element, Process, Reply, Requester, State, first_va
@@ -64,8 +80,11 @@ def step(state: State, event: Event, now: float, config: Config) -> Step:
                 draft = Draft(state, now)  # what was planned before the refusal must not happen
                 to = Requester(event.element, event.pid, event.request_id, event.op, event.va)
                 reply(draft, to, refused.status, message=refused.message)
-        case Heartbeat(element=element, incarnation=incarnation):
-            monitor.seen(draft, element, incarnation, now)
+        case Heartbeat(element=element, incarnation=incarnation, interval=interval):
+            monitor.seen(draft, element, incarnation, now, interval)
+            wanted = monitor.thresholds(state, config).interval
+            if interval and element in state.elements and round(interval * 1000) != round(wanted * 1000):
+                _welcome(draft, element, config)
         case Acknowledged():
             _acknowledged(draft, event)
         case NoticeAcknowledged(element=element, notice=number):
@@ -125,11 +144,21 @@ def _hello(draft: Draft, event: ControlRequest, element: Element, now: float, co
         if kind == expected and pages == element.pages:
             monitor.seen(draft, element.id, incarnation, now)
             status = Status.OK
-            payload = wire.HELLO_REPLY.pack(element.id, int(config.heartbeat_interval * 1000), 0)
+            payload = _welcome_payload(draft.state, element.id, config)
         else:
             draft.publish("hello_refused", element=element.id, name=element.name, said_kind=kind, said_pages=pages)
     answer = Reply(element.id, event.pid, event.request_id, event.op, int(status), event.va, payload)
     draft.do(SendReply(answer))
+
+
+def _welcome_payload(state: State, element: int, config: Config) -> bytes:
+    return wire.HELLO_REPLY.pack(element, round(monitor.thresholds(state, config).interval * 1000), 0)
+
+
+def _welcome(draft: Draft, element: int, config: Config) -> None:
+    """Say again how often an element is to be heard: it has another interval."""
+    payload = _welcome_payload(draft.state, element, config)
+    draft.do(SendReply(Reply(element, LOCAL_OS_PID, 0, int(Op.HELLO), int(Status.OK), 0, payload)))
 
 
 def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Requester, config: Config) -> None:
@@ -163,6 +192,16 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
             address, group = wire.TAKE_ADDRESS_ARGS.unpack_from(event.payload)
             given = event.payload[wire.TAKE_ADDRESS_ARGS.size :]
             addresses.take(draft, to, address, event.pid, group, given, event.wall)
+        case Op.WATCH if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.WATCH_ARGS.size:
+            source, group = wire.WATCH_ARGS.unpack_from(event.payload)
+            given = event.payload[wire.WATCH_ARGS.size :]
+            groups.check(draft.state.groups.get(group), event.pid, given, event.wall)
+            standby.watch(draft, to, event.pid, source, group)
+        case Op.UNWATCH if event.pid != LOCAL_OS_PID:
+            standby.unwatch(draft, to, event.va, event.pid)
+        case Op.RANGES if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.RANGES_ARGS.size:
+            source, group = wire.RANGES_ARGS.unpack_from(event.payload)
+            standby.ranges(draft, to, event.pid, source, group, event.va)
         case _:
             raise Refused(
                 Status.BAD_REQUEST, "bad_request", f"operation {event.op:#x} of process {event.pid} makes no sense"
@@ -177,9 +216,8 @@ def _create_process(draft: Draft, event: ControlRequest, element: Element, to: R
         raise Refused(Status.BUSY, "busy", f"the rack has {MAX_RACK_PROCESSES} processes already")
     pid = draft.state.counters.next_pid
     allocations = draft.state.allocations.values()
-    taken = (
-        {a.pid for a in allocations} | {o.pid for a in allocations for o in a.overrides} | set(draft.state.processes)
-    )
+    taken = {a.pid for a in allocations} | {o.pid for a in allocations for o in a.overrides}
+    taken |= set(draft.state.processes) | {w.source for w in draft.state.watches.values()}
     for _ in range(MAX_PID):
         if pid not in taken:
             break
@@ -196,12 +234,7 @@ def _exit_process(draft: Draft, pid: int, element: Element, to: Requester, crash
     process = draft.state.processes.get(pid)
     if process is None or process.element != element.id:
         raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid} on {element.name}")
-    draft.remove("processes", pid)
-    notices.forget(draft, pid)
-    answers.forget_speaker(draft, element.id, pid)
-    memory.free_of(draft, pid, crashed)
-    addresses.release(draft, pid, crashed)
-    draft.publish("process_crashed" if crashed else "process_exited", pid=pid, name=process.name)
+    processes.end(draft, pid, crashed)
     reply(draft, to, Status.OK)
 
 
@@ -234,7 +267,13 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
             case AddressRequest(address=address, pid=pid):
                 addresses.give(draft, to, address, pid)
             case FenceRequest(element=element, fenced=fenced):
-                monitor.fence(draft, to, element, fenced)
+                fences.request(draft, to, element, fenced)
+            case WatchRequest(pid=pid, source=source, group=group):
+                standby.watch(draft, to, pid, source, group)
+            case UnwatchRequest(watch=number):
+                standby.unwatch(draft, to, number, None)
+            case ThresholdsRequest(interval=interval, suspect=suspect, fail=fail):
+                monitor.adjust(draft, config, to, interval, suspect, fail)
     except Refused as refused:
         draft = Draft(state, now)
         draft.do(Answer(event.token, {}, ApiError(refused.code, refused.message)))

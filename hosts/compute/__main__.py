@@ -31,7 +31,7 @@ def main() -> int:
     local_os.registration_reply = registration.on_reply
     local_os.start()
     registration.start()
-    stop.event.wait()
+    stop.wait()
     registration.stop()
     local_os.close()
     return 0

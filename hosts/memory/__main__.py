@@ -41,7 +41,7 @@ def serve(link: Wire, element: MemoryElement, stop: agent.StopSignal) -> None:
     """Answer frames until told to stop."""
     receive, send, handle = link.receive, link.send, element.handle
     tidied = time.monotonic()
-    while not stop.event.is_set():
+    while not stop.is_set:
         if time.monotonic() - tidied >= _TIDY:
             tidied = time.monotonic()
             element.tidy(tidied)

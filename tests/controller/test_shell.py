@@ -62,7 +62,7 @@ def test_the_switch_dies_and_comes_back_empty(rack: Rack) -> None:
     with pytest.raises(RequestRefused, match="there is no switch") as refused:
         rack.shell.request(lambda token: events.RevokeRequest(token, made.result()["va"], 1))
     assert refused.value.code == "switch"
-    time.sleep(1.5 * Config().heartbeat_timeout)  # no heartbeat comes through meanwhile
+    time.sleep(1.5 * Config().thresholds.fail)  # no heartbeat comes through meanwhile
     rack.switch.reachable = True
     rack.until(lambda: rack.switch.entries == before)
     rack.until(lambda: rack.shell.describe()["switch"]["error"] is None)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
 from os_ken.ofproto import ofproto_v1_3, ofproto_v1_3_parser
 
-from controller import tor
-from controller.tor import FENCE_PRIORITY, Fences
+from controller.tor import FENCE_PRIORITY, ElementFences, Fences
+
+PORTS = {port: f"02:00:00:00:01:{port:02x}" for port in range(1, 6)}
 
 
 class Switch:
-    """A datapath as os-ken gives it; it answers barriers unless it is deaf."""
+    """A datapath as os-ken gives it; it carries out what it is told when it is told to answer."""
 
     ofproto, ofproto_parser = ofproto_v1_3, ofproto_v1_3_parser
 
-    def __init__(self, fences: Fences, deaf: bool = False):
-        self.id, self.fences, self.deaf = 2, fences, deaf
+    def __init__(self, fences: Fences, number: int = 2):
+        self.id, self.fences = number, fences
         self.sent: list[Any] = []
         self.xid = 0
 
@@ -28,24 +28,40 @@ class Switch:
 
     def send_msg(self, message: Any) -> None:
         self.sent.append(message)
-        if isinstance(message, ofproto_v1_3_parser.OFPBarrierRequest) and not self.deaf:
-            threading.Thread(target=self.fences.barrier_reply, args=(self, message.xid)).start()
 
-    def fenced(self) -> set[int]:
-        """The ports that are fenced after all that was sent."""
-        ports: set[int] = set()
+    def answer(self) -> None:
+        """Every barrier that it was sent."""
+        for message in self.sent:
+            if isinstance(message, ofproto_v1_3_parser.OFPBarrierRequest):
+                self.fences.barrier_reply(self, message.xid)
+
+    def fenced(self) -> tuple[set[int], set[int]]:
+        """The ports that are fenced after all that was sent: inwards, outwards."""
+        inwards: set[int] = set()
+        outwards: set[int] = set()
         for message in self.sent:
             if isinstance(message, ofproto_v1_3_parser.OFPFlowMod):
                 port = message.match.get("in_port")
                 if message.command == ofproto_v1_3.OFPFC_DELETE:
-                    ports.clear()
+                    inwards.clear()
                 elif message.command == ofproto_v1_3.OFPFC_DELETE_STRICT:
                     assert message.priority == FENCE_PRIORITY
-                    ports.discard(port)
+                    inwards.discard(port)
                 else:
                     assert (message.priority, message.instructions) == (FENCE_PRIORITY, [])
-                    ports.add(port)
-        return ports
+                    inwards.add(port)
+            elif isinstance(message, ofproto_v1_3_parser.OFPPortMod):
+                assert message.hw_addr == PORTS[message.port_no], "a switch refuses another address"
+                assert message.mask == ofproto_v1_3.OFPPC_NO_FWD
+                (outwards.add if message.config else outwards.discard)(message.port_no)
+        return inwards, outwards
+
+
+def connect(fences: Fences, number: int = 2) -> Switch:
+    switch = Switch(fences, number)
+    fences.connected(switch)
+    fences.described(switch, PORTS)
+    return switch
 
 
 @pytest.fixture
@@ -53,39 +69,75 @@ def fences() -> Fences:
     return Fences()
 
 
-def test_ports_are_fenced_and_let_in_again(fences: Fences) -> None:
-    switch = Switch(fences)
-    fences.connected(switch)
-    assert fences.set(frozenset({1, 3}))
-    assert switch.fenced() == {1, 3}
+def test_ports_are_fenced_both_ways_and_let_in_again(fences: Fences) -> None:
+    switch = connect(fences)
+    fences.set(frozenset({1, 3}))
+    assert switch.fenced() == ({1, 3}, {1, 3})
     before = len(switch.sent)
-    assert fences.set(frozenset({3, 4}))
-    assert switch.fenced() == {3, 4}
-    assert len(switch.sent) == before + 3, "one flow goes, one comes, and a barrier behind them"
-    assert fences.set(frozenset())
-    assert switch.fenced() == set()
+    fences.set(frozenset({3, 4}))
+    assert switch.fenced() == ({3, 4}, {3, 4})
+    assert len(switch.sent) == before + 4, "what has not changed is not touched"
+    fences.set(frozenset())
+    assert switch.fenced() == (set(), set())
 
 
 def test_a_switch_that_connects_later_is_told(fences: Fences) -> None:
-    assert not fences.set(frozenset({2})), "no switch has done it"
-    first = Switch(fences)
-    fences.connected(first)
-    assert first.fenced() == {2}
-    again = Switch(fences)
-    fences.connected(again)
+    fences.set(frozenset({2}))
+    first = connect(fences)
+    assert first.fenced() == ({2}, {2})
+    again = connect(fences)
     fences.disconnected(first)  # the old connection ends late
-    assert fences.set(frozenset({2, 5}))
-    assert again.fenced() == {2, 5}
-    assert first.fenced() == {2}
-    fences.disconnected(again)
-    assert not fences.set(frozenset())
+    fences.described(first, {})
+    fences.set(frozenset({2, 5}))
+    assert again.fenced() == ({2, 5}, {2, 5})
+    assert first.fenced() == ({2}, {2})
 
 
-def test_no_answer_is_said(fences: Fences, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tor, "BARRIER_TIMEOUT", 0.05)
-    switch = Switch(fences, deaf=True)
-    fences.connected(switch)
-    assert not fences.set(frozenset({1}))
-    fences.barrier_reply(switch, 99)  # of nobody
-    switch.deaf = False
-    assert fences.set(frozenset())
+def test_what_an_earlier_controller_left_is_undone(fences: Fences) -> None:
+    switch = connect(fences)
+    opened = [m for m in switch.sent if isinstance(m, ofproto_v1_3_parser.OFPPortMod)]
+    assert sorted(m.port_no for m in opened) == sorted(PORTS)
+    assert not any(m.config for m in opened)
+
+
+def test_a_barrier_is_answered_by_all_switches_and_only_then(fences: Fences) -> None:
+    done: list[int] = []
+    fences.when_done(1, lambda: done.append(1))
+    assert not done, "no switch is connected"
+    first = Switch(fences, 2)
+    fences.connected(first)
+    fences.when_done(1, lambda: done.append(1))
+    assert not [m for m in first.sent if isinstance(m, ofproto_v1_3_parser.OFPBarrierRequest)], (
+        "its ports are not known"
+    )
+    fences.described(first, PORTS)
+    second = connect(fences, 3)
+    fences.when_done(1, lambda: done.append(1))
+    first.answer()
+    assert not done
+    second.answer()
+    assert done == [1]
+    second.answer()
+    fences.barrier_reply(second, 99)
+    assert done == [1]
+
+
+def test_a_barrier_that_is_repeated_is_done_once(fences: Fences) -> None:
+    done: list[int] = []
+    switch = connect(fences)
+    for _ in range(3):
+        fences.when_done(1, lambda: done.append(1))
+    fences.when_done(2, lambda: done.append(2))
+    switch.answer()
+    assert done == [1, 2]
+
+
+def test_elements_are_fenced_at_their_ports(fences: Fences) -> None:
+    switch = connect(fences)
+    done: list[int] = []
+    tor = ElementFences({1: 3, 2: 4}, fences)
+    tor.fence(frozenset({2, 101}))
+    assert switch.fenced() == ({4}, {4}), "memory elements have no port there"
+    tor.barrier(7, lambda: done.append(7))
+    switch.answer()
+    assert done == [7]

@@ -17,7 +17,7 @@ from controller.core import entries, events, monitor
 from controller.core.entries import Entry, WriteOp
 from controller.core.events import Effect, Event
 from controller.core.memory import Config
-from controller.core.state import Allocation, AllocationStatus, Message, Notice, State
+from controller.core.state import TOR, Allocation, AllocationStatus, Message, Notice, State
 from controller.core.step import initial, step
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
@@ -76,6 +76,7 @@ class World:
     def __post_init__(self) -> None:
         self.state = initial(self.rack)
         self.stored = self.state
+        self.channels[TOR] = deque()
         for element in self.rack.memory:
             self.channels[element.id] = deque()
             self.start_element(element.id)
@@ -231,6 +232,10 @@ class World:
         if rng.random() < lose:
             return
         frame = self.frames_of[item.number] if isinstance(item, Sent) else item
+        if element == TOR:  # it has no more to do with a barrier than to answer it
+            if rng.random() >= lose:
+                self.feed(events.Acknowledged(TOR, Header.unpack(frame, 14).request_id, Status.OK))
+            return
         reply = self.elements[element].handle(frame)
         assert reply is not None
         header = Header.unpack(reply, 14)

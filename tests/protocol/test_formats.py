@@ -86,7 +86,15 @@ def test_structs_and_scapy() -> None:
             wire.TRANSLATE_REPLY.pack(8, 0x2000, 9, 101, 1),
             {"pages": 8, "physical": 0x2000, "generation": 9, "element": 101, "permissions": 1},
         ),
-        (layers.Notify, wire.NOTIFY_ARGS.pack(1, 0, 101, 0, 5, 6), {"code": 1, "element": 101, "va": 5, "pages": 6}),
+        (
+            layers.Notify,
+            wire.NOTIFY_ARGS.pack(9, 0, 101, 7, 5, 6),
+            {"code": 9, "element": 101, "group": 7, "va": 5, "pages": 6},
+        ),
+        (layers.Watch, wire.WATCH_ARGS.pack(5, 6), {"source": 5, "group": 6}),
+        (layers.Ranges, wire.RANGES_ARGS.pack(5, 6), {"source": 5, "group": 6}),
+        (layers.RangesReply, wire.RANGES_REPLY.pack(4096, 3), {"next": 4096, "count": 3}),
+        (layers.Heartbeat, wire.HEARTBEAT_ARGS.pack(250), {"interval_ms": 250}),
     ],
 )
 def test_control_messages(layer: type, packed: bytes, values: dict[str, object]) -> None:
@@ -121,6 +129,10 @@ PAYLOAD_OF = {
     (wire.Op.STAT, True): layers.StatReply,
     (wire.Op.TRANSLATE, True): layers.TranslateReply,
     (wire.Op.TAKE_ADDRESS, False): layers.TakeAddress,
+    (wire.Op.WATCH, False): layers.Watch,
+    (wire.Op.RANGES, False): layers.Ranges,
+    (wire.Op.RANGES, True): layers.RangesReply,
+    (wire.Op.HEARTBEAT, False): layers.Heartbeat,
     (wire.Op.POISON, False): layers.Poison,
     (wire.Op.PT_SET, False): layers.PageTableChange,
     (wire.Op.PT_CLEAR, False): layers.PageTableChange,

@@ -1,0 +1,100 @@
+"""The part of the northbound interface that is about the rack monitor: thresholds, fences, standbys."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from controller.core import events, monitor
+from controller.core.state import Thresholds
+from controller.shell import RequestRefused, Shell
+from protocol.wire import MAX_GROUP
+
+
+class ElementName(BaseModel):
+    """An element by its name."""
+
+    element: str
+
+
+class NewThresholds(BaseModel):
+    """Thresholds of the rack monitor in milliseconds; what is left out stays."""
+
+    heartbeat_ms: float | None = Field(default=None, description="how often every element gives a sign of life")
+    suspect_ms: float | None = Field(default=None, description="silence that is reported")
+    fail_ms: float | None = Field(
+        default=None, description="silence that is taken for death, and made certain by fencing"
+    )
+
+
+class NewWatch(BaseModel):
+    """Have a process told when another one is cut off for good."""
+
+    pid: int = Field(ge=1, le=0xFFFF, description="who is told")
+    group: int = Field(ge=1, le=MAX_GROUP)
+    source: int = Field(default=0, ge=0, le=0xFFFF, description="whom to watch; 0: everyone with memory of the group")
+
+
+def monitor_routes(shell: Shell) -> APIRouter:
+    """The routes."""
+    router = APIRouter()
+
+    @router.post("/v1/fence")
+    def fence(body: ElementName) -> dict[str, Any]:
+        """Fence an element off. When this returns, nothing it does has an effect on memory or reaches other racks."""
+        return _fence(shell, body.element, True)
+
+    @router.post("/v1/unfence")
+    def unfence(body: ElementName) -> dict[str, Any]:
+        """Let a fenced element in again."""
+        return _fence(shell, body.element, False)
+
+    @router.get("/v1/monitor")
+    def thresholds() -> dict[str, Any]:
+        """The thresholds of the rack monitor, and who is suspected."""
+        state = shell.state
+        suspected = sorted(state.elements[e].name for e in state.suspected)
+        return _in_ms(monitor.thresholds(state, shell.config)) | {"suspected": suspected}
+
+    @router.post("/v1/monitor")
+    def adjust(body: NewThresholds) -> dict[str, Any]:
+        """Adjust thresholds. They hold at once and are kept; elements learn of another period with their next heartbeat."""
+        given = (body.heartbeat_ms, body.suspect_ms, body.fail_ms)
+        wanted = [None if ms is None else ms / 1000 for ms in given]
+        return _in_ms(Thresholds(**shell.request(lambda token: events.ThresholdsRequest(token, *wanted))))
+
+    @router.get("/v1/watches")
+    def watches() -> dict[str, Any]:
+        """Who stands by for whom."""
+        found = sorted(shell.state.watches.values(), key=lambda w: w.id)
+        return {"watches": [{"watch": w.id, "pid": w.pid, "source": w.source, "group": w.group} for w in found]}
+
+    @router.post("/v1/watches")
+    def watch(body: NewWatch) -> dict[str, Any]:
+        """Have a process stand by: it is told (NOTIFY TAKEOVER) when the other one has crashed, or its element is fenced."""
+        made = shell.request(lambda token: events.WatchRequest(token, body.pid, body.source, body.group))
+        return {name: made[name] for name in ("watch", "pid", "source", "group")}
+
+    @router.delete("/v1/watches/{number}")
+    def unwatch(number: int) -> dict[str, Any]:
+        """Forget a watch."""
+        shell.request(lambda token: events.UnwatchRequest(token, number))
+        return {"watch": number}
+
+    return router
+
+
+def _in_ms(found: Thresholds) -> dict[str, Any]:
+    values = {name: round(seconds * 1000, 3) for name, seconds in dataclasses.asdict(found).items()}
+    return {"heartbeat_ms": values["interval"], "suspect_ms": values["suspect"], "fail_ms": values["fail"]}
+
+
+def _fence(shell: Shell, name: str, fenced: bool) -> dict[str, Any]:
+    element = next((e for e in shell.state.elements.values() if e.name == name), None)
+    if element is None:
+        names = ", ".join(e.name for e in shell.state.elements.values())
+        raise RequestRefused(events.ApiError("not_found", f"there is no element {name!r}; there are {names}"))
+    return shell.request(lambda token: events.FenceRequest(token, element.id, fenced))
