@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.framework.model import Experiment
 
-MODULES: tuple[str, ...] = ("experiments.transfer", "experiments.shuffle")
+MODULES: tuple[str, ...] = ("experiments.transfer", "experiments.shuffle", "experiments.straggler")
 
 
 class CatalogueError(ValueError):

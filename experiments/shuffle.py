@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from apps.mapreduce import jobs
 from apps.mapreduce.exchange import WAYS, Way
-from apps.mapreduce.orchestrator import Phase, Run, connect
+from apps.mapreduce.orchestrator import Run
 from experiments import job_text
-from experiments.framework.measure import Meter, rack_ports, since
-from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Network, Row, Traffic
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import value
+from experiments.job_team import QUIET, Measured, team
 from experiments.workers import Worker
-from protocol.rack import Rack
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
 
 MIB = 1 << 20
 JOBS = ("sort", "inverted index", "word count")
-# Signs of life are packets, too: hardly any, while packets are counted.
-QUIET = ("--placement", "balance", "--heartbeat-interval", "20000", "--heartbeat-timeout", "100000")
 
 
 @dataclass(frozen=True)
@@ -37,56 +32,6 @@ class Options:
 def steps(options: Options, repetitions: int) -> int:
     """Of the progress bar."""
     return 1 + repetitions * len(options.cases) * len(WAYS)
-
-
-@contextlib.contextmanager
-def team(rack: RackLauncher, count: int) -> Iterator[list[Worker]]:
-    """Workers on the first compute elements, connected with each other."""
-    elements = rack.rack.compute[:count]
-    addresses = [element.ip.split("/")[0] for element in elements]
-
-    def begin(number: int) -> Worker:
-        options = ("--address", addresses[number])
-        return Worker(rack, elements[number].name, f"w{number + 1}", "experiments.job_worker", options)
-
-    with contextlib.ExitStack() as stack:
-        with ThreadPoolExecutor(count) as pool:
-            workers = list(pool.map(begin, range(count)))
-        for worker in workers:
-            stack.callback(worker.close)
-        connect(workers, addresses)
-        yield workers
-
-
-class Measured:
-    """Seconds and traffic of each phase of a run."""
-
-    def __init__(self, rack: Rack, workers: Sequence[Worker]):
-        self._meter, self._workers = Meter(rack_ports(rack)), workers
-        self.seconds: dict[str, float] = {}
-        self.traffic: dict[str, dict[Network, Traffic]] = {}
-        self.begin()
-
-    def begin(self) -> None:
-        """Count from here."""
-        self._round_trips()
-        self._before = self._meter.read()
-
-    def after(self, phase: Phase) -> None:
-        """A phase has ended."""
-        counted = since(self._before, self._meter.read())
-        trips = self._round_trips()
-        self.seconds[phase.name] = phase.seconds
-        self.traffic[phase.name] = {n: Traffic(trips[n], t.messages, t.size) for n, t in counted.items()}
-        self._before = self._meter.read()
-
-    def _round_trips(self) -> Mapping[Network, float]:
-        """Workers wait at the same time: of the one that waited most."""
-        each = [worker.call("round_trips") for worker in self._workers]
-        return {
-            "interconnect": max(one["interconnect"] for one in each),
-            "rack": max(one["network"] for one in each),
-        }
 
 
 def run(context: Context[Options]) -> Iterator[Row]:

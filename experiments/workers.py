@@ -48,6 +48,16 @@ class Worker:
             )
         self.pid: int = self.finish()["pid"]
 
+    @property
+    def unix_pid(self) -> int:
+        """Of its Unix process (``pid`` is the rack's)."""
+        return self._popen.pid
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._popen.kill()
+        self._popen.wait()
+
     def start(self, do: str, **arguments: Any) -> None:
         """Give a command."""
         assert self._popen.stdin is not None

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from apps.mapreduce import jobs
 from apps.mapreduce.exchange import Way
+from apps.mapreduce.memory import round_up
 
 
 class Caller(Protocol):
@@ -47,8 +48,27 @@ def connect(workers: Sequence[Caller], addresses: Sequence[str]) -> None:
         worker.call("connect", peers={name: place for name, place in places.items() if name != worker.name})
 
 
+@dataclass
+class Task:
+    """A map task: bytes ``start`` to ``end`` of the text, who has it, and where its control page is (0: it has none)."""
+
+    name: str
+    start: int
+    end: int
+    worker: Caller
+    control: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Of processes that may steal the tasks of each other; ``secret`` is hex."""
+
+    number: int = 0
+    secret: str = ""
+
+
 class Run:
-    """A job on a text, shuffled in one way. Task names are the workers' names."""
+    """A job on a text, shuffled in one way. At first each worker has the task and the partition of its number."""
 
     def __init__(
         self,
@@ -57,57 +77,97 @@ class Run:
         text: Path,
         way: Way,
         after: Callable[[Phase], None] = lambda phase: None,
+        group: Group | None = None,
     ):
         """``after`` is called behind each phase, while nothing runs."""
-        self.workers, self.job, self.path, self.way, self._after = workers, job, text, way, after
-        self.names = [worker.name for worker in workers]
+        self.job, self.path, self.way, self._after = job, text, way, after
+        self.group = group or Group()
+        ranges = jobs.splits(text.read_bytes(), len(workers))
+        self.tasks = [Task(w.name, start, end, w) for w, (start, end) in zip(workers, ranges, strict=True)]
+        self.reducers = list(workers)
 
-    def prepare(self, group: int = 0) -> list[dict[str, Any]]:
-        """Bring the splits of the text to the workers' memory and make their tasks; what they answered to the latter."""
-        ranges = jobs.splits(self.path.read_bytes(), len(self.workers))
-        for worker, (start, end) in zip(self.workers, ranges, strict=True):
-            worker.start("load", path=str(self.path), start=start, end=end, group=group)
-        texts = [worker.finish()["text"] for worker in self.workers]
-        local = self.way == "direct"
-        return [
-            worker.call("task", name=worker.name, job=self.job, text=text, base=start, local=local, group=group)
-            for worker, text, (start, _) in zip(self.workers, texts, ranges, strict=True)
-        ]
+    def prepare(self) -> None:
+        """Bring the splits of the text to the workers' memory and make their tasks."""
+        for task in self.tasks:
+            self._load(task)
+        for task in self.tasks:
+            self._make(task, task.worker.finish()["text"])
+
+    def _load(self, task: Task) -> None:
+        group = self.group.number
+        task.worker.start("load", path=str(self.path), start=task.start, end=task.end, group=group)
+
+    def _make(self, task: Task, text: Any) -> None:
+        made = {"job": self.job, "text": text, "base": task.start, "local": self.way == "direct"}
+        task.control = task.worker.call("task", name=task.name, group=self.group.number, **made)["control"]
 
     def map(self) -> Phase:
         """All tasks to their end."""
-        return self._phase("map", "map", [{"name": name} for name in self.names])
+        return self._phase("map", [(task.worker, "map", {"name": task.name}) for task in self.tasks])
+
+    def restart(self, task: Task, spare: Caller) -> None:
+        """Have another worker fetch the text of a task and begin anew; ``spare.finish`` for its end."""
+        self._replace(task, spare)
+        self._load(task)
+        self._make(task, task.worker.finish()["text"])
+        spare.start("map", name=task.name)
+
+    def resume(self, task: Task, spare: Caller) -> dict[str, Any]:
+        """Have another worker steal a task and go on where it stood; what it found. ``spare.finish`` for its end."""
+        source = task.worker
+        self._replace(task, spare)
+        theft = {"control": task.control, "source": source.pid, "group": self.group.number, "secret": self.group.secret}
+        answer = spare.call("adopt", name=task.name, **theft)
+        spare.start("map", name=task.name)
+        return answer
+
+    def _replace(self, task: Task, spare: Caller) -> None:
+        """Whoever had the task reduces nothing, either."""
+        self.reducers = [spare if reducer is task.worker else reducer for reducer in self.reducers]
+        task.worker = spare
 
     def shuffle(self) -> Phase:
         """All partitions to the workers that reduce them."""
-        sizes = [worker.call("sizes", name=worker.name)["sizes"] for worker in self.workers]
-        pages = [[-(-size // 4096) * 4096 for size in of_task] for of_task in sizes]
-        incoming = [sum(of_task[r] for i, of_task in enumerate(pages) if i != r) for r in range(len(self.workers))]
-        arguments = [
-            {"names": [name], "way": self.way, "owners": self.names, "me": name, "incoming": size}
-            for name, size in zip(self.names, incoming, strict=True)
-        ]
-        return self._phase("shuffle", "shuffle", arguments)
+        sizes = {task.name: task.worker.call("sizes", name=task.name)["sizes"] for task in self.tasks}
+        owners = [reducer.name for reducer in self.reducers]
+        commands = []
+        for worker in self._everybody():
+            incoming = sum(
+                round_up(sizes[task.name][r])
+                for task in self.tasks
+                for r, reducer in enumerate(self.reducers)
+                if reducer is worker and task.worker is not worker
+            )
+            names = [task.name for task in self.tasks if task.worker is worker]
+            arguments = {"names": names, "way": self.way, "owners": owners, "me": worker.name, "incoming": incoming}
+            commands.append((worker, "shuffle", arguments))
+        return self._phase("shuffle", commands)
+
+    def _everybody(self) -> list[Caller]:
+        """Who has a task or reduces, once."""
+        return list({w.name: w for w in (*(task.worker for task in self.tasks), *self.reducers)}.values())
 
     def reduce(self) -> Phase:
         """All results."""
-        arguments = [{"job": self.job, "partition": r, "tasks": self.names} for r in range(len(self.workers))]
-        return self._phase("reduce", "reduce", arguments)
+        names = [task.name for task in self.tasks]
+        arguments = [{"job": self.job, "partition": r, "tasks": names} for r in range(len(self.reducers))]
+        commands = [(worker, "reduce", own) for worker, own in zip(self.reducers, arguments, strict=True)]
+        return self._phase("reduce", commands)
 
     def results(self, directory: Path) -> list[bytes]:
         """The result of each partition, by way of files."""
-        paths = [directory / f"result-{name}" for name in self.names]
-        for worker, path in zip(self.workers, paths, strict=True):
+        paths = [directory / f"result-{worker.name}" for worker in self.reducers]
+        for worker, path in zip(self.reducers, paths, strict=True):
             worker.start("result", path=str(path))
-        for worker in self.workers:
+        for worker in self.reducers:
             worker.finish()
         return [path.read_bytes() for path in paths]
 
-    def _phase(self, name: str, do: str, arguments: Sequence[dict[str, Any]]) -> Phase:
+    def _phase(self, name: str, commands: Sequence[tuple[Caller, str, dict[str, Any]]]) -> Phase:
         start = time.perf_counter()
-        for worker, own in zip(self.workers, arguments, strict=True):
-            worker.start(do, **own)
-        answers = [worker.finish() for worker in self.workers]
+        for worker, do, arguments in commands:
+            worker.start(do, **arguments)
+        answers = [worker.finish() for worker, _, _ in commands]
         phase = Phase(name, time.perf_counter() - start, answers)
         self._after(phase)
         return phase

@@ -90,9 +90,19 @@ class MapTask:
         return cls(memory, control, State.unpack(memory.read(control, PAGE_SIZE)), group)
 
     @property
+    def done(self) -> int:
+        """Bytes of the text that count."""
+        return self.state.done
+
+    @property
+    def size(self) -> int:
+        """Bytes of the text."""
+        return self.state.text.used
+
+    @property
     def finished(self) -> bool:
         """Whether all of the text counts."""
-        return self.state.done >= self.state.text.used
+        return self.done >= self.size
 
     def regions(self) -> list[Region]:
         """All memory of the task but the control page: the text, and the output that counts."""
@@ -135,21 +145,26 @@ class LocalTask:
 
     def __init__(self, memory: Memory, job: dict[str, Any], text: Extent, base: int):
         self._memory, self._text, self._base = memory, text, base
-        self._done = 0
+        self.done = 0
         self.job = jobs.make(job)
         self.parts: list[list[bytes]] = [[] for _ in range(self.job.partitions)]
 
     @property
+    def size(self) -> int:
+        """Bytes of the text."""
+        return self._text.used
+
+    @property
     def finished(self) -> bool:
         """Whether all of the text is mapped."""
-        return self._done >= self._text.used
+        return self.done >= self.size
 
     def step(self) -> None:
         """Map a batch."""
-        text = next_batch(self._memory, self._text, self._done)
-        for held, part in zip(self.parts, self.job.map(text, self._base + self._done), strict=True):
+        text = next_batch(self._memory, self._text, self.done)
+        for held, part in zip(self.parts, self.job.map(text, self._base + self.done), strict=True):
             held.append(part)
-        self._done += len(text)
+        self.done += len(text)
 
 
 def next_batch(memory: Memory, text: Extent, done: int) -> bytes:

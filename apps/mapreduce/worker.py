@@ -69,18 +69,19 @@ class JobWorker:
         self._tasks[name] = task
         return {"control": task.control}
 
-    def do_map(self, name: str) -> dict[str, Any]:
-        """Finish a task, from wherever it stands. A refusal ends it (its memory is somebody else's now): how much counts."""
+    def do_map(self, name: str, part: float = 1.0) -> dict[str, Any]:
+        """Do this part of a task at least, from wherever it stands. A refusal ends it (its memory is somebody else's
+        now). How many bytes of the text count then."""
         task, batches, start = self._tasks[name], 0, time.perf_counter()
         refused = ""
         try:
-            while not task.finished:
+            while not task.finished and task.done < part * task.size:
                 task.step()
                 batches += 1
         except RemoteMemoryError as error:
             refused = type(error).__name__
-        done = task.state.done if isinstance(task, MapTask) else 0
-        return {"batches": batches, "seconds": time.perf_counter() - start, "refused": refused, "done": done}
+        took = time.perf_counter() - start
+        return {"batches": batches, "seconds": took, "refused": refused, "done": task.done, "size": task.size}
 
     def do_adopt(self, name: str, control: int, source: int, group: int, secret: str) -> dict[str, Any]:
         """Steal a task of another process by the secret of their group (hex); bytes of it that are done, milliseconds it took."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +19,12 @@ from hypothesis import strategies as st
 from apps.mapreduce import jobs
 from apps.mapreduce.exchange import WAYS, ExchangeError, Inbox, Outbox, Parcel, Way
 from apps.mapreduce.memory import Arena, Counted, Extent, Memory, chunks, round_up, store
+from apps.mapreduce.orchestrator import Group, Phase, Run, connect
 from apps.mapreduce.task import BATCH, LocalTask, MapTask, State, TaskError
+from apps.mapreduce.worker import JobWorker
 from experiments import job_text
 from hosts.process import Region
+from protocol.capability import Capability
 from protocol.wire import PAGE_SIZE, Perm
 from tests.apps.fake import FakeMemory, Stolen
 
@@ -67,9 +73,48 @@ class FakeProcess:
         self._mine(region.va, region.size)
         self._give(region, to)
 
+    def steal(self, region: Region, source: int, token: Capability, group: int) -> None:
+        assert token.group == group == GROUP.number
+        assert {self.rack.owner[region.va // PAGE_SIZE + i] for i in range(region.size // PAGE_SIZE)} == {source}
+        self._give(region, self.pid)
+
     def _give(self, region: Region, to: int) -> None:
         for page in range(region.va // PAGE_SIZE, (region.va + region.size) // PAGE_SIZE):
             self.rack.owner[page] = to
+
+
+GROUP = Group(7, bytes(16).hex())
+
+
+class Here:
+    """A worker in this process: commands run in a thread."""
+
+    def __init__(self, rack: Rack, number: int):
+        self.name, self.pid = f"w{number}", number
+        self.worker = JobWorker(FakeProcess(rack, number), "127.0.0.1")  # type: ignore[arg-type]
+        self._pool = ThreadPoolExecutor(1)
+        self._answer: Future[dict[str, Any]] | None = None
+
+    def start(self, do: str, **arguments: Any) -> None:
+        assert self._answer is None, "one command at a time"
+        wire = json.loads(json.dumps(arguments))
+        self._answer = self._pool.submit(lambda: getattr(self.worker, f"do_{do}")(**wire))
+
+    def finish(self) -> dict[str, Any]:
+        assert self._answer is not None
+        answer, self._answer = self._answer.result(20), None
+        return json.loads(json.dumps(answer))  # type: ignore[no-any-return]
+
+    def call(self, do: str, **arguments: Any) -> dict[str, Any]:
+        self.start(do, **arguments)
+        return self.finish()
+
+
+def team(count: int) -> list[Here]:
+    rack = Rack(8000)
+    workers = [Here(rack, number + 1) for number in range(count)]
+    connect(workers, ["127.0.0.1"] * count)
+    return workers
 
 
 def whole(memory: Memory, extents: list[Extent]) -> bytes:
@@ -263,3 +308,45 @@ def test_an_arena_gives_from_what_is_reserved_first() -> None:
     assert memory.round_trips == 2, "the third does not fit"
     spans = sorted((region.va, region.va + region.size) for region in regions)
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["sort", "word count", "inverted index"])
+def test_a_job_finds_the_same_in_every_way(way: Way, name: str, tmp_path: Path) -> None:
+    workers = team(3)
+    path = tmp_path / "text"
+    path.write_bytes(TEXT)
+    phases: list[Phase] = []
+    work = Run(workers, jobs.describe(name, 3, TEXT), path, way, phases.append)
+    work.prepare()
+    work.map()
+    shuffled = work.shuffle()
+    work.reduce()
+    assert job_text.found(name, work.results(tmp_path)) == job_text.expected(name, TEXT)
+    assert [phase.name for phase in phases] == ["map", "shuffle", "reduce"]
+    assert sum(answer["moved"] for answer in shuffled.answers) > 0
+    assert all(worker.call("round_trips")["interconnect"] > 0 for worker in workers)
+
+
+@pytest.mark.parametrize("way", ["resume", "restart"])
+def test_a_job_finds_the_same_when_a_task_changes_hands(way: str, tmp_path: Path) -> None:
+    *workers, spare = team(4)
+    text = sample(6 * BATCH)
+    path = tmp_path / "text"
+    path.write_bytes(text)
+    work = Run(workers, jobs.describe("inverted index", 3, text), path, "grant", group=GROUP)
+    work.prepare()
+    batches = [worker.call("map", name=worker.name)["batches"] for worker in workers[1:]]
+    had = workers[0].call("map", name="w1", part=0.1)
+    assert 0 < had["done"] < had["size"]
+    assert had["batches"] == 1
+    if way == "resume":
+        assert work.resume(work.tasks[0], spare)["done"] == had["done"]
+    else:
+        work.restart(work.tasks[0], spare)
+    answer = spare.finish()
+    assert answer["done"] == answer["size"]
+    assert answer["batches"] == max(batches) - (way == "resume"), "tasks are of the same size"
+    work.shuffle()
+    work.reduce()
+    assert job_text.found("inverted index", work.results(tmp_path)) == job_text.expected("inverted index", text)

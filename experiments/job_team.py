@@ -1,0 +1,66 @@
+"""Workers of a job on the compute elements of a rack, and what their phases take."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from apps.mapreduce.orchestrator import Phase, connect
+from experiments.framework.measure import Meter, rack_ports, since
+from experiments.framework.model import Network, Traffic
+from experiments.workers import Worker
+from protocol.rack import Rack
+from topologies.launch import RackLauncher
+
+# Signs of life are packets, too: hardly any, while packets are counted.
+QUIET = ("--placement", "balance", "--heartbeat-interval", "20000", "--heartbeat-timeout", "100000")
+
+
+@contextlib.contextmanager
+def team(rack: RackLauncher, count: int, module: str = "experiments.job_worker") -> Iterator[list[Worker]]:
+    """Workers on the first compute elements, connected with each other."""
+    elements = rack.rack.compute[:count]
+    addresses = [element.ip.split("/")[0] for element in elements]
+
+    def begin(number: int) -> Worker:
+        return Worker(rack, elements[number].name, f"w{number + 1}", module, ("--address", addresses[number]))
+
+    with contextlib.ExitStack() as stack:
+        with ThreadPoolExecutor(count) as pool:
+            workers = list(pool.map(begin, range(count)))
+        for worker in workers:
+            stack.callback(worker.close)
+        connect(workers, addresses)
+        yield workers
+
+
+class Measured:
+    """Seconds and traffic of each phase of a run."""
+
+    def __init__(self, rack: Rack, workers: Sequence[Worker]):
+        self._meter, self._workers = Meter(rack_ports(rack)), workers
+        self.seconds: dict[str, float] = {}
+        self.traffic: dict[str, dict[Network, Traffic]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from here."""
+        self._round_trips()
+        self._before = self._meter.read()
+
+    def after(self, phase: Phase) -> None:
+        """A phase has ended."""
+        counted = since(self._before, self._meter.read())
+        trips = self._round_trips()
+        self.seconds[phase.name] = phase.seconds
+        self.traffic[phase.name] = {n: Traffic(trips[n], t.messages, t.size) for n, t in counted.items()}
+        self._before = self._meter.read()
+
+    def _round_trips(self) -> Mapping[Network, float]:
+        """Workers wait at the same time: of the one that waited most."""
+        each = [worker.call("round_trips") for worker in self._workers]
+        return {
+            "interconnect": max(one["interconnect"] for one in each),
+            "rack": max(one["network"] for one in each),
+        }

@@ -1,0 +1,273 @@
+"""One worker of a job gets slow, or dies, in the middle of its task: waiting, restarting the task, and stealing what is done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apps.mapreduce import jobs
+from apps.mapreduce.orchestrator import Group, Run
+from experiments import job_text
+from experiments.framework.measure import Meter, rack_ports, since
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed, Traffic
+from experiments.framework.summary import select, value
+from experiments.job_team import QUIET, team
+from experiments.workers import Worker
+from topologies.launch import RackLauncher
+from topologies.racks import small_rack
+
+MIB = 1 << 20
+JOB = "inverted index"
+PERIOD = 0.1  # seconds in which a slowed element runs once
+SCENARIOS = {"slow": ("wait", "restart", "steal"), "dead": ("restart", "steal")}
+
+
+@dataclass(frozen=True)
+class Options:
+    """``mib`` of text for ``workers`` tasks; one of them is hit when ``parts`` of it are done; a slowed element runs
+    for ``share``."""
+
+    mib: int
+    workers: int
+    parts: tuple[float, ...]
+    share: float = 0.05
+
+
+def cases(options: Options) -> list[tuple[str, float, str]]:
+    """(scenario, part done, way)."""
+    return [(scenario, part, way) for part in options.parts for scenario, ways in SCENARIOS.items() for way in ways]
+
+
+def steps(options: Options, repetitions: int) -> int:
+    """Of the progress bar."""
+    return 1 + repetitions * len(cases(options))
+
+
+@contextlib.contextmanager
+def slowed(processes: Sequence[int], share: float) -> Iterator[None]:
+    """These Unix processes run for this share of the time, as on an element with too much to do."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            _signal(processes, signal.SIGSTOP)
+            stop.wait(PERIOD * (1 - share))
+            _signal(processes, signal.SIGCONT)
+            stop.wait(PERIOD * share)
+
+    thread = threading.Thread(target=work, name="slows an element")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        _signal(processes, signal.SIGCONT)
+
+
+def _signal(processes: Sequence[int], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def run(context: Context[Options]) -> Iterator[Row]:
+    """All ways of a scenario take turns within a repetition."""
+    options = context.options
+    context.step("booting a rack")
+    text = job_text.corpus(options.mib * MIB)
+    path = context.out / "text"
+    path.write_bytes(text)
+    wanted = job_text.expected(JOB, text)
+    rack = small_rack(options.workers + 1, dram=2, nvm=0, memory_mib=max(32, 4 * options.mib), name="straggler")
+    with context.rack(rack, "rack", controller_options=QUIET) as launched:
+        made = launched.post("/v1/groups", {"name": "job"})
+        group = Group(made["id"], made["secret"])
+        for repetition in range(context.repetitions):
+            for scenario, part, way in cases(options):
+                context.step(f"{scenario} at {part:.0%}, {way}")
+                case: dict[str, Case] = {"scenario": scenario, "done, %": round(100 * part), "way": way}
+                with team(launched, options.workers + 1) as workers:
+                    work = Run(workers[:-1], jobs.describe(JOB, options.workers, text), path, "grant", group=group)
+                    one = Scenario(launched, work, workers, options.share)
+                    yield one.run(case, scenario, part, way, repetition, context.out, wanted)
+    for file in (path, *context.out.glob("result-*")):
+        file.unlink()
+
+
+class Scenario:
+    """A job in which the worker of the first task is hit; the last worker is the spare."""
+
+    def __init__(self, rack: RackLauncher, work: Run, workers: Sequence[Worker], share: float):
+        self.rack, self.work, self.share = rack, work, share
+        self.victim, self.spare, self.others = workers[0], workers[-1], workers[1:-1]
+        self._meter = Meter(rack_ports(rack.rack))
+
+    def run(
+        self, case: dict[str, Case], scenario: str, part: float, way: str, repetition: int, out: Path, wanted: object
+    ) -> Row:
+        """The whole job; what is wrong with it is the row's problem."""
+        self.work.prepare()
+        task = self.work.tasks[0]
+        start = time.perf_counter()
+        for worker in self.others:
+            worker.start("map", name=worker.name)
+        had = self.victim.call("map", name=task.name, part=part)["done"]
+        with contextlib.ExitStack() as stack:
+            if scenario == "dead":
+                self.victim.kill()
+            else:
+                agent = self.rack.children[self.victim.element].popen.pid
+                stack.enter_context(slowed([self.victim.unix_pid, agent], self.share))
+                self.victim.start("map", name=task.name)
+            for worker in self.others:
+                worker.finish()
+            decided, before = time.perf_counter(), self._meter.read()
+            self.spare.call("round_trips")
+            stolen, late = self._finish(way, scenario)
+            ended, counted = time.perf_counter(), since(before, self._meter.read())
+            trips = self.spare.call("round_trips")
+        if way != "wait" and scenario == "slow":
+            late = self.victim.finish()  # it runs as fast as ever now, and must have noticed
+        self.work.shuffle()
+        self.work.reduce()
+        job = time.perf_counter() - start
+        had = max(had, late.get("done", 0)) if way == "steal" else had
+        values = {
+            "job, s": job,
+            "from the decision to the end of the task, s": ended - decided,
+            "finished work lost, MiB": self._lost(way, had, stolen) / MIB,
+            "interconnect for it, MiB": counted["interconnect"].size / MIB,
+        }
+        if way == "steal":
+            values["steal, ms"] = stolen["ms"]
+        traffic = {n: Traffic(0, t.messages, t.size) for n, t in counted.items()}
+        traffic["interconnect"] += Traffic(trips["interconnect"])
+        results = self.work.results(out)
+        return Row(case, values, traffic, repetition, self._problem(way, had, stolen, late, results, wanted))
+
+    def _finish(self, way: str, scenario: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See the task to its end; what the theft found, and what the victim said if it was waited for."""
+        task = self.work.tasks[0]
+        if way == "wait":
+            return {}, self.victim.finish()
+        if scenario == "dead":
+            pid = self.victim.pid
+            gone = lambda: all(p["pid"] != pid for p in self.rack.get("/v1/processes")["processes"])  # noqa: E731
+            self.rack.wait_for(gone, f"the end of process {pid}", 10)
+        stolen: dict[str, Any] = {}
+        if way == "steal":
+            stolen = self.work.resume(task, self.spare)
+        else:
+            self.work.restart(task, self.spare)
+        answer = self.spare.finish()
+        if answer["done"] != answer["size"]:
+            raise ScenarioFailed(f"the task ended at {answer['done']} of {answer['size']} bytes: {answer['refused']}")
+        return stolen, {}
+
+    @staticmethod
+    def _lost(way: str, had: int, stolen: dict[str, Any]) -> int:
+        """Bytes of text whose mapping counted, and that were mapped again."""
+        if way == "wait":
+            return 0
+        return max(0, had - int(stolen.get("done", 0)))
+
+    @staticmethod
+    def _problem(
+        way: str, had: int, stolen: dict[str, Any], late: dict[str, Any], results: list[bytes], wanted: object
+    ) -> str:
+        if job_text.found(JOB, results) != wanted:
+            return "the result is not that of an independent computation"
+        if way == "steal" and had > stolen["done"]:
+            return f"finished work is lost: {had} bytes counted, the thief found {stolen['done']}"
+        if way == "steal" and late and not late["refused"] and late["done"] > stolen["done"]:
+            return f"the victim went on after the theft: {late}, the thief found {stolen['done']}"
+        return ""
+
+
+def judge(rows: Sequence[Row]) -> list[Finding]:
+    """Times by the part that was done; lost work in every row."""
+    parts = sorted({int(row.case["done, %"]) for row in rows})
+    what = "from the decision to the end of the task, s"
+    took: dict[tuple[Case, Case, Case], float] = {}
+    for row in rows:
+        case = row.case
+        took[case["scenario"], case["way"], case["done, %"]] = value(rows, what, **case) or 0.0
+    gains = [
+        (took[scenario, "restart", part] / took[scenario, "steal", part], f"{scenario} at {part} %")
+        for scenario in SCENARIOS
+        for part in parts
+    ]
+    lost = max(row.values["finished work lost, MiB"] for row in select(rows, {"way": "steal"}))
+    again = max(row.values["finished work lost, MiB"] for row in select(rows, {"way": "restart"}))
+    waits = [took["slow", "wait", part] / took["slow", "steal", part] for part in parts]
+    texts = ", ".join(f"{gain:.2f} times ({where})" for gain, where in gains)
+    slow, dead = ([g for g, where in gains if where.startswith(s)] for s in SCENARIOS)
+    return [
+        Finding(
+            "nothing is lost",
+            lost == 0,
+            f"lost by theft {lost:g} MiB, by restart up to {again:.3g} MiB",
+            essential=True,
+        ),
+        Finding("stragglers resume", all(g > 1 for g in slow), f"resumed against restarted, time to the end: {texts}"),
+        Finding(
+            "better than waiting",
+            all(w > 1 for w in waits),
+            f"resumed against waited for: {min(waits):.3g} times at least",
+        ),
+        Finding(
+            "dead elements", all(g > 1 for g in dead), f"resumed against restarted: {min(dead):.2f} times at least"
+        ),
+    ]
+
+
+def _charts() -> Iterator[Chart]:
+    for scenario, text in (("slow", "slowed"), ("dead", "killed")):
+        y, where = "from the decision to the end of the task, s", {"scenario": scenario}
+        title = f"Element {text}: time to finish its task"
+        yield Chart(
+            f"{scenario}-time", title, "done, %", y, "way", where, "bar", (False, scenario == "slow"), ylabel="s"
+        )
+    title, y = "Element slowed: finished work that is done again", "finished work lost, MiB"
+    yield Chart("lost", title, "done, %", y, "way", {"scenario": "slow"}, "bar")
+    title, y = "Element killed: bytes on the interconnect until the task is finished", "interconnect for it, MiB"
+    yield Chart("bytes", title, "done, %", y, "way", {"scenario": "dead"}, "bar")
+
+
+EXPERIMENT = Experiment(
+    name="straggler",
+    title="A straggler's half-done work, stolen",
+    about="An inverted index; when part of one worker's map task is done, its element becomes slow (its processes are stopped "
+    "for most of the time) or the worker is killed. When all other tasks have ended the orchestrator acts: it waits, has a spare "
+    "element fetch the text and do the task from the start, or has the spare steal the task's memory (text, output and the "
+    "control page that says how much of it counts) and go on. Lost is text whose mapping counted and was mapped again. The "
+    "result of every job is compared with an independent computation, and the slow element runs on at full speed afterwards.",
+    claims=(
+        Claim("nothing is lost", "5", "Half-completed computation is resumed rather than started from scratch."),
+        Claim(
+            "stragglers resume",
+            "5",
+            "Stealing the memory of a straggler's task mitigates it better than a restart does.",
+        ),
+        Claim("better than waiting", "5", "It is better than to wait for the straggler."),
+        Claim(
+            "dead elements",
+            "5",
+            "If only the compute element failed, the relaunched task resumes where it had stalled.",
+        ),
+    ),
+    scales={"quick": Options(3, 2, (0.5,)), "full": Options(48, 3, (0.25, 0.5, 0.75))},
+    run=run,
+    steps=steps,
+    judge=judge,
+    charts=tuple(_charts()),
+    repetitions={"quick": 1, "full": 3},
+)
