@@ -24,7 +24,7 @@ from apps.mapreduce.task import BATCH, LocalTask, MapTask, State, TaskError
 from apps.mapreduce.worker import JobWorker
 from experiments import job_text
 from hosts.process import Region
-from protocol.capability import Capability
+from protocol.capability import Capability, Token
 from protocol.wire import PAGE_SIZE, Perm
 from tests.apps.fake import FakeMemory, Stolen
 
@@ -74,7 +74,8 @@ class FakeProcess:
         self._give(region, to)
 
     def steal(self, region: Region, source: int, token: Capability, group: int) -> None:
-        assert token.group == group == GROUP.number
+        assert group == GROUP.number
+        assert isinstance(token, Token)
         assert {self.rack.owner[region.va // PAGE_SIZE + i] for i in range(region.size // PAGE_SIZE)} == {source}
         self._give(region, self.pid)
 
