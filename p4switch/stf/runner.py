@@ -6,6 +6,7 @@ need every exact key; others that are left out match anything.
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,19 @@ from p4switch.dataplane.binding import (
     Switch,
     Update,
 )
-from p4switch.dataplane.layout import Action, Extern, Field, FieldError, MatchKind, Table
+from p4switch.dataplane.layout import Action, Extern, ExternKind, Field, FieldError, MatchKind, Table
 from p4switch.stf import script
 from p4switch.stf.explain import Mismatch
 from p4switch.stf.script import StfError
+
+CONDITIONS: dict[str, Callable[[int, int], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,10 @@ class Runner:
         self.expected: dict[int | None, list[script.Expect]] = defaultdict(list)
         self.found: dict[int | None, list[bytes]] = defaultdict(list)
         self.digests: list[tuple[int, bytes]] = []
-        self.nodes: list[list[Replica]] = []
-        self.groups: dict[int, list[Replica]] = {}
+        self.nodes: list[tuple[int, tuple[int, ...]]] = []  # instance and ports
+        self.groups: dict[int, list[int]] = {}  # their nodes
+        self.added: list[tuple[int, int]] = []  # table and handle of entries that were added
+        self.names: dict[str, tuple[int, int]] = {}  # of those that have been given one
         self.compared: dict[int | None, int] = defaultdict(int)  # frames of each port that were compared before
         self.known: set[tuple[int, str, int]] = set()  # members and groups of profiles
 
@@ -104,6 +116,12 @@ class Runner:
                 self.compare()
             case script.AddEntry():
                 self.entry(command)
+            case script.RemoveAll():
+                self.remove_all(command.line)
+            case script.CheckCounter():
+                self.check_counter(command)
+            case script.SetRates():
+                self.set_rates(command)
             case script.SetDefault():
                 table = self.table(command.table, command.line)
                 action = self.action(table.actions, command.action, command.line)
@@ -158,11 +176,12 @@ class Runner:
 
     # ---------------------------------------------------------------------------------------------------------- tables
 
-    def apply(self, update: Update, line: int) -> None:
-        """Apply an update that must succeed."""
+    def apply(self, update: Update, line: int) -> int:
+        """Apply an update that must succeed; the entry's handle."""
         (result,) = self.switch.apply([update])
         if result.code != Code.OK:
             raise StfError(line, f"{update.op.name.lower()}: {self.switch.error_text(result.code)}")
+        return result.handle
 
     def entry(self, command: script.AddEntry) -> None:
         """``add`` and ``remove``."""
@@ -185,7 +204,19 @@ class Runner:
                 number, data = action.index, self.data(action, call, line)
         priority = command.priority if table.has_priority else 0
         key_bytes, mask_bytes = table.keys.pack(keys), table.keys.pack(masks)
-        self.apply(Update(op, table.index, key_bytes, mask_bytes, priority, kind, number, data), line)
+        handle = self.apply(Update(op, table.index, key_bytes, mask_bytes, priority, kind, number, data), line)
+        if op == Op.INSERT:
+            self.added.append((table.index, handle))
+            if command.name is not None:
+                self.names[command.name] = (table.index, handle)
+
+    def remove_all(self, line: int) -> None:
+        """Remove what was added and is still there."""
+        for table, handle in self.added:
+            entry = self.switch.entry(table, handle)
+            if entry is not None:
+                self.apply(Update(Op.DELETE, table, entry.key, entry.mask, entry.priority), line)
+        self.added.clear()
 
     def key(self, table: Table, field: Field, match: script.Match | None, line: int) -> tuple[int, int]:
         """Value and mask, or lower and upper bound, of one key."""
@@ -224,10 +255,13 @@ class Runner:
         values, line = command.values, command.line
         actions: dict[str, Callable[[], None]] = {
             "mc_mgrp_create": lambda: self.multicast(values[0], []),
-            "mc_node_create": lambda: self.nodes.append([Replica(port, values[0]) for port in values[1:]]),
+            "mc_node_create": lambda: self.nodes.append((values[0], values[1:])),
+            "mc_node_update": lambda: self.update_node(values[0], values[1:], line),
             "mc_node_associate": lambda: self.associate(values[0], values[1], line),
             "mirroring_add": lambda: self.switch.set_clone_session(values[0], [Replica(values[1])]),
-            "mirroring_add_mc": lambda: self.switch.set_clone_session(values[0], self.groups.get(values[1], [])),
+            "mirroring_add_mc": lambda: self.switch.set_clone_session(values[0], self.replicas(values[1])),
+            "mirroring_delete": lambda: self.switch.delete_clone_session(values[0]),
+            "mirroring_get": lambda: None,  # prints, in BMv2's command line
         }
         queues = self.switch.queues
         actions |= {
@@ -248,6 +282,19 @@ class Runner:
             self.switch.write_register(extern.index, values[0], values[1])
         elif command.word == "meter_set_rates":
             self.switch.write_meter(extern.index, values[0], MeterConfig(*values[1:]))
+        elif command.word == "register_reset":
+            for cell in range(extern.size):
+                self.switch.write_register(extern.index, cell, 0)
+        elif command.word == "counter_write":
+            self.switch.write_counter(extern.index, values[0], values[1], values[2])
+        elif (
+            command.word == "register_read"
+        ):  # these print, in BMv2's command line; a name or an index that is wrong is found
+            self.switch.read_register(extern.index, values[0])
+        elif command.word == "counter_read":
+            self.switch.read_counter(extern.index, values[0])
+        elif command.word == "meter_get_rates":
+            self.switch.read_meter(extern.index, values[0])
         elif command.word == "check_register":
             self.check(self.switch.read_register(extern.index, values[0]), values[1], command)
         elif command.word == "check_counter":
@@ -271,23 +318,70 @@ class Runner:
         else:
             self.check((entry.packets, entry.bytes), tuple(values), command)
 
+    def check_counter(self, command: script.CheckCounter) -> None:
+        """A cell's counts, or those of an entry by its name, against a condition."""
+        extern, line = self.extern(command.name, command.line), command.line
+        if extern.kind not in (ExternKind.COUNTER, ExternKind.DIRECT_COUNTER):
+            raise StfError(line, f"{extern.name} is a {extern.kind.name.lower()}, not a counter")
+        if isinstance(command.index, int):
+            if extern.kind == ExternKind.DIRECT_COUNTER:
+                raise StfError(line, f"{extern.name} counts a table's entries: name one (add ... = NAME)")
+            counts = self.switch.read_counter(extern.index, command.index)
+        else:
+            table, handle = self.names.get(command.index, (None, 0))
+            entry = self.switch.entry(table, handle) if table is not None else None
+            if table is None or entry is None:
+                raise StfError(line, f"no entry is called {command.index!r} (add ... = NAME)")
+            if table not in (t.index for t in self.layout.tables.values() if t.counter == extern):
+                raise StfError(line, f"entry {command.index} is not of a table that {extern.name} counts")
+            counts = (entry.packets, entry.bytes)
+        found = counts[command.unit == "bytes"]
+        if command.unit is not None and not CONDITIONS[command.condition](found, command.number):
+            what = f"{command.name}({command.index}) {command.unit}"
+            self.failures.append(Failure(line, f"{what} is {found}, expected {command.condition} {command.number}"))
+
+    def set_rates(self, command: script.SetRates) -> None:
+        """The committed rate and the peak rate of one cell or all, from units a microsecond."""
+        extern = self.extern(command.name, command.line)
+        (cir, cburst), (pir, pburst) = command.rates
+        config = MeterConfig(round(cir * 1e6), cburst, round(pir * 1e6), pburst)
+        for cell in range(extern.size) if command.index is None else (command.index,):
+            self.switch.write_meter(extern.index, cell, config)
+
     def check(self, found: object, wanted: object, command: script.Numbers) -> None:
         """Note a difference."""
         if found != wanted:
             where = f"{command.name}[{command.values[0]}]"
             self.failures.append(Failure(command.line, f"{where} is {found}, expected {wanted}"))
 
-    def associate(self, group: int, node: int, line: int) -> None:
-        """Add the replicas of a node to a group."""
-        if node >= len(self.nodes):
-            raise StfError(line, f"node {node}: {len(self.nodes)} have been created")
-        self.multicast(group, self.nodes[node])
+    def node(self, number: int, line: int) -> int:
+        """The number of a node that exists."""
+        if number >= len(self.nodes):
+            raise StfError(line, f"node {number}: {len(self.nodes)} have been created")
+        return number
 
-    def multicast(self, group: int, replicas: Sequence[Replica]) -> None:
+    def associate(self, group: int, node: int, line: int) -> None:
+        """Add a node to a group."""
+        self.multicast(group, [self.node(node, line)])
+
+    def update_node(self, node: int, ports: tuple[int, ...], line: int) -> None:
+        """Give a node other ports, in all groups that have it."""
+        instance, _ = self.nodes[self.node(node, line)]
+        self.nodes[node] = (instance, ports)
+        for group, nodes in self.groups.items():
+            if node in nodes:
+                self.multicast(group, [])
+
+    def replicas(self, group: int) -> list[Replica]:
+        """What a multicast group makes."""
+        nodes = (self.nodes[node] for node in self.groups.get(group, ()))
+        return [Replica(port, instance) for instance, ports in nodes for port in ports]
+
+    def multicast(self, group: int, nodes: Sequence[int]) -> None:
         """Extend a multicast group."""
         exists = group in self.groups
-        self.groups.setdefault(group, []).extend(replicas)
-        self.switch.set_multicast_group(group, self.groups[group], must_exist=exists)
+        self.groups.setdefault(group, []).extend(nodes)
+        self.switch.set_multicast_group(group, self.replicas(group), must_exist=exists)
 
     # ------------------------------------------------------------------------------------------------------ comparison
 

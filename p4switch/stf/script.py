@@ -1,10 +1,8 @@
 """Reading of .stf files into typed commands.
 
-One command a line, ``#`` begins a comment. From p4c: ``packet``, ``expect``, ``add``, ``setdefault``, ``wait``; from BMv2's
-command line ``mc_mgrp_create``, ``mc_node_create``, ``mc_node_associate``, ``mirroring_add``, ``mirroring_add_mc``. Of our
-own, for what those cannot reach: ``remove``, ``member``, ``group``, ``value_set``, ``register_write``, ``meter_set_rates``,
-``no_packet``, ``check_register``, ``check_counter``, ``expect_digest``, ``expect_cpu`` and ``packet_out``; docs/stf.md
-describes them.
+One command a line, ``#`` begins a comment. What p4c's own reader knows means the same here, including what it takes from
+BMv2's command line (``mc_*``, ``mirroring_*``, ``counter_*``, ``register_*``, ``meter_*``). The rest is of our own, for what
+those cannot reach; docs/stf.md describes all.
 """
 
 from __future__ import annotations
@@ -90,6 +88,12 @@ class AddEntry(Command):
     keys: tuple[Match, ...]
     action: ActionCall | None
     remove: bool = False
+    name: str | None = None  # what ``check_counter`` calls the entry
+
+
+@dataclass(frozen=True)
+class RemoveAll(Command):
+    """``remove all``: the entries that this script has added."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,27 @@ class Numbers(Command):
     word: str
     name: str
     values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CheckCounter(Command):
+    """``check_counter name(index or entry) [packets|bytes condition number]``; without a condition: that it exists."""
+
+    name: str
+    index: int | str
+    unit: str | None = None
+    condition: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class SetRates(Command):
+    """``meter_set_rates name index rate:burst rate:burst``, as BMv2's command line has it; ``index`` None: all cells.
+    Rates are in units a microsecond."""
+
+    name: str
+    index: int | None
+    rates: tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True)
@@ -194,8 +219,9 @@ def parse_action(text: str, line: int) -> ActionCall:
 
 
 def parse_entry(rest: str, line: int, remove: bool) -> AddEntry:
-    """``TABLE [PRIORITY] KEY:VALUE... ACTION(ARGUMENTS)``."""
-    words = re.findall(r'"[^"]*":\S+|[\w.$]+\([^)]*\)|\S+', re.sub(r"\s*=\s*\S+$", "", rest))
+    """``TABLE [PRIORITY] KEY:VALUE... ACTION(ARGUMENTS) [= NAME]``."""
+    rest, _, entry_name = rest.partition("=")
+    words = re.findall(r'"[^"]*":\S+|[\w.$]+\([^)]*\)|\S+', rest)
     if not words:
         raise StfError(line, "the name of a table is missing")
     table, words = words[0], words[1:]
@@ -213,7 +239,7 @@ def parse_entry(rest: str, line: int, remove: bool) -> AddEntry:
         if not colon:
             raise StfError(line, f"expected KEY:VALUE, found {word!r}")
         keys.append(parse_match(name, value, line))
-    return AddEntry(line, table, priority, tuple(keys), action, remove)
+    return AddEntry(line, table, priority, tuple(keys), action, remove, entry_name.strip() or None)
 
 
 def parse_expect(rest: str, line: int, port: int | None) -> Expect:
@@ -226,18 +252,55 @@ def parse_expect(rest: str, line: int, port: int | None) -> Expect:
     return Expect(line, port, digits or (None if not exact else ""), exact)
 
 
+def parse_check_counter(rest: str, line: int) -> Command:
+    """p4c's form with the index in parentheses, or our own: ``NAME INDEX PACKETS BYTES``."""
+    found = re.fullmatch(r"([\w.$]+)\s*\(\s*(\w+)\s*\)(?:\s*(packets|bytes)\s*(==|!=|<=|>=|<|>)\s*(\S+))?", rest)
+    if found is None:
+        name, *numbers = rest.split() or [""]
+        if len(numbers) != 3 or "(" in name:
+            usage = "NAME(INDEX) [packets|bytes ==|!=|<=|>=|<|> NUMBER] or NAME INDEX PACKETS BYTES"
+            raise StfError(line, f"usage: check_counter {usage}")
+        return Numbers(line, "check_counter", name, tuple(number(text, line) for text in numbers))
+    index = number(found[2], line) if found[2][0].isdigit() else found[2]
+    return CheckCounter(line, found[1], index, found[3], found[4] or "", number(found[5], line) if found[3] else 0)
+
+
+def parse_rates(word: str, parts: list[str], line: int) -> SetRates:
+    """``NAME [INDEX] RATE:BURST...``; a rate may have a fraction."""
+    one = word == "meter_set_rates"
+    usage = f"usage: {word} NAME {'INDEX ' if one else ''}RATE:BURST RATE:BURST"
+    rates = []
+    for part in parts[2 if one else 1 :]:
+        rate, colon, burst = part.partition(":")
+        try:
+            if not colon:
+                raise ValueError
+            rates.append((float(rate), int(burst)))
+        except ValueError:
+            raise StfError(line, f"{part!r} is not RATE:BURST; {usage}") from None
+    if len(rates) != 2:
+        raise StfError(line, f"{len(rates)} rates given; {usage}")
+    return SetRates(line, parts[0], number(parts[1], line) if one else None, tuple(rates))
+
+
 _COUNTS = {
     "mc_mgrp_create": 1,
     "mc_node_associate": 2,
     "mirroring_add": 2,
     "mirroring_add_mc": 2,
+    "mirroring_delete": 1,
+    "mirroring_get": 1,
 }
 # As in simple_switch's command line: a number, then optionally a port and a priority.
 _QUEUES = {"set_priority_queues": 1, "set_queue_depth": 3, "set_queue_rate": 3, "set_port_rate": 2, "set_time": 1}
 _NAMED = {
     "register_write": 2,
     "check_register": 2,
-    "check_counter": 3,
+    "register_read": 1,
+    "register_reset": 0,
+    "counter_read": 1,
+    "counter_write": 3,
+    "meter_get_rates": 1,
     "meter_set_rates": 5,
     "check_direct_counter": 3,
     "direct_meter_set_rates": 5,
@@ -263,11 +326,16 @@ def parse_line(word: str, rest: str, line: int) -> Command:
         if not 1 <= len(parts) <= _QUEUES[word]:
             raise StfError(line, f"{word} takes 1 to {_QUEUES[word]} numbers, {len(parts)} given")
         return Numbers(line, word, "", numbers(parts, None))
+    if word == "check_counter":
+        return parse_check_counter(rest, line)
+    if word == "meter_array_set_rates" or (word == "meter_set_rates" and ":" in rest):
+        need(2, "NAME ...")
+        return parse_rates(word, parts, line)
     if word in _NAMED:
         need(1, "NAME NUMBER...")
         return Numbers(line, word, parts[0], numbers(parts[1:], _NAMED[word]))
-    if word == "mc_node_create":
-        need(1, "RID PORT...")
+    if word in ("mc_node_create", "mc_node_update"):
+        need(1, "RID PORT..." if word == "mc_node_create" else "NODE PORT...")
         return Numbers(line, word, "", numbers(parts, None))
     if word in ("packet", "expect"):
         need(1, "PORT DATA")
@@ -296,7 +364,7 @@ def parse_line(word: str, rest: str, line: int) -> Command:
         return ExpectDigest(line, parts[0], numbers(parts[1:], None))
     simple: dict[str, Callable[[], Command]] = {
         "add": lambda: parse_entry(rest, line, remove=False),
-        "remove": lambda: parse_entry(rest, line, remove=True),
+        "remove": lambda: RemoveAll(line) if rest == "all" else parse_entry(rest, line, remove=True),
         "expect_cpu": lambda: parse_expect(rest, line, None),
         "packet_out": lambda: Packet(line, None, hexadecimal(rest, line)),
         "no_packet": lambda: NoPacket(line),
@@ -307,10 +375,10 @@ def parse_line(word: str, rest: str, line: int) -> Command:
     if word == "setdefault":
         need(2, "TABLE ACTION(ARGUMENTS)")
         return SetDefault(line, parts[0], parse_action(rest.split(None, 1)[1], line))
-    valid = sorted(
-        [*_COUNTS, *_NAMED, *_QUEUES, *simple, "mc_node_create", "packet", "expect", "member", "group", "value_set"]
-    )
-    raise StfError(line, f"unknown command {word!r}; there are {', '.join(valid)}, expect_digest and setdefault")
+    others = ["check_counter", "expect", "expect_digest", "group", "mc_node_create", "mc_node_update", "member"]
+    others += ["meter_array_set_rates", "packet", "value_set"]
+    valid = sorted([*_COUNTS, *_NAMED, *_QUEUES, *simple, *others])
+    raise StfError(line, f"unknown command {word!r}; there are {', '.join(valid)} and setdefault")
 
 
 def parse_script(text: str) -> list[Command]:
