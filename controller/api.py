@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -52,6 +52,10 @@ _VERDICTS = {
     39: "bad_packet_out",
     40: "reply_from_fenced",
 }
+
+
+Counted = Literal["verdicts", "processes", "elements", "protection"]
+MOST_PIDS = 256  # of one request
 
 
 class Alloc(BaseModel):
@@ -290,22 +294,35 @@ def create_app(shell: Shell) -> FastAPI:
         return {"entries": rows, "missing": len(wanted), "agrees": not wanted and all(r["in_store"] for r in rows)}
 
     @app.get("/v1/counters")
-    def counters() -> dict[str, Any]:
-        """The switch's counters."""
-        verdicts = shell.switch.read_counter("verdicts")
-        processes_ = shell.switch.read_counter("process_traffic")
-        elements_ = shell.switch.read_counter("element_traffic")
-        names = {e.id: e.name for e in shell.state.elements.values()}
-        rows = [
-            {"match": dict(entry.match), "action": entry.action, "packets": packets, "bytes": size}
-            for entry, packets, size in shell.switch.read_direct_counter("protection")
-        ]
-        return {
-            "verdicts": {verdict_name(i): packets for i, (packets, _) in sorted(verdicts.items())},
-            "processes": {str(i): {"packets": p, "bytes": b} for i, (p, b) in sorted(processes_.items())},
-            "elements": {names.get(i, str(i)): {"packets": p, "bytes": b} for i, (p, b) in sorted(elements_.items())},
-            "protection": rows,
-        }
+    def counters(
+        kind: Annotated[list[Counted] | None, Query(description="what to count; all of it unless it is said")] = None,
+        pid: Annotated[
+            list[Annotated[int, Field(ge=0, le=0xFFFF)]] | None,
+            Query(
+                max_length=MOST_PIDS,
+                description="whose traffic; that of all processes that there are, unless it is said",
+            ),
+        ] = None,
+    ) -> dict[str, Any]:
+        """The switch's counters: what is not zero. Only cells that are asked for, or of what exists, are read."""
+        kinds = get_args(Counted) if kind is None else kind
+        found: dict[str, Any] = {}
+        if "verdicts" in kinds:
+            verdicts = shell.switch.read_counter("verdicts")
+            found["verdicts"] = {verdict_name(i): packets for i, (packets, _) in sorted(verdicts.items())}
+        if "processes" in kinds:
+            processes_ = shell.switch.read_counter("process_traffic", shell.state.processes if pid is None else pid)
+            found["processes"] = {str(i): {"packets": p, "bytes": b} for i, (p, b) in sorted(processes_.items())}
+        if "elements" in kinds:
+            names = {e.id: e.name for e in shell.state.elements.values()}
+            elements_ = shell.switch.read_counter("element_traffic", names)
+            found["elements"] = {names[i]: {"packets": p, "bytes": b} for i, (p, b) in sorted(elements_.items())}
+        if "protection" in kinds:
+            found["protection"] = [
+                {"match": dict(entry.match), "action": entry.action, "packets": packets, "bytes": size}
+                for entry, packets, size in shell.switch.read_direct_counter("protection")
+            ]
+        return found
 
     @app.get("/v1/events")
     def events_since(since: int = 0) -> dict[str, Any]:

@@ -263,10 +263,10 @@ class SwitchClient:
         found = (self._codec.entry(e.table_entry) for e in self._read(self._codec.wildcard(t) for t in _OWNED))
         return [entry for entry in found if entry is not None]
 
-    def read_counter(self, name: str, index: int | None = None) -> dict[int, tuple[int, int]]:
-        """Cells of an indexed counter that are not zero: (packets, bytes)."""
+    def read_counter(self, name: str, cells: Iterable[int] | None = None) -> dict[int, tuple[int, int]]:
+        """Cells of an indexed counter, all or these, that are not zero: (packets, bytes)."""
         result = {}
-        for found in self._read([self._codec.counter(name, index)]):
+        for found in self._read(self._codec.counter(name, cell) for cell in ([None] if cells is None else cells)):
             cell = found.counter_entry
             if cell.data.packet_count or cell.data.byte_count:
                 result[cell.index.index] = (cell.data.packet_count, cell.data.byte_count)

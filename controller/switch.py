@@ -49,8 +49,8 @@ class Switch(Protocol):
     def packet_out(self, port: int, frame: bytes) -> None:
         """Send a frame out of a port; it is lost when there is no connection."""
 
-    def read_counter(self, name: str, index: int | None = None) -> dict[int, tuple[int, int]]:
-        """Cells of a counter that are not zero: (packets, bytes)."""
+    def read_counter(self, name: str, cells: Iterable[int] | None = None) -> dict[int, tuple[int, int]]:
+        """Cells of a counter, all or these, that are not zero: (packets, bytes)."""
 
     def read_direct_counter(self, table: str) -> list[tuple[Entry, int, int]]:
         """Entries of a table with packets and bytes."""

@@ -124,7 +124,8 @@ class Quiet:
 
     def _packets(self) -> int:
         """Packets of the bystanders, as the switch counts them."""
-        counted = self.rack.get("/v1/counters")["processes"]
+        pids = "".join(f"&pid={w.pid}" for w in self.bystanders)
+        counted = self.rack.get(f"/v1/counters?kind=processes{pids}")["processes"]
         return sum(counted.get(str(w.pid), {"packets": 0})["packets"] for w in self.bystanders)
 
     # -------------------------------------------------------------------------------------------------------- late writes

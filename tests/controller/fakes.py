@@ -73,8 +73,10 @@ class FakeSwitch:
             else:
                 self.entries[key] = write.entry
 
-    def read_counter(self, name: str, index: int | None = None) -> dict[int, tuple[int, int]]:
-        return {"verdicts": {0: (3, 300)}, "process_traffic": {1: (2, 200)}, "element_traffic": {101: (1, 100)}}[name]
+    def read_counter(self, name: str, cells: Iterable[int] | None = None) -> dict[int, tuple[int, int]]:
+        processes, elements = {1: (2, 200), 9: (5, 500)}, {101: (1, 100)}
+        found = {"verdicts": {0: (3, 300)}, "process_traffic": processes, "element_traffic": elements}[name]
+        return found if cells is None else {cell: found[cell] for cell in cells if cell in found}
 
     def read_direct_counter(self, table: str) -> list[tuple[Entry, int, int]]:
         return [(e, 1, 64) for e in self.entries.values() if e.table == table]

@@ -136,7 +136,17 @@ def test_events_metrics_and_description(api: Api) -> None:
     assert {"/v1/alloc", "/v1/free", "/v1/revoke", "/v1/fence", "/v1/unfence", "/v1/map"} <= set(
         api.get("/openapi.json")["paths"]
     )
-    assert api.get("/v1/counters")["verdicts"] == {"forwarded_request": 3}
+    counters = api.get("/v1/counters")
+    assert counters.pop("protection") == []
+    assert counters == {
+        "verdicts": {"forwarded_request": 3},
+        "processes": {"1": {"packets": 2, "bytes": 200}},  # 9 is none
+        "elements": {"m1": {"packets": 1, "bytes": 100}},
+    }
+    asked = api.get("/v1/counters?kind=processes&pid=9&pid=77")
+    assert asked == {"processes": {"9": {"packets": 5, "bytes": 500}}}
+    for bad in ("kind=all", "pid=65536", "pid=-1", "pid=x", "&".join(f"pid={n}" for n in range(300))):
+        assert api.client.get(f"/v1/counters?{bad}").status_code == 422
     json.dumps(found)
 
 

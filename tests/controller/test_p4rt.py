@@ -153,6 +153,11 @@ def test_packets(client: SwitchClient, target: Target, heard: Heard) -> None:
     element, frame = heard.packets[0]
     assert element == 1
     assert Header.unpack(frame, 14).request_id == 9
+    counted = {1: (1, len(hello))}
+    assert client.read_counter("element_traffic") == client.read_counter("element_traffic", [1, 101]) == counted
+    assert client.read_counter("element_traffic", [101]) == client.read_counter("element_traffic", []) == {}
+    with pytest.raises(SwitchError, match="refuses a read"):
+        client.read_counter("element_traffic", [1 << 20])
 
 
 def test_the_same_program_is_not_installed_twice(
