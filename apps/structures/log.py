@@ -12,6 +12,7 @@ _RECORD = struct.Struct("<IIQ")  # length, checksum of epoch, number, length and
 _MAGIC = b"rmemlog1"
 _ALIGN = 8
 _EPOCH = struct.Struct("<Q")
+READ_AHEAD = 16 * PAGE  # bytes: records are small and round trips are not
 
 
 class Log:
@@ -32,14 +33,16 @@ class Log:
         return log
 
     @classmethod
-    def open(cls, memory: Memory, va: int) -> Log:
-        """The log at ``va`` as its last writer left it; a record that was not finished is not there. Raises NotFormatted."""
+    def open(cls, memory: Memory, va: int, replay: bool = True) -> Log:
+        """The log at ``va`` as its last writer left it; a record that was not finished is not there. Without ``replay``
+        that or :meth:`clear` has to come before anything but :meth:`first`. Raises NotFormatted."""
         head = cls._read_head(memory, va)
         if head is None:
             raise NotFormatted(f"no log at {va:#x}")
         log = cls(memory, va, head[0], head[1])
-        for _ in log._scan():
-            pass
+        if replay:
+            for _ in log.replay():
+                pass
         return log
 
     @staticmethod
@@ -80,14 +83,20 @@ class Log:
         self._end += -(-(_RECORD.size + length) // _ALIGN) * _ALIGN
         self._count += 1
 
-    def _scan(self) -> Iterator[bytes]:
-        """Whole records from the start; moves the end behind the last."""
+    def first(self) -> bytes | None:
+        """The oldest record, without a look at the others; None if there is none."""
+        reader = Log(self._memory, self._va, self._size, self._epoch)
+        return next(reader.replay(PAGE), None)
+
+    def replay(self, ahead: int = READ_AHEAD) -> Iterator[bytes]:
+        """All whole records, oldest first; when it is exhausted the end is known. ``ahead`` bytes are read at a time."""
         self._end, self._count = PAGE, 0
+        window = _Window(self._memory, self._va, self._size, ahead)
         while self._end + _RECORD.size <= self._size:
-            length, found, number = _RECORD.unpack(self._memory.read(self._va + self._end, _RECORD.size))
+            length, found, number = _RECORD.unpack(window.read(self._end, _RECORD.size))
             if number != self._count or length > self.free:
                 return
-            data = self._memory.read(self._va + self._end + _RECORD.size, length) if length else b""
+            data = window.read(self._end + _RECORD.size, length)
             if found != self._sum(number, struct.pack("<I", length), data):
                 return
             self._advance(length)
@@ -97,7 +106,7 @@ class Log:
         """All records, oldest first. Raises Corrupt when one that was there before is not any more."""
         count = self._count
         reader = Log(self._memory, self._va, self._size, self._epoch)
-        for found, record in enumerate(reader._scan()):
+        for found, record in enumerate(reader.replay()):
             if found >= count:
                 return
             yield record
@@ -109,3 +118,17 @@ class Log:
         self._epoch += 1
         self._write_head()
         self._end, self._count = PAGE, 0
+
+
+class _Window:
+    """Reads an area in large pieces."""
+
+    def __init__(self, memory: Memory, va: int, size: int, ahead: int):
+        self._memory, self._va, self._size, self._ahead = memory, va, size, ahead
+        self._start, self._bytes = 0, b""
+
+    def read(self, at: int, length: int) -> bytes:
+        if not self._start <= at <= at + length <= self._start + len(self._bytes):
+            self._start = at
+            self._bytes = self._memory.read(self._va + at, min(max(length, self._ahead), self._size - at))
+        return self._bytes[at - self._start : at - self._start + length]

@@ -1,0 +1,212 @@
+"""A replica without sockets, clocks and threads: the protocol, what is kept, the state machine and who waits for answers.
+
+The caller hands in messages, requests and the time and then calls :meth:`Node.flush`, which keeps what has to be kept before it
+gives back what may be sent: many inputs, one write to memory.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+from apps.kv.commands import Answer, Status, decode_command
+from apps.paxos.core import Core, Effects, Timing
+from apps.paxos.messages import (
+    AcceptedRun,
+    Batch,
+    Committed,
+    Entry,
+    Member,
+    Message,
+    Reconfigure,
+    Record,
+    StatePart,
+    StateRequest,
+)
+from apps.paxos.store import Store
+from apps.paxos.transfer import PATIENCE, Sink, Source
+from apps.structures.memory import Full
+
+KEEP_SLOTS = 2000  # slots whose entries are remembered for peers that missed them
+
+
+@dataclass
+class Output:
+    """What to send: messages to replicas, answers to clients."""
+
+    messages: list[tuple[int, Message]] = field(default_factory=list)
+    answers: list[tuple[Hashable, Answer]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    excluded: bool = False
+
+
+class Node:
+    """One replica. Not thread-safe. What its memory raises comes out of every method: the replica is at an end then."""
+
+    def __init__(
+        self,
+        me: int,
+        store: Store,
+        timing: Timing,
+        rng: random.Random,
+        now: float,
+        spares: Iterable[Member] = (),
+        eager: bool = False,
+    ):
+        self.me, self.store, self._rng = me, store, rng
+        self.core = Core(me, store.recover(), timing, rng, now, spares, eager)
+        self.counts: Counter[str] = Counter()
+        self._waiting: defaultdict[tuple[int, int], list[Hashable]] = defaultdict(list)
+        self._losses = 0
+        self._sources: dict[int, Source] = {}
+        self._sink: Sink | None = None
+        self._messages: list[tuple[int, Message]] = []
+        self._answers: list[tuple[Hashable, Answer]] = []
+
+    @property
+    def applied(self) -> int:
+        """The last slot whose commands the state has."""
+        return self.store.machine.applied if self.store.machine is not None else 0
+
+    def request(self, client: Hashable, data: bytes, now: float) -> None:
+        """A client's command. Raises msgspec.DecodeError for bytes that are none."""
+        command = decode_command(data)
+        if not self.core.is_leader:
+            self._answers.append((client, self._not_leader(command.session, command.number)))
+            return
+        waiting = self._waiting[command.session, command.number]
+        waiting.append(client)
+        if len(waiting) == 1:
+            self.core.submit([data], now)
+
+    def reconfigure(self, remove: int, add: Member, now: float) -> None:
+        """Put one replica in the place of another; only the leader can."""
+        self.core.reconfigure(Reconfigure(remove, add), now)
+
+    def receive(self, sender: int, message: Message, now: float) -> None:
+        """A message of another replica."""
+        match message:
+            case StateRequest():
+                self._on_state_request(sender, message)
+            case StatePart():
+                self._on_state_part(sender, message, now)
+            case _:
+                self.core.receive(sender, message, now)
+
+    def tick(self, now: float) -> None:
+        """Let time pass."""
+        self.core.tick(now)
+        if self._sink is not None and now - self._sink.heard > PATIENCE:
+            self._sink = None
+            self.core.transfer_failed()
+
+    def flush(self, now: float) -> Output:
+        """Keep, apply, and say what to send."""
+        excluded, notes = False, list[str]()
+        while True:
+            effects = self.core.take()
+            self._append(effects.records)
+            self._messages += effects.messages
+            excluded |= effects.excluded
+            notes += effects.notes
+            for slot, entry in effects.decided:
+                self._apply(slot, entry)
+            if effects.needs_state_from is not None:
+                self._begin_transfer(effects.needs_state_from, now)
+            if not _any(effects):
+                break
+        if self.store.due():
+            self.keep()
+        if self._losses != self.core.losses:
+            self._losses = self.core.losses
+            for (session, number), clients in self._waiting.items():
+                self._answers += [(c, self._not_leader(session, number)) for c in clients]
+            self._waiting.clear()
+        output = Output(self._messages, self._answers, notes, excluded)
+        self._messages, self._answers = [], []
+        return output
+
+    def keep(self) -> None:
+        """Make the state durable as it is, so that nothing has to be replayed."""
+        core = self.core
+        above: list[Record] = [
+            AcceptedRun(ballot, slot, (entry,))
+            for slot, (ballot, entry) in sorted(core.accepted.items())
+            if slot > (core.committed if self.store.machine is None else self.applied)
+        ]
+        self.store.keep(core.promised, core.membership, [*above, Committed(core.committed)])
+        self.counts["kept"] += 1
+        core.forget(self.applied - KEEP_SLOTS)
+
+    def _append(self, records: list[Record]) -> None:
+        try:
+            self.store.append(records)
+        except Full:
+            self.keep()
+            self.store.append(records)
+
+    def _not_leader(self, session: int, number: int) -> Answer:
+        leader: tuple[str, ...] = ()
+        if self.core.membership is not None and self.core.leader not in (None, self.me):
+            member = self.core.membership.members.get(self.core.leader or 0)
+            leader = member.addresses if member is not None else ()
+        return Answer(session, number, Status.NOT_LEADER, leader=leader)
+
+    def _apply(self, slot: int, entry: Entry) -> None:
+        machine = self.store.machine
+        assert machine is not None
+        answers = machine.apply(slot, entry.commands if isinstance(entry, Batch) else ())
+        self.counts["commands"] += len(answers)
+        for answer in answers:
+            for client in self._waiting.pop((answer.session, answer.number), ()):
+                self._answers.append((client, answer))
+
+    # -------------------------------------------------------------------------------------------------------------- transfer
+
+    def _begin_transfer(self, source: int, now: float) -> None:
+        self._sink = Sink(source, self._rng.getrandbits(48), now)
+        self._messages += [(source, r) for r in self._sink.requests()]
+
+    def _on_state_request(self, sender: int, message: StateRequest) -> None:
+        machine = self.store.machine
+        source = self._sources.get(sender)
+        if source is None or source.transfer != message.transfer:
+            if machine is None or message.position:
+                return
+            source = self._sources[sender] = Source(machine, message.transfer)
+            self.store.pages.watch(self._page_changed)
+        part = source.part(message.position, self.core.membership)
+        self.counts["state bytes sent"] += len(part.pages) * 4096
+        self._messages.append((sender, part))
+        if part.last:
+            del self._sources[sender]
+            if not self._sources:
+                self.store.pages.watch(None)
+
+    def _page_changed(self, number: int) -> None:
+        for source in self._sources.values():
+            source.changed(number)
+
+    def _on_state_part(self, sender: int, message: StatePart, now: float) -> None:
+        sink = self._sink
+        if sink is None or sender != sink.source:
+            return
+        if not sink.taken and self.store.machine is not None:
+            self.core.installing()
+            self._sources.clear()
+            self.store.begin_install()
+        last = sink.take(message, self.store.pages, now)
+        self.counts["state bytes received"] += len(message.pages) * 4096
+        if last is None:
+            self._messages += [(sender, r) for r in sink.requests()]
+            return
+        assert last.membership is not None
+        self._sink = None
+        self.store.finish_install(next(data for number, data in last.pages if number == 0))
+        self.core.installed(last.slot, last.membership, now)
+
+
+def _any(effects: Effects) -> bool:
+    return bool(effects.records or effects.messages or effects.decided or effects.needs_state_from)

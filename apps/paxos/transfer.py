@@ -1,0 +1,99 @@
+"""Moves the state of a replica that goes on working: all pages, then those that were changed meanwhile, until none is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from apps.kv.machine import Machine
+from apps.kv.pages import Pages
+from apps.paxos.messages import Membership, StatePart, StateRequest, encode
+from apps.structures.memory import PAGE
+
+PART_PAGES = 64
+WINDOW = 4  # parts asked for at a time
+PATIENCE = 2.0  # seconds without a part until the transfer is given up
+
+
+class StateMismatch(RuntimeError):
+    """The state of another replica does not fit the pages here."""
+
+
+class Source:
+    """One transfer to a peer. Parts have to be made in order."""
+
+    def __init__(self, machine: Machine, transfer: int):
+        self.transfer = transfer
+        self.bytes = 0
+        self._machine = machine
+        self._left = dict.fromkeys(range(1, machine.used_pages))
+
+    def changed(self, number: int) -> None:
+        """A page was changed: it has to be sent (again)."""
+        if number:
+            self._left[number] = None
+
+    def part(self, position: int, membership: Membership | None) -> StatePart:
+        """The next part. The last one has page 0, which makes the state whole."""
+        machine = self._machine
+        numbers = [n for n, _ in zip(self._left, range(PART_PAGES), strict=False)]
+        for number in numbers:
+            del self._left[number]
+        pages = machine.pages.read_many(numbers)
+        last = not self._left
+        if last:
+            machine.extra = encode(membership)
+            pages.append((0, machine.meta()))
+        self.bytes += len(pages) * PAGE
+        return StatePart(self.transfer, position, tuple(pages), last, machine.applied, membership if last else None)
+
+
+@dataclass
+class Sink:
+    """One transfer from ``source``."""
+
+    source: int
+    transfer: int
+    heard: float  # when the last part came
+    asked: int = 0
+    taken: int = 0
+    bytes: int = 0
+    _held: dict[int, StatePart] = field(default_factory=dict)
+
+    def requests(self) -> list[StateRequest]:
+        """What to ask for now."""
+        result = []
+        while self.asked < self.taken + WINDOW:
+            result.append(StateRequest(self.transfer, self.asked))
+            self.asked += 1
+        return result
+
+    def take(self, part: StatePart, pages: Pages, now: float) -> StatePart | None:
+        """Load what has come, in order of the parts; the last one when all is loaded but page 0. Raises StateMismatch."""
+        if part.transfer != self.transfer or part.position < self.taken:
+            return None
+        self.heard = now
+        self._held[part.position] = part
+        while (ready := self._held.pop(self.taken, None)) is not None:
+            self.taken += 1
+            self._load(ready, pages)
+            if ready.last:
+                return ready
+        return None
+
+    def _load(self, part: StatePart, pages: Pages) -> None:
+        run: list[bytes] = []
+        first = 0
+        for number, data in part.pages:
+            if number >= pages.count or len(data) != PAGE:
+                raise StateMismatch(f"page {number} of the state that is transferred; {pages.count} are here")
+            self.bytes += len(data)
+            if not number:
+                continue
+            if run and number != first + len(run):
+                pages.load(first, b"".join(run))
+                run = []
+            if not run:
+                first = number
+            run.append(data)
+        if run:
+            pages.load(first, b"".join(run))
