@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 Kind = Literal["read", "write", "cas", "fetch_add"]
 MASK = (1 << 64) - 1
@@ -60,54 +60,82 @@ def check(operations: Iterable[Operation], initial: int = 0) -> list[Violation]:
     return [v for v in violations if v is not None]
 
 
-def _apply(operation: Operation, value: int) -> int | None:
+def _apply(operation: Operation, value: int) -> tuple[int] | None:
     """The word's value afterwards; None when the operation cannot have returned what it did."""
     kind, arguments = operation.kind, operation.arguments
     if kind != "write" and not operation.is_open and operation.result != value:
         return None
     match kind:
         case "write":
-            return arguments[0]
+            return (arguments[0],)
         case "cas":
-            return arguments[1] if value == arguments[0] else value
+            return (arguments[1] if value == arguments[0] else value,)
         case "fetch_add":
-            return (value + arguments[0]) & MASK
-    return value
+            return ((value + arguments[0]) & MASK,)
+    return (value,)
 
 
 def _check_word(word: int, history: Sequence[Operation], initial: int) -> Violation | None:
-    """Depth first: take any operation that was called before every other one left has returned; go back where none fits."""
+    found = explain(history, _apply, initial)
+    return None if found is None else Violation(word, *found)
+
+
+class Timed(Protocol):
+    """What the search needs of an operation."""
+
+    @property
+    def called(self) -> float:
+        """When it was called."""
+
+    @property
+    def returned(self) -> float:
+        """When it returned; infinite when that is not known."""
+
+
+Op = TypeVar("Op", bound=Timed)
+State = TypeVar("State", bound=Hashable)
+
+
+def explain(
+    history: Sequence[Op], apply: Callable[[Op, State], tuple[State] | None], initial: State
+) -> tuple[tuple[Op, ...], tuple[Op, ...]] | None:
+    """None if one order of the operations on an object explains what they returned; otherwise the longest order found, and what
+    could not follow it. ``apply`` gives the object's state after an operation, None if the operation cannot have returned what it
+    did there.
+
+    Depth first: take any operation that was called before every other one left has returned; go back where none fits."""
     order = sorted(history, key=lambda o: o.called)
-    must = sum(1 << i for i, o in enumerate(order) if not o.is_open)
-    taken, value = 0, initial
-    seen = {(taken, value)}
-    path: list[tuple[int, int]] = []  # (operation, value before it)
+    must = sum(1 << i for i, o in enumerate(order) if not math.isinf(o.returned))
+    taken, state = 0, initial
+    seen = {(taken, state)}
+    path: list[tuple[int, State]] = []  # (operation, state before it)
     longest: list[int] = []
     candidates = [_candidates(order, taken)]
     while taken & must != must:
         for i in candidates[-1]:
-            after = _apply(order[i], value)
-            if after is not None and (taken | 1 << i, after) not in seen:
-                seen.add((taken | 1 << i, after))
-                path.append((i, value))
-                taken, value = taken | 1 << i, after
+            after = apply(order[i], state)
+            if after is not None and (taken | 1 << i, after[0]) not in seen:
+                seen.add((taken | 1 << i, after[0]))
+                path.append((i, state))
+                taken, state = taken | 1 << i, after[0]
                 candidates.append(_candidates(order, taken))
                 if len(path) > len(longest):
                     longest = [p for p, _ in path]
                 break
         else:
             if not path:
-                left = [o for i, o in enumerate(order) if i not in set(longest)]
+                placed = set(longest)
+                left = [o for i, o in enumerate(order) if i not in placed]
                 end = min((o.returned for o in left), default=math.inf)
                 stuck = tuple(o for o in left if o.called <= end)
-                return Violation(word, tuple(order[i] for i in longest), stuck)
+                return tuple(order[i] for i in longest), stuck
             candidates.pop()
-            i, value = path.pop()
+            i, state = path.pop()
             taken &= ~(1 << i)
     return None
 
 
-def _candidates(order: Sequence[Operation], taken: int) -> list[int]:
+def _candidates(order: Sequence[Timed], taken: int) -> list[int]:
     """What may come next: operations not taken that were called before any other of them returned."""
     result: list[int] = []
     end = math.inf

@@ -104,6 +104,10 @@ def _add_replica_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument(
             "--on-crash", action="store_true", help="take over when a local OS says that a known replica crashed"
         )
+        sub.add_argument(
+            "--watch", action="store_true", help="take over when the rack says that one of the group is cut off"
+        )
+    sub.add_argument("--service-address", default="", metavar="IP", help="an address that moves to this element")
     sub.add_argument("--listen", type=_address, required=True, metavar="HOST:PORT", help="for clients and replicas")
     sub.add_argument(
         "--control", type=_address, required=True, metavar="HOST:PORT", help="for requests in JSON, one a line"
@@ -168,6 +172,8 @@ def _options(arguments: argparse.Namespace, fail: argparse.ArgumentParser) -> Op
         cache_pages=max(1, arguments.cache_pages),
         on_crash=not is_replica and arguments.on_crash,
         ready_file=arguments.ready_file,
+        watch=not is_replica and arguments.watch,
+        service_address=arguments.service_address,
     )
 
 

@@ -25,14 +25,16 @@ from apps.structures.memory import StructureError
 from apps.structures.namespace import PathError
 from hosts.errors import RemoteMemoryError
 from hosts.notices import FAILURES, Contact, Notice
-from hosts.process import Process, Region
+from hosts.process import Process, Region, Takeover
 from protocol import capability
+from protocol.capability import Token
 from protocol.wire import NotifyCode
 
 log = logging.getLogger(__name__)
 MIB = 1 << 20
 ANNOUNCE_EVERY = 1.0  # seconds
 TOKEN_SECONDS = 60
+WATCH_SECONDS = 3600
 STOPPED = "stopped"
 _FAILED = (NotifyCode.ELEMENT_FAILED, NotifyCode.MEMORY_LOST)
 
@@ -57,6 +59,8 @@ class Options:
     lead: bool = False
     cache_pages: int = 4096
     on_crash: bool = False
+    watch: bool = False
+    service_address: str = ""
     ready_file: Path | None = None
 
 
@@ -81,6 +85,7 @@ class Replica:
         self.known: dict[int, Holding] = {}  # what others have announced
         self._taking = asyncio.Lock()
         self._handed_over = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._times: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,10 +94,14 @@ class Replica:
         """Serve until told to stop, or until it is not possible any more; the reason. Raises OSError, LocalOsError,
         RemoteMemoryError when it cannot even begin."""
         options = self.options
+        self._loop = asyncio.get_running_loop()
         if options.run_dir is not None:
             name = f"replica {options.me}" if options.me else "standby"
             self.process = await asyncio.to_thread(Process.create, options.run_dir, name)
             self.process.on_notice(self._on_notice, FAILURES)
+            if options.watch:
+                self.process.on_takeover(self._on_takeover)
+                await asyncio.to_thread(self.process.watch, options.group, self._token(WATCH_SECONDS))
         listener = await control.serve(options.control, self._handle)
         reason = ""
         try:
@@ -153,7 +162,7 @@ class Replica:
         self.holding = Holding(options.me, self.process.pid, region.va, region.size)
         # A region may be larger than was asked for; states of the same size have the same pages everywhere.
         size = options.state_mib * MIB + OVERHEAD
-        return RackStore.create(self.process, region.va, size, make, membership, options.cache_pages)
+        return RackStore.create(self.process, region.va, size, options.me, make, membership, options.cache_pages)
 
     def _first_state(self, membership: Membership) -> Callable[[Pages], Machine]:
         """All founders begin with the same state, which counts as slot 1."""
@@ -167,17 +176,42 @@ class Replica:
 
         return make
 
-    def _steal(self, holding: Holding) -> Store:
-        """Take another process's memory and open what is in it."""
-        process, options = self.process, self.options
+    def _token(self, seconds: int) -> Token:
+        options, process = self.options, self.process
         assert process is not None
-        token = capability.mint(options.secret, options.group, process.pid, int(time.time()) + TOKEN_SECONDS)
-        process.steal(Region(holding.va, holding.size), holding.pid, token, options.group)
+        return capability.mint(options.secret, options.group, process.pid, int(time.time()) + seconds)
+
+    def _steal(self, holding: Holding) -> RackStore:
+        """Take another process's memory and open what is in it."""
+        process = self.process
+        assert process is not None
+        process.steal(Region(holding.va, holding.size), holding.pid, self._token(TOKEN_SECONDS), self.options.group)
         self._times["stolen"] = time.monotonic()
-        self.holding = Holding(holding.replica, process.pid, holding.va, holding.size)
-        store = RackStore.open(process, holding.va, options.cache_pages)
-        self._times["opened"] = time.monotonic()
+        store = RackStore.open(process, holding.va, self.options.cache_pages)
+        self.holding = Holding(store.me, process.pid, holding.va, holding.size)
         return store
+
+    def _take_address(self, by_force: bool) -> None:
+        """Have what is sent to the service address come here: as a founder or joiner, or instead of a predecessor."""
+        options = self.options
+        if self.process is not None and options.service_address:
+            token = self._token(TOKEN_SECONDS) if by_force else None
+            self.process.take_address(options.service_address, options.group, token)
+            self._times["addressed"] = time.monotonic()
+
+    def _on_takeover(self, takeover: Takeover) -> None:
+        """A replica of the group is cut off for good. In a thread of the process API."""
+        loop = self._loop
+        if loop is not None and takeover.ranges:
+            region = takeover.ranges[0]
+            request = {"replica": 0, "pid": takeover.source, "va": region.va, "size": region.size}
+            loop.call_soon_threadsafe(self._spawn, self._take_over_alone(request))
+
+    async def _take_over_alone(self, request: dict[str, Any]) -> None:
+        try:
+            await self.take_over(request)
+        except ControlError as error:  # another standby was faster, or this one is a replica already
+            log.warning("%s", error)
 
     def _on_notice(self, notice: Notice) -> None:
         """Of the local OS, in a thread of the process API."""
@@ -189,11 +223,14 @@ class Replica:
 
     # ------------------------------------------------------------------------------------------------------------- serving
 
-    async def _begin(self, me: int, store: Store) -> None:
+    async def _begin(self, me: int, store: Store, instead: bool = False) -> None:
+        """Serve as replica ``me``; ``instead`` of another process that was it."""
         options = self.options
         server = Server(me, store, options.timing, options.members, options.spares, options.lead)
+        self._times["opened"] = time.monotonic()
         await server.start(options.listen)
         self.server = server
+        await asyncio.to_thread(self._take_address, instead)
         self._times["serving"] = time.monotonic()
         if self.process is not None and options.standbys:
             contacts = []
@@ -282,7 +319,11 @@ class Replica:
             except (RemoteMemoryError, StructureError, PathError) as error:
                 self.holding = None
                 raise ControlError(f"the memory of replica {known.replica} cannot be taken over: {error}") from None
-            await self._begin(known.replica, store)
+            try:
+                await self._begin(store.me, store, instead=True)
+            except (RemoteMemoryError, OSError) as error:
+                raise ControlError(f"replica {store.me} cannot be served here: {error}") from None
+        log.info("took over replica %d: %s", store.me, self._times)
         return {"ok": True, "times": self._times, **self._memory()}
 
     async def _replace(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ JOURNAL_BYTES = 320 * PAGE
 OVERHEAD = NAMES_BYTES + 2 * LOG_BYTES + JOURNAL_BYTES  # bytes of rack memory beside the state
 KEEP_DIRTY = 128  # pages: then the state is kept
 KEEP_LOG = LOG_BYTES // 4  # bytes of log: then the state is kept and the log begins anew
-_GENERATION = struct.Struct("<Q")
+_FIRST = struct.Struct("<QQ")  # generation of the log and whose it is, before the first record
 Make = Callable[[Pages], Machine]
 
 
@@ -103,7 +103,7 @@ class LocalStore:
 
 
 class RackStore:
-    """State and log in one region of rack memory."""
+    """State and log in one region of rack memory; ``me`` is whose they are."""
 
     def __init__(self, memory: Memory, names: Namespace, cache: int):
         self._logs = []
@@ -118,15 +118,23 @@ class RackStore:
         except NotFormatted:
             self.machine = None
         firsts = [log.first() for log in self._logs]
-        generations = [_GENERATION.unpack_from(f)[0] if f is not None else 0 for f in firsts]
-        self._generation = max(generations)
-        self._current = generations.index(self._generation)
+        heads = [_FIRST.unpack_from(f) if f is not None else (0, 0) for f in firsts]
+        self._generation, self.me = max(heads)
+        self._current = heads.index(max(heads))
 
     @classmethod
     def create(
-        cls, memory: Memory, va: int, size: int, make: Make | None, membership: Membership | None, cache: int = 4096
+        cls,
+        memory: Memory,
+        va: int,
+        size: int,
+        me: int,
+        make: Make | None,
+        membership: Membership | None,
+        cache: int = 4096,
     ) -> RackStore:
-        """A new store in zeroed memory. ``make`` gives the first state, after slot 1; None: it will come from a peer."""
+        """A new store of replica ``me`` in zeroed memory. ``make`` gives the first state, after slot 1; None: it will come from a
+        peer."""
         names = Namespace.create(memory, va, NAMES_BYTES)
         at = va + NAMES_BYTES
         logs = []
@@ -143,7 +151,7 @@ class RackStore:
             machine = make(pages)
             machine.extra = encode(membership)
             machine.keep()
-        Log.open(memory, logs[0].va).append(_GENERATION.pack(1) + encode([]))
+        Log.open(memory, logs[0].va).append(_FIRST.pack(1, me) + encode([]))
         names.bind("/log/0", logs[0])
         names.bind("/log/1", logs[1])
         names.bind("/journal", journal)
@@ -164,7 +172,7 @@ class RackStore:
             durable.applied = durable.committed = machine.applied
             durable.membership = decode_membership(machine.extra)
         for number, data in enumerate(self._logs[self._current].replay()):
-            for record in decode_records(data[_GENERATION.size :] if number == 0 else data):
+            for record in decode_records(data[_FIRST.size :] if number == 0 else data):
                 _replay(durable, record)
         if machine is None:
             durable.applied = durable.committed
@@ -193,7 +201,7 @@ class RackStore:
     def _begin_log(self, records: Sequence[Record]) -> None:
         other = self._logs[1 - self._current]
         other.clear()
-        other.append(_GENERATION.pack(self._generation + 1) + encode(records))
+        other.append(_FIRST.pack(self._generation + 1, self.me) + encode(records))
         self._generation += 1
         self._current = 1 - self._current
 
