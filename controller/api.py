@@ -357,18 +357,27 @@ def create_app(shell: Shell) -> FastAPI:
 
 
 def _allocation(a: Allocation, shell: Shell) -> dict[str, Any]:
-    names = {s.element: shell.state.elements[s.element].name for s in a.segments}
+    names = {e.id: e.name for e in shell.state.elements.values()}
     return {
         "va": a.va,
         "bytes": a.size,
         "status": str(a.status),
-        "generation": a.generation,
-        "elements": sorted(set(names.values())),
+        "generation": max(s.generation for s in a.segments),
+        "elements": sorted({names[s.element] for s in a.segments} | {names[o.element] for o in a.overrides}),
         "segments": [
-            {"va": s.va, "pages": s.pages, "element": names[s.element], "prefix_length": blocks.prefix_length(s.pages)}
+            {
+                "va": s.va,
+                "pages": s.pages,
+                "element": names[s.element],
+                "pid": s.pid,
+                "prefix_length": blocks.prefix_length(s.pages),
+            }
             for s in a.segments
         ],
-        "overrides": [{"va": o.va, "pages": o.pages, "kind": str(o.kind), "pid": o.pid} for o in a.overrides],
+        "overrides": [
+            {"va": o.va, "pages": o.pages, "element": names[o.element], "kind": str(o.kind), "pid": o.pid}
+            for o in a.overrides
+        ],
     }
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from immutables import Map
 
-from controller.core import monitor
+from controller.core import layout, monitor
 from controller.core.state import KINDS, Counters, State
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class StoreError(RuntimeError):
@@ -121,4 +121,5 @@ class Store:
             if wired is None or (wired.kind, wired.pages, wired.port) != (element.kind, element.pages, element.port):
                 raise StoreError(f"{self.path} knows element {element.name} differently from the rack description")
         maps["elements"] = state.elements.update(maps["elements"])
+        maps["allocations"] = layout.assembled(maps["allocations"], maps.pop("overrides").values())
         return monitor.complete(State(**maps, counters=msgspec.json.decode(counters, type=Counters)))

@@ -94,7 +94,7 @@ end:
 #ifdef NO_ELEMENT_CHECK
             :: true ->
 #else
-            :: owner == who && generation == stamp ->
+            :: owner == who && generation <= stamp ->
 #endif
                 assert(moving || who == promised)       /* S2 */
             :: else

@@ -11,11 +11,12 @@ from protocol.wire import PAGE_SIZE
 
 
 def place(
-    va: int, pages: int, free: Mapping[int, Extents], policy: Policy, largest_block: int
+    va: int, pages: int, free: Mapping[int, Extents], policy: Policy, largest_block: int, owned: tuple[int, int, int]
 ) -> tuple[tuple[Segment, ...], dict[int, Extents]] | None:
     """Segments for ``pages`` pages at ``va``, and the free extents that are left; None when there is not enough.
 
     Blocks are as large as alignment, ``largest_block`` and the free extents allow; a block that fits nowhere is halved.
+    ``owned`` is what each segment says: pid, permissions, generation.
     """
     left = dict(free)
     if sum(n for extents in left.values() for _, n in extents) < pages:
@@ -34,7 +35,7 @@ def place(
             continue
         element, first = chosen
         left[element] = take(left[element], first, size)
-        segments.append(Segment(block_va, size, element, first * PAGE_SIZE))
+        segments.append(Segment(block_va, size, element, first * PAGE_SIZE, *owned))
     return tuple(segments), left
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from controller.core import entries
 from controller.core.events import Answer, Effect, Notify, Persist, Publish, Send, SendReply, WriteSwitch
-from controller.core.state import State
+from controller.core.layout import overridden, overrides_in
+from controller.core.state import Allocation, Override, State
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Draft:
         self.state = state
         self.effects: list[Effect] = []
         self._touched: dict[tuple[str, Any], None] = {}
+        self._changed: dict[int, tuple[int, int]] = {}  # allocations of which only overrides changed: where
 
     def _change(self, **changes: Any) -> None:
         """What ``dataclasses.replace`` does, without looking at every field: a step does this a dozen times."""
@@ -45,11 +48,23 @@ class Draft:
         """Add or replace a record."""
         self._change(**{kind: getattr(self.state, kind).set(key, record)})
         self._touched[kind, key] = None
+        if kind == "allocations":
+            self._changed[key] = _EVERYWHERE
+
+    def override(self, allocation: Allocation, pieces: Iterable[Override]) -> Allocation:
+        """Make pieces of an allocation what they are now; the allocation. Costs as much as there are pieces, not overrides."""
+        allocation, start, end = overridden(allocation, pieces)
+        known = self._changed.get(allocation.va, (start, end))
+        self.put("allocations", allocation.va, allocation)
+        self._changed[allocation.va] = min(start, known[0]), max(end, known[1])
+        return allocation
 
     def remove(self, kind: str, key: Any) -> None:
         """Remove a record."""
         self._change(**{kind: getattr(self.state, kind).delete(key)})
         self._touched[kind, key] = None
+        if kind == "allocations":
+            self._changed[key] = _EVERYWHERE
 
     def set_free(self, element: int, extents: tuple[tuple[int, int], ...]) -> None:
         """Physical pages that nobody has; not stored."""
@@ -98,21 +113,37 @@ class Draft:
     def finish(self) -> Step:
         """The step."""
         plan: list[Effect] = []
-        changes = tuple((kind, key, getattr(self.state, kind).get(key)) for kind, key in self._touched)
+        changes = [change for kind, key in self._touched for change in self._changes(kind, key)]
         if changes:
-            plan.append(Persist(changes, self.state.counters))
-        writes: list[entries.Write] = []
-        for kind, key in self._touched:
-            wanted = _ENTRIES.get(kind)
-            if wanted is not None:
-                old, new = getattr(self.before, kind).get(key), getattr(self.state, kind).get(key)
-                if old is not new:
-                    writes += entries.difference(wanted(old) if old else (), wanted(new) if new else ())
+            plan.append(Persist(tuple(changes), self.state.counters))
+        old, new = self._entries(self.before), self._entries(self.state)
+        writes = entries.difference(old, new)
         if writes:
-            plan.append(WriteSwitch(tuple(entries.safe_order(writes))))
+            plan.append(WriteSwitch(tuple(writes)))
         return Step(self.state, (*plan, *sorted(self.effects, key=_rank)))
 
+    def _changes(self, kind: str, key: Any) -> Iterator[tuple[str, Any, Any]]:
+        """What is to be stored of a record. The overrides of an allocation are records of their own."""
+        record = getattr(self.state, kind).get(key)
+        if kind == "allocations":
+            old, new = (
+                {o.va: o for o in overrides_in(a, *self._changed[key])} if a else {}
+                for a in (self.before.allocations.get(key), record)
+            )
+            yield from (("overrides", va, None) for va in old if va not in new)
+            yield from (("overrides", va, o) for va, o in new.items() if old.get(va) != o)
+            record = record and dataclasses.replace(record, overrides=())
+        yield kind, key, record
 
+    def _entries(self, state: State) -> Iterator[entries.Entry]:
+        """What the records that were touched want in the switch."""
+        for kind, key in self._touched:
+            record = getattr(state, kind).get(key) if kind in _ENTRIES else None
+            if record is not None and getattr(self.before, kind).get(key) is not getattr(self.state, kind).get(key):
+                yield from _ENTRIES[kind](record, *(self._changed[key] if kind == "allocations" else ()))
+
+
+_EVERYWHERE = (0, 1 << 64)
 _ORDER = {Send: 0, SendReply: 1, Publish: 2, Answer: 3, Notify: 4}
 
 

@@ -10,11 +10,23 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from controller.core.blocks import prefix_length
-from controller.core.state import Allocation, AllocationStatus, Element, Liveness, OverrideKind, Process, State
-from protocol.wire import LOCAL_OS_PID, AllocFlag, ElementKind
+from controller.core.layout import overrides_in, segments_in
+from controller.core.state import (
+    Allocation,
+    AllocationStatus,
+    Element,
+    Liveness,
+    Override,
+    OverrideKind,
+    Process,
+    Segment,
+    State,
+)
+from protocol.wire import LOCAL_OS_PID, VA_BITS, AllocFlag, ElementKind
 
 ADDRESS_MASK = (1 << 64) - 1
 Match = tuple[tuple[str, int | tuple[int, int]], ...]  # (key, value) or (key, (value, prefix length))
+Key = tuple[str, Match]  # table and match
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class Entry:
     params: tuple[tuple[str, int], ...] = ()
 
     @property
-    def key(self) -> tuple[str, Match]:
+    def key(self) -> Key:
         """What identifies the entry in the switch."""
         return self.table, self.match
 
@@ -73,34 +85,46 @@ def process_entries(process: Process) -> Iterator[Entry]:
     yield Entry("binding", (("element", process.element), ("pid", process.pid)), "bind")
 
 
-def allocation_entries(allocation: Allocation) -> Iterable[Entry]:
-    """`translation` and `protection`. What is being prepared or freed has neither."""
+def allocation_entries(allocation: Allocation, start: int = 0, end: int = 1 << 64) -> Iterable[Entry]:
+    """`translation` and `protection`, of the segments and overrides that a range of addresses touches. What is being prepared or
+    freed has neither."""
     if allocation.status is not AllocationStatus.READY:
         return ()
-    found: dict[tuple[str, Match], Entry] = {}
-    for s in allocation.segments:
+    found: dict[Key, Entry] = {}
+    overrides = iter(overrides_in(allocation, start, end))
+    o = next(overrides, None)
+    for s in segments_in(allocation, start, end):
         va = ("va", (s.va, prefix_length(s.pages)))
-        offset = (s.pa - s.va) & ADDRESS_MASK
-        mapped = Entry("translation", (va,), "map_page", (("element", s.element), ("offset", offset)))
-        rights = (("permissions", allocation.permissions), ("generation", allocation.generation))
-        allowed = Entry("protection", (("pid", allocation.pid), va), "allow", rights)
-        found |= {mapped.key: mapped, allowed.key: allowed}
-    for o in allocation.overrides:  # one as large as its segment has the segment's key, and takes its place
-        va = ("va", (o.va, prefix_length(o.pages)))
-        owner = ("pid", allocation.pid), va
-        entries = [Entry("protection", owner, "deny")]
-        if o.kind is OverrideKind.OWNED:
-            rights = (("permissions", o.permissions), ("generation", o.generation))
-            granted = Entry("protection", (("pid", o.pid), va), "allow", rights)
-            entries = [granted] if o.pid == allocation.pid else [*entries, granted]
-        elif o.kind is OverrideKind.FREED:
-            entries.append(Entry("translation", (va,), "unmapped"))
-        elif o.kind is OverrideKind.LOST:
-            entries.append(Entry("translation", (va,), "lost"))
-        found |= {e.key: e for e in entries}
+        rights = (("permissions", s.permissions), ("generation", s.generation))
+        for entry in (_mapped(s, va), Entry("protection", (("pid", s.pid), va), "allow", rights)):
+            found[entry.key] = entry
+        while o is not None and o.va < s.end:  # one as large as its segment has the segment's key, and takes its place
+            found |= {e.key: e for e in _override_entries(s, o)}
+            o = next(overrides, None)
     if allocation.flags & AllocFlag.CACHED:  # who uses it brings its translations; what is refused, is refused here
         return [e for e in found.values() if e.action != "map_page"]
     return found.values()
+
+
+def _override_entries(segment: Segment, o: Override) -> Iterator[Entry]:
+    va = ("va", (o.va, prefix_length(o.pages)))
+    rights = (("permissions", o.permissions), ("generation", o.generation))
+    owned = o.kind is OverrideKind.OWNED
+    if not owned or o.pid != segment.pid:
+        yield Entry("protection", (("pid", segment.pid), va), "deny")
+    if owned:
+        yield Entry("protection", (("pid", o.pid), va), "allow", rights)
+    if o.kind is OverrideKind.FREED:
+        yield Entry("translation", (va,), "unmapped")
+    elif o.kind is OverrideKind.LOST:
+        yield Entry("translation", (va,), "lost")
+    elif (o.element, o.pa - o.va) != (segment.element, segment.pa - segment.va):
+        yield _mapped(o, va)
+
+
+def _mapped(block: Segment | Override, va: tuple[str, tuple[int, int]]) -> Entry:
+    offset = (block.pa - block.va) & ADDRESS_MASK
+    return Entry("translation", (va,), "map_page", (("element", block.element), ("offset", offset)))
 
 
 def all_entries(state: State) -> Iterator[Entry]:
@@ -114,31 +138,79 @@ def all_entries(state: State) -> Iterator[Entry]:
 
 
 def difference(before: Iterable[Entry], after: Iterable[Entry]) -> list[Write]:
-    """The updates that lead from one set of entries to the other, in a safe order."""
+    """The updates that lead from one set of entries to the other, in a safe order. The switch applies them one by one.
+
+    Rights that end are withdrawn before anything else changes, and new ones are given when all else is in place (safety rules S1,
+    S2). What somebody may do before and after, it may do at every moment between (S5): where blocks are split or joined, the new
+    entries are there before the old ones go.
+    """
     old, new = {e.key: e for e in before}, {e.key: e for e in after}
-    writes = [Write(WriteOp.DELETE, e) for key, e in old.items() if key not in new]
+    was, will_be = _Rights(old), _Rights(new)
+    writes = [
+        (_rank_of_delete(e, will_be), _length(e), Write(WriteOp.DELETE, e)) for k, e in old.items() if k not in new
+    ]
     for key, entry in new.items():
-        if key not in old:
-            writes.append(Write(WriteOp.INSERT, entry))
-        elif old[key] != entry:
-            writes.append(Write(WriteOp.MODIFY, entry))
-    return safe_order(writes)
+        known = old.get(key)
+        if known != entry:
+            op = WriteOp.INSERT if known is None else WriteOp.MODIFY
+            writes.append((_rank_of_upsert(entry, was), -_length(entry), Write(op, entry)))
+    return [write for _, _, write in sorted(writes, key=lambda w: w[:2])]
 
 
-# Rights are withdrawn before anything else changes and granted when all else is in place. Within a rank the order is kept.
-_WITHDRAW, _DISMANTLE, _BUILD, _GRANT = range(4)
+# In this order; within a rank the longest prefixes come first where entries are written, and last where they are deleted, so that
+# what an address hears changes once.
+_WITHDRAW, _SPLIT, _END, _BUILD, _DISMANTLE, _GRANT, _JOIN, _OPEN = range(8)
+_RIGHTS = ("protection", "binding", "element", "liveness")
 
 
-def safe_order(writes: Iterable[Write]) -> list[Write]:
-    """The order of updates within one change; the switch applies them one by one (safety rules S1, S2)."""
-    return sorted(writes, key=_rank)
+def _rank_of_upsert(entry: Entry, was: _Rights) -> int:
+    if entry.table not in _RIGHTS:
+        return _BUILD
+    if entry.action in ("deny", "failed", "fence"):
+        return _WITHDRAW
+    covering = was.covering(entry)
+    if covering is not None and (covering.action, covering.params) == (entry.action, entry.params):
+        return _SPLIT  # nothing new: what remains of a larger block
+    return _GRANT
 
 
-def _rank(write: Write) -> int:
-    restricts = write.entry.action in ("deny", "failed", "fence", "unmapped", "lost")
-    if write.entry.table in ("protection", "binding", "element", "liveness"):
-        if write.op is WriteOp.DELETE:
-            # Deleting a deny gives rights back; deleting anything else takes them.
-            return _GRANT if restricts and write.entry.table == "protection" else _WITHDRAW
-        return _WITHDRAW if restricts else _GRANT
-    return _DISMANTLE if write.op is WriteOp.DELETE else _BUILD
+def _rank_of_delete(entry: Entry, will_be: _Rights) -> int:
+    if entry.table not in _RIGHTS:
+        return _DISMANTLE
+    if entry.action == "deny":
+        return _OPEN
+    covering = will_be.covering(entry)
+    if covering is not None and covering.action == "allow" and not _permissions(entry) & ~_permissions(covering):
+        return _JOIN  # a larger block takes its place
+    return _END
+
+
+class _Rights:
+    """The entries of `protection`, to be asked which one decides for a block."""
+
+    def __init__(self, found: dict[Key, Entry]):
+        self._found = found
+        self._lengths = sorted({_length(e) for e in found.values() if e.table == "protection"}, reverse=True)
+
+    def covering(self, entry: Entry) -> Entry | None:
+        """The longest entry for the same process that covers all of the block of an entry of `protection`."""
+        if entry.table != "protection":
+            return None
+        pid, (_, (va, own)) = entry.match  # type: ignore[misc]
+        for length in self._lengths:
+            if length <= own:
+                prefix = va >> (VA_BITS - length) << (VA_BITS - length)
+                found = self._found.get(("protection", (pid, ("va", (prefix, length)))))
+                if found is not None:
+                    return found
+        return None
+
+
+def _length(entry: Entry) -> int:
+    """Of the prefix; 0 when the table has none."""
+    value = entry.match[-1][1]
+    return value[1] if isinstance(value, tuple) else 0
+
+
+def _permissions(entry: Entry) -> int:
+    return dict(entry.params)["permissions"]

@@ -15,7 +15,7 @@ from controller.core.allocator import align_va, place
 from controller.core.answers import Refused, reply
 from controller.core.blocks import give_back
 from controller.core.draft import Draft
-from controller.core.layout import GONE, changed, joined, overridden, runs, without
+from controller.core.layout import GONE, changed, joined, overridden, rules, runs, without
 from controller.core.notices import notify
 from controller.core.operations import begin, finishes, is_reachable, send
 from controller.core.placement import POLICIES
@@ -71,7 +71,9 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
         for e in draft.state.elements.values()
         if e.kind == "memory" and e.media in media and e.liveness is Liveness.ALIVE and not e.fenced
     }
-    placed = place(va, pages, usable, POLICIES[config.placement], config.largest_block)
+    generation = draft.new_generation()
+    owned = pid, permissions, generation
+    placed = place(va, pages, usable, POLICIES[config.placement], config.largest_block, owned)
     if placed is None or (va + pages * PAGE_SIZE - 1) >> PID_SHIFT != pid:
         free = sum(n for extents in usable.values() for _, n in extents) * PAGE_SIZE
         raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", f"{size} bytes asked for, {free} free")
@@ -80,28 +82,27 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
     for element, extents in left.items():
         draft.set_free(element, extents)
     draft.put("processes", pid, dataclasses.replace(process, next_va=va + pages * PAGE_SIZE))
-    generation = draft.new_generation()
-    allocation = Allocation(va, pages, pid, permissions, generation, AllocationStatus.PREPARING, segments, (), flags)
+    allocation = Allocation(va, pages, pid, AllocationStatus.PREPARING, segments, flags=flags)
     draft.put("allocations", va, allocation)
     begin(draft, "alloc", va, to, set_pages(draft, runs(allocation), pid, permissions, generation, zero=True))
-
-
-def rules_of(allocation: Allocation) -> int:
-    """Entries of the larger of `translation` and `protection` that an allocation may need."""
-    return len(allocation.segments) + sum(1 + (o.pid != allocation.pid) for o in allocation.overrides)
 
 
 def check_room(draft: Draft, config: Config, more: int) -> None:
     """Refused, unless the switch has room for so many entries more, and there are generations left."""
     # Some room is left: while a change is carried out, the switch holds some entries of before and after.
     room = config.table_size - config.table_size // 64
-    rules = sum(rules_of(a) for a in draft.state.allocations.values())
-    if rules + more > room:
-        text = f"the switch's tables have room for {room} entries; {rules} are in use, {more} more are needed"
+    used = sum(rules(a) for a in draft.state.allocations.values())
+    if used + more > room:
+        text = f"the switch's tables have room for {room} entries; {used} are in use, {more} more are needed"
         raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", text)
     if draft.state.counters.next_generation > MAX_GENERATION - SPARE_GENERATIONS:
         text = f"all {MAX_GENERATION} generations have been used: free everything, and start with a new store"
         raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", text)
+
+
+def check_change(draft: Draft, config: Config, allocation: Allocation, pieces: Iterable[Override]) -> None:
+    """Refused, unless the switch has room for the allocation with these pieces as they are to be."""
+    check_room(draft, config, rules(overridden(allocation, pieces).allocation) - rules(allocation))
 
 
 def set_pages(
@@ -178,8 +179,7 @@ def free(draft: Draft, config: Config, to: Requester, va: int, size: int, owner:
     if pieces == without(allocation, *GONE):
         free_whole(draft, to, allocation)
     else:
-        change = overridden(allocation, [changed(p, OverrideKind.FREEING, 0) for p in pieces])
-        check_room(draft, config, rules_of(change) - rules_of(allocation))
+        check_change(draft, config, allocation, [changed(p, OverrideKind.FREEING, 0) for p in pieces])
         free_pieces(draft, to, allocation, pieces)
 
 
@@ -193,11 +193,9 @@ def free_whole(draft: Draft, to: Requester, allocation: Allocation) -> None:
 def free_pieces(draft: Draft, to: Requester, allocation: Allocation, pieces: list[Override]) -> None:
     """Withdraw access to some pages and clear their page tables; they are anybody's when that is acknowledged."""
     generation = draft.new_generation()
-    freeing = [changed(p, OverrideKind.FREEING, generation) for p in pieces]
-    draft.put("allocations", allocation.va, overridden(allocation, freeing))
+    draft.override(allocation, [changed(p, OverrideKind.FREEING, generation) for p in pieces])
     waiting = clear_pages(draft, pieces, generation, zero=True)
-    start, pages = pieces[0].va, sum(p.pages for p in pieces)
-    begin(draft, "free-part", allocation.va, to, waiting, start=start, pages=pages, generation=generation)
+    begin(draft, "free-part", allocation.va, to, waiting, pieces=pieces, generation=generation)
 
 
 def free_of(draft: Draft, pid: int, crashed: bool) -> None:
@@ -217,13 +215,12 @@ def revoke(draft: Draft, config: Config, to: Requester, va: int, pages: int) -> 
     """Plan a revocation: access is withdrawn at once, the contents are kept. Raises Refused."""
     allocation = ready(draft, va)
     pieces = pieces_of(allocation, va, pages, OverrideKind.OWNED)
-    change = overridden(allocation, [changed(p, OverrideKind.REVOKED, 0) for p in pieces])
-    check_room(draft, config, rules_of(change) - rules_of(allocation))
     generation = draft.new_generation()
     revoked = [changed(p, OverrideKind.REVOKED, generation) for p in pieces]
-    draft.put("allocations", allocation.va, overridden(allocation, revoked))
+    check_change(draft, config, allocation, revoked)
+    draft.override(allocation, revoked)
     waiting = clear_pages(draft, pieces, generation, zero=False)
-    begin(draft, "revoke", allocation.va, to, waiting, start=va, pages=pages, generation=generation)
+    begin(draft, "revoke", allocation.va, to, waiting, pieces=pieces, generation=generation)
 
 
 # ------------------------------------------------------------------------------------------------------------ finishing
@@ -251,19 +248,24 @@ def freed_meanwhile(draft: Draft, operation: Operation) -> bool:
     return True
 
 
+def concerned(allocation: Allocation, operation: Operation, kind: OverrideKind) -> list[Override]:
+    """The pages that an operation has brought into this condition."""
+    pages = (operation.end - operation.start) // PAGE_SIZE
+    generation = operation.generation
+    return [p for p in runs(allocation, operation.start, pages) if (p.kind, p.generation) == (kind, generation)]
+
+
 @finishes("free-part")
 def _finish_part(draft: Draft, operation: Operation) -> None:
     """Pages of an allocation are cleared: they are anybody's again, their addresses are not."""
     if freed_meanwhile(draft, operation):
         return
     allocation = draft.state.allocations[operation.va]
-    freed = [p for p in runs(allocation) if (p.kind, p.generation) == (OverrideKind.FREEING, operation.generation)]
+    freed = concerned(allocation, operation, OverrideKind.FREEING)
     for piece in freed:
         _give_back(draft, piece)
-    after = overridden(allocation, [changed(p, OverrideKind.FREED, operation.generation) for p in freed])
-    if without(after, *GONE):
-        draft.put("allocations", allocation.va, after)
-    else:
+    after = draft.override(allocation, [changed(p, OverrideKind.FREED, 0) for p in freed])
+    if all(p.kind in GONE for p in runs(after)):
         draft.remove("allocations", allocation.va)
     draft.publish("freed", pid=freed[0].pid, va=operation.start, pages=operation.pages)
     if operation.requester != Requester():
@@ -284,7 +286,8 @@ def _finish_alloc(draft: Draft, operation: Operation) -> None:
         reply(draft, to, Status.ELEMENT_FAILED, message=f"{names} failed meanwhile")
         return
     draft.put("allocations", allocation.va, dataclasses.replace(allocation, status=AllocationStatus.READY))
-    payload = wire.ALLOC_REPLY.pack(allocation.va, allocation.size, allocation.generation, 0)
+    generation = allocation.segments[0].generation
+    payload = wire.ALLOC_REPLY.pack(allocation.va, allocation.size, generation, 0)
     draft.publish("allocated", pid=allocation.pid, va=allocation.va, pages=allocation.pages)
     reply(
         draft,
@@ -293,7 +296,7 @@ def _finish_alloc(draft: Draft, operation: Operation) -> None:
         payload,
         va=allocation.va,
         size=allocation.size,
-        generation=allocation.generation,
+        generation=generation,
         segments=len(allocation.segments),
     )
 

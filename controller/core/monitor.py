@@ -16,7 +16,7 @@ from controller.core import fences, operations, processes, standby
 from controller.core.answers import Refused, reply
 from controller.core.blocks import Extents, take
 from controller.core.draft import Draft
-from controller.core.layout import GONE, NOT_KEPT, arrived, changed, joined, overridden, runs, without
+from controller.core.layout import GONE, NOT_KEPT, arrived, changed, joined, runs, without
 from controller.core.memory import Config, owners
 from controller.core.notices import notify
 from controller.core.state import (
@@ -119,8 +119,7 @@ def _empty(draft: Draft, element: Element) -> None:
             had = (OverrideKind.OWNED, OverrideKind.REVOKED)
             gone = [p for p in runs(allocation) if p.element == element.id and p.kind in had]
             if gone:
-                lost = [changed(p, OverrideKind.LOST, generation) for p in gone]
-                draft.put("allocations", allocation.va, overridden(allocation, lost))
+                draft.override(allocation, [changed(p, OverrideKind.LOST, generation) for p in gone])
             for pid, va, pages in owners(gone):
                 notify(draft, pid, NotifyCode.MEMORY_LOST, element.id, va, pages)
                 draft.publish("memory_lost", pid=pid, va=va, pages=pages, element=element.id)

@@ -8,11 +8,11 @@ and it serves again only after a recovery has cleared every page that nobody may
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from controller.core.draft import Draft
 from controller.core.events import Send
-from controller.core.state import Liveness, Message, Operation, Requester, State
+from controller.core.state import Liveness, Message, Operation, Override, Requester, State
 from protocol.wire import Op
 
 Finish = Callable[[Draft, Operation], None]
@@ -56,15 +56,16 @@ def begin(
     to: Requester,
     waiting: Iterable[int],
     *,
-    start: int = 0,
-    pages: int = 0,
+    pieces: Sequence[Override] = (),
     generation: int = 0,
     pid: int = 0,
     permissions: int = 0,
 ) -> None:
-    """Note what waits for these messages; nothing to wait for finishes it at once."""
-    number = draft.new_id()
-    operation = Operation(number, kind, va, to, frozenset(waiting), start, pages, generation, pid, permissions)
+    """Note what waits for these messages, and which pages it concerns; nothing to wait for finishes it at once."""
+    start, end = (pieces[0].va, pieces[-1].end) if pieces else (0, 0)
+    pages = sum(p.pages for p in pieces)
+    rest = start, pages, end, generation, pid, permissions
+    operation = Operation(draft.new_id(), kind, va, to, frozenset(waiting), *rest)
     if operation.waiting:
         draft.put("operations", operation.id, operation)
     else:

@@ -11,16 +11,16 @@ import dataclasses
 
 from controller.core.answers import Refused, reply
 from controller.core.draft import Draft
-from controller.core.layout import arrived, changed, overridden, runs
+from controller.core.layout import arrived, changed, holders, overridden, rules, runs
 from controller.core.memory import (
     Config,
     check_room,
+    concerned,
     free_pieces,
     freed_meanwhile,
     owners,
     pieces_of,
     ready,
-    rules_of,
     set_pages,
 )
 from controller.core.notices import notify
@@ -62,10 +62,10 @@ def take(
 ) -> None:
     """Plan that a member of a group takes pages of another process (``controller.core.groups`` has seen to it that it is one).
     Raises Refused."""
-    held = any(a.pid == source or any(o.pid == source for o in a.overrides) for a in draft.state.allocations.values())
-    for pid, known in ((source, source in draft.state.processes or held), (thief, thief in draft.state.processes)):
-        if not known:
-            raise Refused(Status.NO_SUCH_PROCESS, "no_such_process", f"there is no process {pid}")
+    processes, allocations = draft.state.processes, draft.state.allocations.values()
+    known = source in processes or any(source in holders(a) for a in allocations)  # it may have crashed
+    for pid in (*(() if known else (source,)), *(() if thief in processes else (thief,))):
+        raise Refused(Status.NO_SUCH_PROCESS, "no_such_process", f"there is no process {pid}")
     allocation, pieces, _ = _owned(draft, va, pages, source, permissions)
     if thief == source:
         raise Refused(Status.BAD_REQUEST, "bad_request", f"process {thief} has these pages already")
@@ -135,18 +135,18 @@ def _reassign(
 ) -> None:
     """Withdraw access and have the elements give the pages to ``recipient``."""
     generation = draft.new_generation()
-    moving = overridden(allocation, [changed(p, OverrideKind.MOVING, generation) for p in pieces])
-    after = overridden(allocation, [dataclasses.replace(p, pid=recipient, kind=OverrideKind.OWNED) for p in pieces])
-    check_room(draft, config, max(rules_of(moving), rules_of(after)) - rules_of(allocation))
-    draft.put("allocations", allocation.va, moving)
+    moving = [changed(p, OverrideKind.MOVING, generation) for p in pieces]
+    after = [dataclasses.replace(p, pid=recipient, permissions=permissions) for p in pieces]
+    most = max(rules(overridden(allocation, change).allocation) for change in (moving, after))
+    check_room(draft, config, most - rules(allocation))
+    draft.override(allocation, moving)
     begin(
         draft,
         kind,
         allocation.va,
         to,
         set_pages(draft, pieces, recipient, permissions, generation),
-        start=pieces[0].va,
-        pages=sum(p.pages for p in pieces),
+        pieces=pieces,
         generation=generation,
         pid=recipient,
         permissions=permissions,
@@ -161,10 +161,9 @@ def _finish(draft: Draft, operation: Operation) -> None:
     if freed_meanwhile(draft, operation):
         return
     allocation = draft.state.allocations[operation.va]
-    moved = [p for p in runs(allocation) if (p.kind, p.generation) == (OverrideKind.MOVING, operation.generation)]
+    moved = concerned(allocation, operation, OverrideKind.MOVING)
     pieces = [arrived(p, operation) for p in moved]
-    allocation = overridden(allocation, pieces)
-    draft.put("allocations", allocation.va, allocation)
+    allocation = draft.override(allocation, pieces)
     start, pages, giver = operation.start, operation.pages, moved[0].pid
     if operation.kind == "grant":
         notify(draft, operation.pid, NotifyCode.GRANTED, giver, start, pages)

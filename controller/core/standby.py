@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from controller.core.answers import Refused, reply
 from controller.core.draft import Draft
-from controller.core.layout import runs
+from controller.core.layout import holders, runs
 from controller.core.notices import notify
 from controller.core.state import AllocationStatus, OverrideKind, Requester, State, Watch
 from protocol import wire
@@ -114,8 +114,7 @@ def _concerned(state: State, found: Watch) -> Iterator[int]:
     if found.source:
         yield found.source
         return
-    owners = {a.pid for a in state.allocations.values() if a.group == found.group}
-    owners |= {o.pid for a in state.allocations.values() if a.group == found.group for o in a.overrides}
+    owners = {pid for a in state.allocations.values() if a.group == found.group for pid in holders(a)}
     for pid in sorted(owners - {found.pid}):
         if stealable(state, pid, found.group):
             yield pid

@@ -91,18 +91,29 @@ class Process:
 
 @dataclass(frozen=True)
 class Segment:
-    """A power-of-two block of pages, aligned in its virtual address: one LPM prefix. Physically contiguous."""
+    """A power-of-two block of pages, aligned in its virtual address: one LPM prefix. Physically contiguous.
+
+    ``pid`` owns what no override covers. ``generation`` is the largest of those pages (``controller.core.layout``).
+    """
 
     va: int
     pages: int
     element: int
     pa: int
+    pid: int
+    permissions: int
+    generation: int
+
+    @property
+    def end(self) -> int:
+        """The address behind the last byte."""
+        return self.va + self.pages * PAGE_SIZE
 
 
 @dataclass(frozen=True)
 class Override:
     """A block of pages (power of two, aligned) inside a segment that differs from it. ``pid`` owns it, or owned it last; MOVING:
-    owned it before. ``generation`` is that of the last change: of the operation under way while MOVING or FREEING."""
+    owned it before. ``generation`` is the largest of its pages': of the operation under way while MOVING or FREEING."""
 
     va: int
     pages: int
@@ -121,17 +132,19 @@ class Override:
 
 @dataclass(frozen=True)
 class Allocation:
-    """Memory of a process: consecutive virtual addresses, any number of elements."""
+    """Memory of a process: consecutive virtual addresses, any number of elements. ``pid`` allocated it.
+
+    ``overrides`` are in the order of addresses, as few as there can be (``controller.core.layout``), and stored apart.
+    """
 
     va: int
     pages: int
     pid: int
-    permissions: int
-    generation: int
     status: AllocationStatus
     segments: tuple[Segment, ...]
-    overrides: tuple[Override, ...] = ()  # in the order of addresses, not overlapping
+    overrides: tuple[Override, ...] = ()
     flags: int = 0  # AllocFlag, and the group
+    granted: int = 0  # overrides that need two entries in `protection`
 
     @property
     def group(self) -> int:
@@ -226,8 +239,11 @@ class Operation:
     va: int  # of the allocation; the element's id for recover, fence and unfence
     requester: Requester
     waiting: frozenset[int] = frozenset()
-    start: int = 0  # range concerned, for revoke and free of a part
+    start: int = (
+        0  # range concerned, but for alloc, free, recover and fence: first page, all pages, end of the last one
+    )
     pages: int = 0
+    end: int = 0
     generation: int = 0  # of the overrides that wait for it
     pid: int = 0  # who gets the pages
     permissions: int = 0
@@ -260,11 +276,12 @@ class Counters:
     epoch: int = 1  # of the generations: a store that is made later has a larger one
 
 
-# What is stored, by name of the map.
+# What is stored, by name of the map; allocations without their overrides.
 KINDS: dict[str, Any] = {
     "elements": Element,
     "processes": Process,
     "allocations": Allocation,
+    "overrides": Override,
     "messages": Message,
     "operations": Operation,
     "replies": Reply,

@@ -48,6 +48,7 @@ from controller.core.events import (
     UnwatchRequest,
     WatchRequest,
 )
+from controller.core.layout import holders
 from controller.core.memory import Config
 from controller.core.state import Counters, Element, Process, Reply, Requester, State, first_va
 from protocol import wire
@@ -216,7 +217,7 @@ def _create_process(draft: Draft, event: ControlRequest, element: Element, to: R
         raise Refused(Status.BUSY, "busy", f"the rack has {MAX_RACK_PROCESSES} processes already")
     pid = draft.state.counters.next_pid
     allocations = draft.state.allocations.values()
-    taken = {a.pid for a in allocations} | {o.pid for a in allocations for o in a.overrides}
+    taken = {pid for a in allocations for pid in (a.pid, *holders(a))}
     taken |= set(draft.state.processes) | {w.source for w in draft.state.watches.values()}
     for _ in range(MAX_PID):
         if pid not in taken:

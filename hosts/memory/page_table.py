@@ -48,7 +48,7 @@ class PageTable:
                 return Status.ELEMENT_FAILED
             # A page that was taken away keeps its generation: an access from before must learn that it came late.
             return Status.STALE_GENERATION if generation < self.generation[page] else Status.UNMAPPED
-        if self.generation[page] != generation:
+        if generation < self.generation[page]:  # a block has the largest generation of its pages, no page a larger one
             return Status.STALE_GENERATION
         if owner != pid or self.va_page[page] != va >> PAGE_SHIFT or self.permissions[page] & need != need:
             return Status.PERMISSION

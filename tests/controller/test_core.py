@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from world import World
 
 from controller.core import allocator, answers, blocks, entries, events
-from controller.core.entries import Entry, Write, WriteOp
+from controller.core.entries import Entry
 from controller.core.memory import Config
 from controller.core.placement import POLICIES
 from controller.core.state import Liveness
@@ -57,7 +57,7 @@ def test_free_extents_are_a_set_of_pages(pages: list[int]) -> None:
 @given(st.integers(1, 60), st.sampled_from(sorted(POLICIES)), st.sampled_from((1, 4, 64)))
 def test_placement_gives_disjoint_pages(pages: int, policy: str, largest: int) -> None:
     free = {101: ((0, 10), (20, 17)), 102: ((3, 29),), 103: ((0, 5),)}
-    placed = allocator.place(1 << 48, pages, free, POLICIES[policy], largest)
+    placed = allocator.place(1 << 48, pages, free, POLICIES[policy], largest, (1, 3, 1))
     assert placed is not None
     segments, left = placed
     used = [(s.element, page) for s in segments for page in range(s.pa // PAGE_SIZE, s.pa // PAGE_SIZE + s.pages)]
@@ -65,22 +65,46 @@ def test_placement_gives_disjoint_pages(pages: int, policy: str, largest: int) -
     for element, page in used:
         assert any(first <= page < first + n for first, n in free[element])
         assert not any(first <= page < first + n for first, n in left[element])
-    assert allocator.place(1 << 48, 62, free, POLICIES[policy], largest) is None
+    assert allocator.place(1 << 48, 62, free, POLICIES[policy], largest, (1, 3, 1)) is None
 
 
 def test_rights_are_withdrawn_first_and_granted_last() -> None:
-    def entry(table: str, action: str) -> Entry:
-        return Entry(table, (("va", (0, 52)),), action)
+    def entry(table: str, action: str, va: int, pid: int = 1, length: int = 52) -> Entry:
+        key = ("va", (va << 12, length))
+        return Entry(table, (key,) if table == "translation" else (("pid", pid), key), action, (("permissions", 3),))
 
-    grant = Write(WriteOp.INSERT, entry("protection", "allow"))
-    deny = Write(WriteOp.INSERT, entry("protection", "deny"))
-    undeny = Write(WriteOp.DELETE, entry("protection", "deny"))
-    withdraw = Write(WriteOp.DELETE, entry("protection", "allow"))
-    unmap = Write(WriteOp.DELETE, entry("translation", "map_page"))
-    build = Write(WriteOp.INSERT, entry("translation", "map_page"))
-    fail = Write(WriteOp.MODIFY, entry("liveness", "failed"))
-    ordered = entries.safe_order([grant, undeny, build, unmap, deny, withdraw, fail])
-    assert ordered == [deny, withdraw, fail, unmap, build, grant, undeny]
+    undeny, withdraw, unmap = (
+        entry("protection", "deny", 1),
+        entry("protection", "allow", 2),
+        entry("translation", "map_page", 2),
+    )
+    grant, deny, build = (
+        entry("protection", "allow", 3),
+        entry("protection", "deny", 4),
+        entry("translation", "map_page", 3),
+    )
+    half, other_half = entry("protection", "allow", 8, 2), entry("protection", "allow", 9, 2)
+    both = entry("protection", "allow", 8, 2, 51)
+    alive, failed = (Entry("liveness", (("element", 101),), action) for action in ("alive", "failed"))
+    joining = entries.difference([undeny, withdraw, unmap, alive, half, other_half], [grant, deny, build, failed, both])
+    assert [(w.op.name, w.entry) for w in joining] == [
+        ("INSERT", deny),
+        ("MODIFY", failed),
+        ("DELETE", withdraw),
+        ("INSERT", build),
+        ("DELETE", unmap),
+        ("INSERT", grant),
+        ("INSERT", both),
+        ("DELETE", half),
+        ("DELETE", other_half),
+        ("DELETE", undeny),
+    ]
+    splitting = entries.difference([both], [half, dataclasses.replace(other_half, action="deny")])
+    assert [(w.op.name, w.entry.action) for w in splitting] == [
+        ("INSERT", "deny"),
+        ("INSERT", "allow"),
+        ("DELETE", "allow"),
+    ]
 
 
 def test_alloc_opens_the_switch_only_after_the_page_tables(world: World) -> None:

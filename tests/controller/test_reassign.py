@@ -214,7 +214,7 @@ def test_protect_and_stat(world: World) -> None:
     stored = len(world.state.replies)
     assert in_band(world, pid, Op.STAT, va, b"") == Status.OK
     reply = world.replies[-1]
-    assert wire.STAT_REPLY.unpack(reply.payload)[:3] == (4, world.state.allocations[va].generation, pid)
+    assert wire.STAT_REPLY.unpack(reply.payload)[:3] == (4, world.state.allocations[va].segments[0].generation, pid)
     assert len(world.state.replies) == stored, "a question needs no memory"
 
 
@@ -257,6 +257,7 @@ def test_crash_at_every_effect(effects: int, kind: str) -> None:
     recipient = world.create_process(2) if kind == "grant" else giver
     written = world.send_write(giver, va + 2 * PAGE_SIZE)
     assert written is not None
+    generation = world.state.allocations[va].segments[0].generation
     world.crash_after = effects
     if kind == "grant":
         token = grant(world, va + 2 * PAGE_SIZE, 7, recipient)
@@ -266,11 +267,14 @@ def test_crash_at_every_effect(effects: int, kind: str) -> None:
     world.crash_after = None
     world.settle(RNG)
     (allocation,) = world.state.allocations.values()
-    done = bool(allocation.overrides)
+    middle = next(layout.runs(allocation, va + 4 * PAGE_SIZE))
+    done = middle.generation > generation
     assert done or (effects == 0 and token not in world.answers)
     assert not world.state.operations
-    assert all(o.kind is OverrideKind.OWNED for o in allocation.overrides)
+    assert not layout.without(allocation, OverrideKind.OWNED)
     owner = recipient if done else giver
+    assert middle.pid == owner
+    assert kind == "grant" or not allocation.overrides, "all is the same again"
     assert all(usable(world, owner, va + n * PAGE_SIZE) for n in range(2, 9))
     assert all(usable(world, giver, va + n * PAGE_SIZE) for n in (0, 1, 9, 10, 11))
     assert [len(o) for o in world.page_owners().values()] == [1] * 12

@@ -10,7 +10,7 @@ from test_reassign import in_band, usable
 from test_safety import tiny_rack
 from world import World
 
-from controller.core import entries, events
+from controller.core import entries, events, layout
 from controller.core.memory import Config
 from controller.core.state import OverrideKind
 from protocol import capability, wire
@@ -200,8 +200,9 @@ def test_crash_at_every_effect_of_a_theft(effects: int) -> None:
     world.settle(RNG)
     world.crash_after = None
     world.settle(RNG)
-    overrides = world.state.allocations[rack.va].overrides
-    assert overrides or (effects == 0 and token not in world.answers)
-    assert all((o.kind, o.pid) == (OverrideKind.OWNED, rack.thief) for o in overrides)
-    assert usable(world, rack.thief if overrides else rack.source, rack.va)
+    pieces = list(layout.runs(world.state.allocations[rack.va], rack.va, 8))
+    stolen = pieces[0].pid == rack.thief
+    assert stolen or (effects == 0 and token not in world.answers)
+    assert {(p.kind, p.pid) for p in pieces} == {(OverrideKind.OWNED, rack.thief if stolen else rack.source)}
+    assert usable(world, rack.thief if stolen else rack.source, rack.va)
     assert {e.key: e for e in entries.all_entries(world.state)} == world.entries

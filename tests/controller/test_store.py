@@ -65,15 +65,15 @@ change = st.sampled_from(sorted(records)).flatmap(
 
 def test_every_kind_of_record_survives(tmp_path: Path) -> None:
     hole = Override(BIG - 4095, 1, 101, 4096, OverrideKind.REVOKED, 9, 3, 8)
-    segment = Segment(BIG - 8191, 2, 101, 0)
-    allocation = Allocation(BIG - 8191, 2, 9, 3, 7, AllocationStatus.READY, (segment,), (hole,))
+    segment = Segment(BIG - 8191, 2, 101, 0, 9, 3, 7)
+    allocation = Allocation(BIG - 8191, 2, 9, AllocationStatus.READY, (segment,))
     element = dataclasses.replace(EMPTY.elements[101], liveness=Liveness.ALIVE, fenced=True, incarnation=BIG)
-    saved = [("allocations", allocation.va, allocation), ("elements", 101, element)]
+    saved = [("allocations", allocation.va, allocation), ("overrides", hole.va, hole), ("elements", 101, element)]
     store = Store(tmp_path / "db")
     store.save(saved, Counters(5, BIG, 7, 8))
     store.close()
     loaded = Store(tmp_path / "db").load(EMPTY)
-    assert loaded.allocations[allocation.va] == allocation
+    assert loaded.allocations[allocation.va] == dataclasses.replace(allocation, overrides=(hole,))
     assert loaded.elements[101] == element
     assert loaded.elements[1] == EMPTY.elements[1]
     assert loaded.counters == Counters(5, BIG, 7, 8)

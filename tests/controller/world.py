@@ -9,15 +9,15 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from controller import frames
-from controller.core import entries, events, monitor
+from controller.core import entries, events, layout, monitor
 from controller.core.entries import Entry, WriteOp
 from controller.core.events import Effect, Event
 from controller.core.memory import Config
-from controller.core.state import TOR, Allocation, AllocationStatus, Message, Notice, State
+from controller.core.state import TOR, Allocation, AllocationStatus, Message, Notice, Override, State
 from controller.core.step import initial, step
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
@@ -57,7 +57,8 @@ class World:
     incarnations: dict[int, int] = field(default_factory=dict)
     channels: dict[int, deque[bytes | Sent]] = field(default_factory=dict)  # on their way to memory elements
     old_frames: list[tuple[int, bytes]] = field(default_factory=list)  # page-table changes that were sent before
-    stored: State | None = None
+    stored: State | None = None  # allocations without their overrides
+    stored_overrides: dict[int, Override | None] = field(default_factory=dict)
     answers: dict[int, events.Answer] = field(default_factory=dict)
     replies: list = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -71,6 +72,7 @@ class World:
     words: dict[tuple[int, int], int] = field(default_factory=dict)  # (element, page): the last write that landed
     on_answer: Callable[[events.Answer], None] | None = None
     on_ready: Callable[[Allocation], None] | None = None
+    on_persist: Callable[[Sequence[tuple]], object] = len
     numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -126,9 +128,14 @@ class World:
             case events.Persist(changes=changes, counters=counters):
                 assert self.stored is not None
                 stored = self.stored
+                self.on_persist(changes)
                 for kind, key, record in changes:
+                    if kind == "overrides":
+                        self.stored_overrides = {**self.stored_overrides, key: record}
+                        continue
                     old = getattr(stored, kind)
                     if isinstance(record, Allocation) and record.status is AllocationStatus.READY:
+                        assert not record.overrides, "they are stored apart"
                         if self.on_ready is not None and old[key].status is AllocationStatus.PREPARING:
                             self.on_ready(record)
                     new = (
@@ -141,9 +148,7 @@ class World:
                     stored = State(**{**stored.__dict__, kind: new})
                 self.stored = State(**{**stored.__dict__, "counters": counters})
             case events.WriteSwitch(writes=writes):
-                for write in writes:
-                    self.towards_crash()
-                    self.write(write)
+                self.write_all(writes)
             case events.Send(message=message):
                 self.transmit(message)
             case events.SendReply(reply=reply):
@@ -157,6 +162,31 @@ class World:
             case events.Publish():
                 self.published.append(effect)
 
+    def write_all(self, writes: Sequence[entries.Write]) -> None:
+        """Updates in their order. What a process may do before and after them, it may do all the time between (S5)."""
+        before = self.rights(writes)
+        found = []
+        for write in writes:
+            self.towards_crash()
+            self.write(write)
+            found.append(self.rights(writes))
+        for write, between in zip(writes, found, strict=True):
+            for who, now in between.items():
+                assert now >= before[who] & found[-1][who], f"S5: {who} is without access after {write}"
+                assert now <= before[who] | found[-1][who], f"S1: {who} has access for a moment after {write}"
+
+    def rights(self, writes: Sequence[entries.Write]) -> dict[tuple[int, int], set[Perm]]:
+        """What the processes that these writes concern may do at the addresses that they concern: by pid and page."""
+        blocks = [dict(w.entry.match) for w in writes if w.entry.table in ("translation", "protection")]
+        pids = sorted({block["pid"] for block in blocks if "pid" in block})
+        pages = {
+            va + n * PAGE_SIZE
+            for va, length in (block["va"] for block in blocks)
+            for n in range(1 << (wire.VA_BITS - length - wire.PAGE_SHIFT))
+        }
+        both = (Perm.READ, Perm.WRITE)
+        return {(pid, va): {p for p in both if self.stamp(pid, va, p)} for pid in pids for va in pages}
+
     def write(self, write: entries.Write) -> None:
         """The switch is strict: a write that does not fit what it holds is a fault of the core."""
         self.writes.append(write)
@@ -167,19 +197,24 @@ class World:
         else:
             self.entries[key] = write.entry
 
+    def stored_state(self) -> State:
+        """What is stored, put together."""
+        assert self.stored is not None
+        overrides = [o for o in self.stored_overrides.values() if o is not None]
+        allocations = layout.assembled(self.stored.allocations, overrides)
+        return State(**{**self.stored.__dict__, "allocations": allocations})
+
     def restart(self) -> None:
         """What the shell does at start: load, reconcile, go on."""
-        assert self.stored is not None
-        self.state = monitor.complete(self.stored)
-        for write in entries.difference(self.entries.values(), entries.all_entries(self.state)):
-            self.towards_crash()
-            self.write(write)
+        self.state = monitor.complete(self.stored_state())
+        self.write_all(entries.difference(self.entries.values(), entries.all_entries(self.state)))
         self.feed(events.Started())
 
     def lose_store(self) -> None:
         """The controller comes back with a new store; the switch and the elements are as they were."""
         counters = self.state.counters
         self.stored = initial(self.rack, counters.epoch + 1, counters.next_id + 1000)
+        self.stored_overrides = {}
         self.restart()
 
     def transmit(self, message: Message) -> None:
@@ -323,7 +358,7 @@ class World:
         """Physical page to the pids whose writes would pass both enforcements, whoever they are."""
         owners: dict[tuple[int, int], list[int]] = {}
         for allocation in self.state.allocations.values():
-            pids = {allocation.pid, *(o.pid for o in allocation.overrides), *self.state.processes}
+            pids = {allocation.pid, *layout.holders(allocation), *self.state.processes}
             for number, pid in itertools.product(range(allocation.pages), sorted(pids)):
                 va = allocation.va + number * PAGE_SIZE
                 stamped = self.stamp(pid, va)

@@ -99,7 +99,7 @@ def test_poison_is_for_the_controller(
         (request(Op.WRITE, pid=6), Status.PERMISSION),
         (request(Op.READ, va=VA + PAGE_SIZE), Status.PERMISSION),  # another virtual page of the same process
         (request(Op.READ, generation=GENERATION - 1), Status.STALE_GENERATION),
-        (request(Op.WRITE, generation=GENERATION + 1), Status.STALE_GENERATION),
+        (request(Op.WRITE, generation=0), Status.STALE_GENERATION),
         (request(Op.READ, pa=0), Status.UNMAPPED),  # nobody's page
         (request(Op.READ, pa=PAGES * PAGE_SIZE), Status.UNMAPPED),  # beyond the memory
         (request(Op.READ, pa=(1 << 64) - 8), Status.UNMAPPED),
