@@ -7,7 +7,12 @@ from typing import Any
 
 from experiments.framework.model import Experiment
 
-MODULES: tuple[str, ...] = ("experiments.transfer", "experiments.shuffle", "experiments.straggler")
+MODULES: tuple[str, ...] = (
+    "experiments.transfer",
+    "experiments.shuffle",
+    "experiments.pagerank",
+    "experiments.straggler",
+)
 
 
 class CatalogueError(ValueError):

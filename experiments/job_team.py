@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from apps.mapreduce.orchestrator import Phase, connect
+from apps.dataflow.crew import connect
+from apps.mapreduce.orchestrator import Phase
 from experiments.framework.measure import Meter, rack_ports, since
 from experiments.framework.model import Network, Traffic
 from experiments.workers import Worker

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.dataflow.exchange import WAYS, Way
 from apps.mapreduce import jobs
-from apps.mapreduce.exchange import WAYS, Way
 from apps.mapreduce.orchestrator import Run
 from experiments import job_text
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row

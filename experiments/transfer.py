@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from apps.mapreduce.exchange import WAYS
+from apps.dataflow.exchange import WAYS
 from experiments.framework.measure import Meter, rack_ports, since
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Network, Row, Traffic
 from experiments.framework.summary import select, value

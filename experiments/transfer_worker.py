@@ -1,4 +1,4 @@
-"""A process that gives and takes data in the ways of ``apps.mapreduce.exchange``. Driven like ``experiments.worker``."""
+"""A process that gives and takes data in the ways of ``apps.dataflow.exchange``. Driven like ``experiments.worker``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import time
 import zlib
 from typing import Any
 
-from apps.mapreduce.exchange import Inbox, Outbox, Parcel, Way
-from apps.mapreduce.memory import Counted, chunks, round_up, store
+from apps.dataflow.exchange import Inbox, Outbox, Parcel, Way
+from apps.dataflow.memory import Counted, chunks, round_up, store
 from experiments import worker
 from hosts.process import Process
 

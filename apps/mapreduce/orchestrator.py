@@ -6,27 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from apps.dataflow.crew import Caller
+from apps.dataflow.exchange import Way
+from apps.dataflow.memory import round_up
 from apps.mapreduce import jobs
-from apps.mapreduce.exchange import Way
-from apps.mapreduce.memory import round_up
-
-
-class Caller(Protocol):
-    """A worker's process, elsewhere."""
-
-    name: str
-    pid: int
-
-    def start(self, do: str, **arguments: Any) -> None:
-        """Give a command."""
-
-    def finish(self) -> dict[str, Any]:
-        """Wait for its answer."""
-
-    def call(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Both."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +21,6 @@ class Phase:
     name: str
     seconds: float
     answers: Sequence[dict[str, Any]]
-
-
-def connect(workers: Sequence[Caller], addresses: Sequence[str]) -> None:
-    """Every worker to every other."""
-    places = {
-        worker.name: (address, worker.call("address")["port"], worker.pid)
-        for worker, address in zip(workers, addresses, strict=True)
-    }
-    for worker in workers:
-        worker.call("connect", peers={name: place for name, place in places.items() if name != worker.name})
 
 
 @dataclass

@@ -13,8 +13,8 @@ import zlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from apps.dataflow.memory import Extent, Memory, round_up
 from apps.mapreduce import jobs
-from apps.mapreduce.memory import Extent, Memory, round_up
 from hosts.process import Region
 from protocol.wire import PAGE_SIZE
 

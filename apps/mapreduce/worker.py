@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from apps.dataflow.exchange import Parcel, Way
+from apps.dataflow.memory import Extent, chunks, round_up, store
+from apps.dataflow.peer import Peer
 from apps.mapreduce import jobs
-from apps.mapreduce.exchange import Inbox, Outbox, Parcel, Way
-from apps.mapreduce.memory import Counted, Extent, chunks, round_up, store
 from apps.mapreduce.task import LocalTask, MapTask
 from hosts.errors import RemoteMemoryError
 from hosts.process import Process, Region
@@ -24,29 +25,14 @@ from protocol.wire import PAGE_SIZE
 PATIENCE = 300.0  # seconds for parcels to come
 
 
-class JobWorker:
+class JobWorker(Peer):
     """The commands."""
 
     def __init__(self, process: Process, address: str):
-        self.process = process
-        self.memory = Counted(process)
-        self.inbox = Inbox(self.memory, address)
+        super().__init__(process, address)
         self._tasks: dict[str, MapTask | LocalTask] = {}
         self._kept: dict[str, Parcel] = {}  # of its own tasks, for itself
-        self._outboxes: dict[str, Outbox] = {}
         self._result: Extent | None = None
-
-    # ------------------------------------------------------------------------------------------------------ before a job
-
-    def do_address(self) -> dict[str, Any]:
-        """Where this worker receives."""
-        return {"port": self.inbox.port}
-
-    def do_connect(self, peers: dict[str, tuple[str, int, int]]) -> dict[str, Any]:
-        """Connect to other workers: name to address, port and process id."""
-        for name, (address, port, pid) in peers.items():
-            self._outboxes[name] = Outbox(self.memory, address, port, pid)
-        return {}
 
     def do_load(self, path: str, start: int, end: int, group: int = 0) -> dict[str, Any]:
         """Part of a file to remote memory, as from storage."""
@@ -123,14 +109,7 @@ class JobWorker:
                     self._kept[parcel.name] = parcel
                 else:
                     sending.setdefault(owner, []).append(parcel)
-
-        def send(owner: str) -> None:
-            for parcel in sending[owner]:
-                self._outboxes[owner].send(parcel, way)
-
-        with ThreadPoolExecutor(max(len(sending), 1)) as pool:
-            list(pool.map(send, sending))
-        moved = sum(parcel.size for parcels in sending.values() for parcel in parcels)
+        moved = self.send_all(sending, way)
         return {"seconds": time.perf_counter() - start, "moved": moved}
 
     # ------------------------------------------------------------------------------------------------------------- reduce
@@ -158,14 +137,6 @@ class JobWorker:
                 digest.update(chunk)
                 file.write(chunk)
         return {"bytes": self._result.used, "sha256": digest.hexdigest()}
-
-    def do_round_trips(self) -> dict[str, Any]:
-        """Round trips that this worker has waited for since it was asked last: on the interconnect and in the network."""
-        network = sum(outbox.round_trips for outbox in self._outboxes.values())
-        for outbox in self._outboxes.values():
-            outbox.round_trips = 0
-        interconnect, self.memory.round_trips = self.memory.round_trips, 0
-        return {"interconnect": interconnect, "network": network}
 
 
 def _place(extent: Extent) -> tuple[int, int, int]:

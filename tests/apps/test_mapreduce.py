@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import random
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,104 +13,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apps.dataflow.crew import connect
+from apps.dataflow.exchange import WAYS, ExchangeError, Inbox, Outbox, Parcel, Way
+from apps.dataflow.memory import Arena, Counted, Extent, Memory, chunks, store
 from apps.mapreduce import jobs
-from apps.mapreduce.exchange import WAYS, ExchangeError, Inbox, Outbox, Parcel, Way
-from apps.mapreduce.memory import Arena, Counted, Extent, Memory, chunks, round_up, store
-from apps.mapreduce.orchestrator import Group, Phase, Run, connect
+from apps.mapreduce.orchestrator import Group, Phase, Run
 from apps.mapreduce.task import BATCH, LocalTask, MapTask, State, TaskError
 from apps.mapreduce.worker import JobWorker
 from experiments import job_text
-from hosts.process import Region
-from protocol.capability import Capability, Token
-from protocol.wire import PAGE_SIZE, Perm
-from tests.apps.fake import FakeMemory, Stolen
+from protocol.wire import PAGE_SIZE
+from tests.apps import rack
+from tests.apps.fake import Stolen
+from tests.apps.rack import FakeProcess, Here, Rack
 
 LINES = st.lists(
     st.binary(max_size=30).map(lambda line: line.translate(None, b"\n\r\v\f\x1c\x1d\x1e\x85") + b"\n"), max_size=60
 )
 
 
-class Rack(FakeMemory):
-    """One rack's memory; ``process`` gives a process's view of it: what it does not own it may not touch."""
-
-    def __init__(self, pages: int):
-        super().__init__(pages)
-        self.next = self.base
-        self.owner: dict[int, int] = {}
-        self.lock = threading.Lock()
-
-
-class FakeProcess:
-    def __init__(self, rack: Rack, pid: int):
-        self.rack, self.pid = rack, pid
-
-    def _mine(self, va: int, length: int) -> None:
-        for page in range(va // PAGE_SIZE, (va + max(length, 1) - 1) // PAGE_SIZE + 1):
-            assert self.rack.owner.get(page) == self.pid, f"process {self.pid} has no page {page:#x}"
-
-    def read(self, va: int, length: int) -> bytes:
-        self._mine(va, length)
-        return self.rack.read(va, length)
-
-    def write(self, va: int, data: bytes | memoryview) -> None:
-        self._mine(va, len(data))
-        self.rack.write(va, bytes(data))
-
-    def alloc(self, size: int, *, group: int = 0) -> Region:
-        with self.rack.lock:
-            region = Region(self.rack.next, round_up(size))
-            self.rack.next += region.size
-        self._give(region, self.pid)
-        return region
-
-    def free(self, region: Region | int, size: int = 0) -> None:
-        pass
-
-    def grant(self, region: Region, to: int, permissions: Perm = Perm.RW) -> None:
-        self._mine(region.va, region.size)
-        self._give(region, to)
-
-    def steal(self, region: Region, source: int, token: Capability, group: int) -> None:
-        assert group == GROUP.number
-        assert isinstance(token, Token)
-        assert {self.rack.owner[region.va // PAGE_SIZE + i] for i in range(region.size // PAGE_SIZE)} == {source}
-        self._give(region, self.pid)
-
-    def _give(self, region: Region, to: int) -> None:
-        for page in range(region.va // PAGE_SIZE, (region.va + region.size) // PAGE_SIZE):
-            self.rack.owner[page] = to
-
-
-GROUP = Group(7, bytes(16).hex())
-
-
-class Here:
-    """A worker in this process: commands run in a thread."""
-
-    def __init__(self, rack: Rack, number: int):
-        self.name, self.pid = f"w{number}", number
-        self.worker = JobWorker(FakeProcess(rack, number), "127.0.0.1")  # type: ignore[arg-type]
-        self._pool = ThreadPoolExecutor(1)
-        self._answer: Future[dict[str, Any]] | None = None
-
-    def start(self, do: str, **arguments: Any) -> None:
-        assert self._answer is None, "one command at a time"
-        wire = json.loads(json.dumps(arguments))
-        self._answer = self._pool.submit(lambda: getattr(self.worker, f"do_{do}")(**wire))
-
-    def finish(self) -> dict[str, Any]:
-        assert self._answer is not None
-        answer, self._answer = self._answer.result(20), None
-        return json.loads(json.dumps(answer))  # type: ignore[no-any-return]
-
-    def call(self, do: str, **arguments: Any) -> dict[str, Any]:
-        self.start(do, **arguments)
-        return self.finish()
+GROUP = Group(rack.GROUP, rack.SECRET.hex())
 
 
 def team(count: int) -> list[Here]:
-    rack = Rack(8000)
-    workers = [Here(rack, number + 1) for number in range(count)]
+    memory = Rack(8000)
+    workers = [
+        Here(JobWorker(FakeProcess(memory, number), "127.0.0.1"), number)  # type: ignore[arg-type]
+        for number in range(1, count + 1)
+    ]
     connect(workers, ["127.0.0.1"] * count)
     return workers
 
@@ -177,8 +103,7 @@ def test_the_corpus_is_as_large_as_was_asked_for() -> None:
 
 def mapped_whole(job: dict[str, Any], text: bytes) -> list[bytes]:
     """What a task must make of a text: batches as it cuts them, one after the other."""
-    rack = Rack(4000)
-    memory = FakeProcess(rack, 1)
+    memory = FakeProcess(Rack(4000), 1)
     local = LocalTask(memory, job, loaded(memory, text), 0)
     while not local.finished:
         local.step()
@@ -204,19 +129,19 @@ SORTED = mapped_whole(SORT, TEXT)
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 900), st.integers()), min_size=1, max_size=4))
 def test_whoever_steals_a_task_at_any_request_goes_on_where_it_stood(robberies: list[tuple[int, int]]) -> None:
-    rack = Rack(4000)
-    memory = FakeProcess(rack, 1)
+    shared = Rack(4000)
+    memory = FakeProcess(shared, 1)
     task = MapTask.create(memory, SORT, loaded(memory, TEXT), 0)
     acknowledged = 0
     for requests, seed in robberies:
-        rack.rob_after(requests, seed)
+        shared.rob_after(requests, seed)
         try:
             while not task.finished:
                 task.step()
                 acknowledged = task.state.done
         except Stolen:
             pass
-        rack.give_to_the_next()
+        shared.give_to_the_next()
         task = MapTask.open(memory, task.control)
         assert task.state.done >= acknowledged, "finished work is lost"
     while not task.finished:
@@ -247,8 +172,8 @@ def test_a_task_with_too_much_to_remember_is_refused_before_anything_is_written(
 
 
 @contextlib.contextmanager
-def pair(rack: Rack) -> Iterator[tuple[Counted, Outbox, Counted, Inbox]]:
-    source, target = Counted(FakeProcess(rack, 1)), Counted(FakeProcess(rack, 2))
+def pair(shared: Rack) -> Iterator[tuple[Counted, Outbox, Counted, Inbox]]:
+    source, target = Counted(FakeProcess(shared, 1)), Counted(FakeProcess(shared, 2))
     inbox = Inbox(target, "127.0.0.1")
     outbox = Outbox(source, "127.0.0.1", inbox.port, 2)
     try:
@@ -261,8 +186,8 @@ def pair(rack: Rack) -> Iterator[tuple[Counted, Outbox, Counted, Inbox]]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", [0, 1, PAGE_SIZE, 300_001])
 def test_parcels_arrive_whole(way: Way, size: int) -> None:
-    rack, data = Rack(4000), random.Random(size).randbytes(size)
-    with pair(rack) as (source, outbox, target, inbox):
+    shared, data = Rack(4000), random.Random(size).randbytes(size)
+    with pair(shared) as (source, outbox, target, inbox):
         for number in range(2):
             name = f"t/{number}"
             outbox.send(Parcel(name, data=data) if way == "direct" else Parcel(name, (loaded(source, data),)), way)

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
-from apps.mapreduce.memory import Arena, Extent, Memory, chunks, store
+from apps.dataflow.memory import Arena, Extent, Memory, chunks, store
 
 Way = Literal["transparent", "direct", "grant"]
 WAYS: tuple[Way, ...] = ("transparent", "direct", "grant")

@@ -108,30 +108,39 @@ def store(memory: Memory, region: Region, size: int, receive: Callable[[int], by
 
 
 class Arena:
-    """Memory for what comes: from one region allocated beforehand as long as it lasts, then region by region."""
+    """Memory for what comes: from regions allocated beforehand as long as they last, then region by region."""
 
     def __init__(self, memory: Memory):
         self._memory = memory
         self._left = Region(0, 0)
         self._regions: list[Region] = []
+        self._spare: list[Region] = []
 
     def reserve(self, size: int) -> None:
         """Allocate so many bytes (whole pages) now."""
-        self._left = self._memory.alloc(size)
-        self._regions.append(self._left)
+        region = self._memory.alloc(size)
+        self._regions.append(region)
+        self._spare.append(region)
 
     def take(self, size: int) -> Region:
         """Whole pages for ``size`` bytes."""
         wanted = round_up(max(size, 1))
         if wanted > self._left.size:
-            self.reserve(wanted)
+            if not any(region.size >= wanted for region in self._spare):
+                self.reserve(wanted)
+            self._left = next(region for region in self._spare if region.size >= wanted)
+            self._spare.remove(self._left)
         taken = Region(self._left.va, wanted)
         self._left = Region(taken.va + wanted, self._left.size - wanted)
         return taken
+
+    def rewind(self) -> None:
+        """All that was taken may be taken again."""
+        self._spare, self._left = list(self._regions), Region(0, 0)
 
     def free(self) -> None:
         """Give everything back."""
         for region in self._regions:
             self._memory.free(region.va)
         self._regions.clear()
-        self._left = Region(0, 0)
+        self.rewind()

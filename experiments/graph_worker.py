@@ -1,0 +1,23 @@
+"""A worker of ``apps.graph`` as a program. Driven like ``experiments.worker``."""
+
+from __future__ import annotations
+
+import sys
+
+from apps.graph.worker import GraphWorker
+from experiments import worker
+from hosts.process import Process
+
+
+def main() -> int:
+    """Serve commands."""
+    parser = worker.options(__doc__)
+    parser.add_argument("--address", required=True, help="of this element on the rack's IP network")
+    arguments = parser.parse_args()
+    with Process.create(arguments.run_dir, arguments.name) as process:
+        worker.serve(GraphWorker(process, arguments.address), process.pid)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
