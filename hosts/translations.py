@@ -2,7 +2,7 @@
 
 They are learnt from replies and from TRANSLATE, and dropped when a notice says that pages changed hands or place, or when an
 access by one of them is refused as stale. Nothing rests on them being right: the switch and the memory elements check each
-access that goes by one (docs/decisions/0014-cached-translations.md).
+access that goes by one (docs/decisions/0016-cached-translations.md).
 """
 
 from __future__ import annotations
