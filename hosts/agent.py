@@ -13,8 +13,8 @@ from pathlib import Path
 from hosts.faults import Faults, FaultsError, FaultyWire
 from hosts.link import Link, frame
 from hosts.requester import Wire
+from protocol import crash, wire
 from protocol import rack as racks
-from protocol import wire
 from protocol.rack import Element
 
 HELLO_RETRY = 0.2  # seconds
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE,...",
         help="lose, copy and delay frames on this link: loss, copies, late (probabilities), delay (seconds), seed",
     )
+    crash.add_argument(parser)
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
 
 

@@ -64,28 +64,33 @@ class Notice:
 
 
 class Peer:
-    """The Unix process behind a socket, held by a descriptor so that no later process can be taken for it."""
+    """A Unix process, held by a descriptor so that no later process can be taken for it."""
 
     _SYS_PIDFD_SEND_SIGNAL = 424
     _SI_QUEUE = -1
     _SIGINFO = struct.Struct("=iiixxxxiIQ")  # signo, errno, code, pid, uid, value (x86-64 and arm64 Linux)
 
-    def __init__(self, connection: socket.socket):
+    def __init__(self, unix_pid: int):
         """Raises OSError when the process is gone already."""
+        self.unix_pid = unix_pid
+        self.descriptor = os.pidfd_open(unix_pid)
+
+    @classmethod
+    def behind(cls, connection: socket.socket) -> Peer:
+        """The other end of a Unix socket. Raises OSError when it is gone already."""
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        self.unix_pid, _, _ = struct.unpack("3i", credentials)
-        self._descriptor = os.pidfd_open(self.unix_pid)
+        return cls(struct.unpack("3i", credentials)[0])
 
     def close(self) -> None:
         """Let go of the process."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     def bus_error(self, address: int) -> None:
         """Send SIGBUS. Its handler finds the remote address in ``si_value``, and ``SI_QUEUE`` in ``si_code``, which no bad
         address of the process's own has. Raises OSError."""
         info = self._SIGINFO.pack(signal.SIGBUS, 0, self._SI_QUEUE, os.getpid(), os.getuid(), address).ljust(128, b"\0")
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syscall(self._SYS_PIDFD_SEND_SIGNAL, self._descriptor, signal.SIGBUS, info, 0):
+        if libc.syscall(self._SYS_PIDFD_SEND_SIGNAL, self.descriptor, signal.SIGBUS, info, 0):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 

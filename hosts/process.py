@@ -34,6 +34,7 @@ from hosts.errors import RemoteMemoryError
 from hosts.faults import Faults, FaultyWire
 from hosts.link import Link, bpf_for_process
 from hosts.notices import FAILURES, Contact, Notice
+from hosts.records import CLOSED
 from hosts.requester import Requester, RetryPolicy, Wire
 from hosts.translations import Translation, Translations
 from protocol import capability, wire
@@ -43,6 +44,7 @@ from protocol.wire import PAGE_SIZE, AllocFlag, Header, Media, NotifyCode, Op, P
 __all__ = ["LocalOsError", "Notice", "Process", "Region", "RemoteMemoryError", "RetryPolicy", "Stat", "Takeover"]
 
 SOCKET_NAME = "local-os.sock"
+REJOIN_PAUSE, LONGEST_REJOIN_PAUSE = 0.05, 1.0  # seconds between attempts to find a local OS again
 log = logging.getLogger(__name__)
 
 
@@ -98,6 +100,8 @@ class Process:
         self.translations = translations
         self.requester = Requester(link, element, pid, policy, translations=translations)
         self._local_os = local_os
+        self._run_dir: Path | None = None  # where to find the local OS again when it has been restarted
+        self._closed = threading.Event()
         self._callbacks: list[tuple[frozenset[NotifyCode], Callable[[Notice], None]]] = []
         self._background = ThreadPoolExecutor(4, thread_name_prefix=f"process {pid}")
         self._counts: dict[str, int] = defaultdict(int)
@@ -143,7 +147,9 @@ class Process:
             local_os.close()
             raise
         faulty = link if faults is None else FaultyWire(link, faults)
-        return cls(answer["pid"], answer["element"], faulty, local_os, policy, translations)
+        made = cls(answer["pid"], answer["element"], faulty, local_os, policy, translations)
+        made._run_dir = path.parent
+        return made
 
     def __enter__(self) -> Process:
         return self
@@ -156,10 +162,15 @@ class Process:
     def close(self) -> None:
         """End the process: its memory is freed."""
         self._background.shutdown(wait=False, cancel_futures=True)
+        self._closed.set()
+        if self._run_dir is not None:  # should the local OS die before it has read this, the next one finds a file
+            with contextlib.suppress(OSError):
+                (self._run_dir / "processes" / f"{self.pid}{CLOSED}").touch()
         if self._local_os is not None:
-            with contextlib.suppress(OSError):  # the local OS may have gone first
-                self._local_os.sendall(b'{"close": true}\n')
-                self._local_os.shutdown(socket.SHUT_RDWR)
+            try:
+                self._say_closed(self._local_os)
+            except OSError:  # it has gone, and there may be another one already
+                self._say_closed_again()
             self._local_os.close()
             self._local_os = None
         self.requester.close()
@@ -369,13 +380,58 @@ class Process:
         except OSError as error:
             raise LocalOsError(f"the local OS cannot be told: {error.strerror}") from None
 
+    @staticmethod
+    def _say_closed(local_os: socket.socket) -> None:
+        local_os.sendall(b'{"close": true}\n')
+        local_os.shutdown(socket.SHUT_RDWR)
+
+    def _say_closed_again(self) -> None:
+        if self._run_dir is not None:
+            with contextlib.suppress(OSError):
+                again = self._join()
+                if again is not None:
+                    with again:
+                        self._say_closed(again)
+
     def _listen(self) -> None:
-        assert self._local_os is not None
+        local_os = self._local_os
+        while local_os is not None:
+            with contextlib.suppress(OSError):
+                for line in local_os.makefile("rb"):
+                    self._deliver(line)
+            local_os = self._rejoin()
+
+    def _rejoin(self) -> socket.socket | None:
+        """The local OS has gone; the data path works on without it. Wait for the one after it; None when there is no need to."""
+        pause = REJOIN_PAUSE
+        while self._run_dir is not None and not self._closed.wait(pause):
+            try:
+                self._local_os = self._join()
+            except OSError:
+                pause = min(2 * pause, LONGEST_REJOIN_PAUSE)
+                continue
+            return self._local_os
+        return None
+
+    def _join(self) -> socket.socket | None:
+        """A new connection to the local OS; None when it does not know this process. Raises OSError when there is none."""
+        assert self._run_dir is not None
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            for line in self._local_os.makefile("rb"):
-                self._deliver(line)
+            connection.connect(str(self._run_dir / SOCKET_NAME))
+            connection.sendall(json.dumps({"rejoin": self.pid}).encode() + b"\n")
+            line = connection.makefile("rb", buffering=0).readline()
         except OSError:
-            return  # the local OS has gone: the data path works on without it
+            connection.close()
+            raise
+        if not line:
+            connection.close()
+            raise ConnectionResetError("the local OS hung up")
+        if b'"pid"' in line:
+            return connection
+        log.warning("process %d: the local OS does not know it any more: %s", self.pid, line)
+        connection.close()
+        return None
 
     def _deliver(self, line: bytes) -> None:
         try:

@@ -46,6 +46,7 @@ class Op(enum.IntEnum):
     PROTECT = 0x27
     STAT = 0x28
     TRANSLATE = 0x29
+    PROCESS_LIST = 0x2D  # of the local OS: which processes the controller knows on this element
     TAKE_ADDRESS = 0x2E
     WATCH = 0x2A
     UNWATCH = 0x2B
@@ -65,6 +66,7 @@ CONTROL_OPS = frozenset(
         Op.HELLO,
         Op.PROCESS_CREATE,
         Op.PROCESS_EXIT,
+        Op.PROCESS_LIST,
         Op.ALLOC,
         Op.FREE,
         Op.GRANT,
@@ -207,6 +209,8 @@ HELLO_ARGS = struct.Struct("!BBHIQQ")  # kind, media, reserved, reserved, capaci
 HELLO_REPLY = struct.Struct("!HHI")  # element id, heartbeat interval in ms, reserved
 PROCESS_CREATE_ARGS = struct.Struct("!32s")  # name, UTF-8, zero padded; the reply's va is the pid
 PROCESS_EXIT_ARGS = struct.Struct("!B7x")  # 1: it ended without closing (crashed); the payload may be left out
+LISTED = struct.Struct("!H")  # the reply to PROCESS_LIST: pids from header.va on, in order, at most MOST_LISTED
+MOST_LISTED = 1024
 ALLOC_ARGS = struct.Struct("!QII")  # bytes, permissions (Perm), flags (AllocFlag, group << GROUP_SHIFT)
 ALLOC_REPLY = struct.Struct("!QQII")  # va, bytes (rounded up to pages), generation, reserved
 FREE_ARGS = struct.Struct("!QQ")  # va, bytes (0: the whole allocation that starts at va)

@@ -169,6 +169,12 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
         case Op.PROCESS_EXIT if event.pid == LOCAL_OS_PID:
             crashed = len(event.payload) >= wire.PROCESS_EXIT_ARGS.size and event.payload[0] == 1
             _exit_process(draft, event.va, element, to, crashed)
+        case Op.PROCESS_LIST if event.pid == LOCAL_OS_PID:
+            pids = sorted(
+                p.pid for p in draft.state.processes.values() if p.element == element.id and p.pid >= event.va
+            )
+            listed = b"".join(map(wire.LISTED.pack, pids[: wire.MOST_LISTED]))
+            reply(draft, to, Status.OK, listed)
         case Op.ALLOC if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.ALLOC_ARGS.size:
             size, permissions, flags = wire.ALLOC_ARGS.unpack_from(event.payload)
             memory.alloc(draft, config, to, event.pid, size, permissions, flags)

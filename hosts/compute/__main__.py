@@ -9,6 +9,7 @@ from pathlib import Path
 from hosts import agent
 from hosts.link import Link, LinkError, bpf_for_local_os
 from hosts.local_os import LocalOs
+from protocol.crash import CrashAt
 from protocol.rack import RackError
 
 
@@ -22,7 +23,8 @@ def main() -> int:
     try:
         element = agent.element_of(arguments, "compute")
         link = agent.with_faults(Link(arguments.interface, bpf_for_local_os()), arguments)
-        local_os = LocalOs(element, arguments.interface, link, arguments.run_dir)
+        crash = CrashAt(arguments.crash_at)
+        local_os = LocalOs(element, arguments.interface, link, arguments.run_dir, crash=crash)
     except (RackError, LinkError, OSError) as error:
         print(f"hosts.compute: {error}", file=sys.stderr)
         return 1

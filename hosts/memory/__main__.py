@@ -17,6 +17,7 @@ from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
 from hosts.requester import Wire
 from protocol import wire
+from protocol.crash import CrashAt
 from protocol.rack import RackError
 
 log = logging.getLogger("hosts.memory")
@@ -75,6 +76,7 @@ def main() -> int:
     table = PageTable(description.pages)
     element = MemoryElement(description.id, memoryview(memory), table, registration.incarnation, durable)
     element.on_reply = registration.on_reply
+    element.crash = CrashAt(arguments.crash_at)
     registration.start()
     try:
         serve(link, element, stop)

@@ -10,6 +10,7 @@ from hosts.memory.dedup import Outcomes
 from hosts.memory.durable import Durable
 from hosts.memory.page_table import PageTable
 from protocol import wire
+from protocol.crash import CrashAt
 from protocol.wire import Flag, Op, Perm, Status
 
 _HEADER = wire.HEADER
@@ -55,6 +56,7 @@ class MemoryElement:
         self.outcomes: dict[int, Outcomes] = {}
         self.counts: Counter[str] = Counter()
         self._idle_since: dict[int, float] = {}
+        self.crash = CrashAt()  # counts a step before and one after each message of the controller
         self.on_reply: Callable[[wire.Header, bytes], None] | None = None  # replies to this element's own requests
 
     def handle(self, frame: bytes) -> bytes | None:
@@ -81,7 +83,9 @@ class MemoryElement:
             elif op == _BARRIER:  # frames are dealt with in order: what came before it is done
                 status = Status.OK
             else:
+                self.crash.step()
                 status = self._page_table(op, va, pa, generation, frame)
+                self.crash.step()
         self.counts[f"{_name(op)} {status.name}"] += 1
         flags = 0 if status is Status.OK else int(Flag.BY_ELEMENT)
         header = _HEADER.pack(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+import urllib.error
+
+import pytest
 
 from experiments.workers import Worker
 from topologies.launch import RackLauncher
@@ -110,6 +113,58 @@ def test_memory_elements_are_killed_and_start_again(rack: RackLauncher, worker: 
     assert worker.call("mixed", va=fresh, size=MIB, operations=200, seed=6)["ok"]
     assert rack.get("/v1/map")["agrees"]
     legacy.close()
+
+
+def pids(rack: RackLauncher) -> set[int]:
+    return {p["pid"] for p in rack.get("/v1/processes")["processes"]}
+
+
+def test_a_local_os_is_killed_and_starts_again(rack: RackLauncher, worker: Worker) -> None:
+    """Its processes work on without it, one dies meanwhile; the next one carries on where it was."""
+    va = worker.call("alloc", size=MIB)["va"]
+    mortal = Worker(rack, "c1", "mortal")
+    mortal.call("alloc", size=MIB)
+    lost = mortal.call("alloc", size=4096)["va"]
+    rack.kill("c1")
+    mortal.kill()
+    assert worker.call("mixed", va=va, size=MIB // 4, operations=100, seed=2)["ok"]
+    page = worker.call("alloc", size=4096)["va"]
+    rack.wait_for(lambda: state(rack, "c1") == "failed", "c1 to be missed", 5)
+    rack.post("/v1/revoke", {"va": page})
+    assert {worker.pid, mortal.pid} <= pids(rack)
+    rack.start_element("c1")
+    rack.wait_for(lambda: mortal.pid not in pids(rack), "the death of a process to be known", 10)
+    assert worker.pid in pids(rack)
+    with pytest.raises(urllib.error.HTTPError):
+        rack.get(f"/v1/stat?va={lost}")
+    rack.wait_for(lambda: "REVOKED" in notices(worker), "the notice that waited for the local OS", 10)
+    assert worker.call("mixed", va=va, size=MIB // 4, operations=100, seed=3)["ok"]
+    fresh = Worker(rack, "c1", "fresh")
+    fresh.close()
+    rack.wait_for(lambda: fresh.pid not in pids(rack), "its end to be known", 5)
+
+
+def test_processes_work_on_whoever_else_is_dead(rack: RackLauncher, worker: Worker) -> None:
+    """No controller, no local OS, one memory element less: a process that looks at none of this reaches what is alive."""
+    va = worker.call("alloc", size=2 * MIB)["va"]
+    pages = by_element(rack, worker.pid)
+    hashed = worker.call("load", va=va, path="/usr/bin/python3", limit=MIB // 4)["sha256"]
+    element = next(name for name, at in pages.items() if at >= va + MIB // 4)
+    rack.kill("controller")
+    rack.kill("c1")
+    assert worker.call("hash", va=va, size=MIB // 4)["sha256"] == hashed
+    assert worker.call("mixed", va=va, size=MIB // 4, operations=100, seed=4)["ok"]
+    rack.start_controller()
+    rack.start_element("c1")
+    rack.kill(element)
+    rack.wait_for(lambda: state(rack, element) == "failed", "the element to be missed", 5)
+    for name, at in pages.items():
+        answer = worker.call("access", va=at, write=True)
+        assert answer["refused"] == (name == element), (name, answer)
+        assert name != element or answer["error"] == "ElementFailed"
+    rack.start_element(element)
+    rack.wait_for(rack._all_alive, "every element to serve again", 10)
+    assert rack.get("/v1/map")["agrees"]
 
 
 def state(rack: RackLauncher, name: str) -> str:
