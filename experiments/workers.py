@@ -86,11 +86,6 @@ class Worker:
     def _last_words(self) -> str:
         return " | ".join(Path(self.log).read_text(errors="replace").strip().splitlines()[-3:])
 
-    def kill(self) -> None:
-        """SIGKILL the process, as a crash would."""
-        self._popen.kill()
-        self._popen.wait()
-
     def close(self) -> None:
         """End the process."""
         assert self._popen.stdin is not None

@@ -94,13 +94,15 @@ class Process:
         local_os: socket.socket | None,
         policy: RetryPolicy | None = None,
         translations: Translations | None = None,
+        run_dir: Path | None = None,
     ):
+        """``run_dir`` is where to find the local OS again when it has been restarted."""
         self.pid = pid
         self.element = element
         self.translations = translations
         self.requester = Requester(link, element, pid, policy, translations=translations)
         self._local_os = local_os
-        self._run_dir: Path | None = None  # where to find the local OS again when it has been restarted
+        self._run_dir = run_dir
         self._closed = threading.Event()
         self._callbacks: list[tuple[frozenset[NotifyCode], Callable[[Notice], None]]] = []
         self._background = ThreadPoolExecutor(4, thread_name_prefix=f"process {pid}")
@@ -147,9 +149,7 @@ class Process:
             local_os.close()
             raise
         faulty = link if faults is None else FaultyWire(link, faults)
-        made = cls(answer["pid"], answer["element"], faulty, local_os, policy, translations)
-        made._run_dir = path.parent
-        return made
+        return cls(answer["pid"], answer["element"], faulty, local_os, policy, translations, path.parent)
 
     def __enter__(self) -> Process:
         return self
