@@ -2,7 +2,7 @@
 
 An answer is remembered for far longer than its requester repeats the request, and the rack's links hold no frame that long.
 Answers to what had an effect are stored with that effect; refusals are remembered until a restart, except BUSY, which asks
-for a repetition, and BAD_REQUEST, which would be said again. What only asks (STAT, TRANSLATE, RANGES, PROCESS_LIST) is answered anew.
+for a repetition, and BAD_REQUEST, which would be said again. What only asks is answered anew.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def test_contacts_hear_of_failures_also_when_the_process_is_dead(rack: Rack) -> 
     connection.sendall(json.dumps({"contacts": [there]}).encode() + b"\n")
     wait_for(lambda: rack.local_os.contacts.of(77))
     rack.notify(NotifyCode.ELEMENT_FAILED)
-    assert contact.received.get(timeout=5)[:2] == (77, {"code": 1, "about": 101, "va": VA, "pages": 2})
+    assert contact.received.get(timeout=5)[:2] == (77, {"code": 1, "about": 101, "va": VA, "pages": 2, "group": 0})
     connection.close()  # it dies
     assert contact.received.get(timeout=5)[:2] == (77, {"event": "process_crashed"})
     wait_for(lambda: rack.exits == [(77, wire.PROCESS_EXIT_ARGS.pack(1))])
