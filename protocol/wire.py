@@ -219,7 +219,7 @@ STEAL_ARGS = struct.Struct("!QHBxI")  # pages, the pid that loses them, permissi
 PROTECT_ARGS = struct.Struct("!QB7x")  # pages, permissions
 # pages alike from va on, generation, owner, element, group, permissions, media
 STAT_REPLY = struct.Struct("!QIHHIBBxx")
-# pages alike from va on, physical address, generation, element, permissions
+# pages alike from the reply's va on, physical address, generation, element, permissions
 TRANSLATE_REPLY = struct.Struct("!QQIHBx")
 # IPv4 address, group; protocol.capability follows, unless nobody has the address
 TAKE_ADDRESS_ARGS = struct.Struct("!II")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.core.answers import Refused, reply
 from controller.core.draft import Draft
-from controller.core.layout import runs
+from controller.core.layout import runs, segments_in
 from controller.core.memory import ready
 from controller.core.state import OverrideKind, Requester
 from protocol import wire
@@ -20,10 +20,11 @@ _REFUSALS = {
 
 
 def translate(draft: Draft, to: Requester, va: int) -> None:
-    """Tell the owner of a page where it is and in which generation of its mapping, and how many pages on that goes. Raises
+    """Tell the owner of a page where it is and in which generation of its mapping, and how far around it that goes. Raises
     Refused."""
     allocation = ready(draft, va)
-    piece = next(runs(allocation, va & -wire.PAGE_SIZE))
+    (segment,) = segments_in(allocation, va, va + 1)
+    piece = next(p for p in runs(allocation, segment.va, segment.pages) if va < p.end)
     if piece.pid != to.pid:
         raise Refused(Status.PERMISSION, "permission", f"the page at {piece.va:#x} is not of process {to.pid}")
     if piece.kind is not OverrideKind.OWNED:

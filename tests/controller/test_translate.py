@@ -37,12 +37,14 @@ def allocate(world: World, pid: int, flags: int) -> int:
 
 
 def translated(world: World, pid: int, va: int) -> tuple[int, int, int, int]:
-    """(element, pa, generation, pages)"""
+    """(element, pa, generation, pages from there on)"""
     answer = ask(world, pid, Op.TRANSLATE, va)
-    assert (answer.status, answer.va) == (Status.OK, va & -PAGE_SIZE)
+    assert answer.status == Status.OK
     pages, pa, generation, element, permissions = wire.TRANSLATE_REPLY.unpack(answer.payload)
     assert permissions == 3
-    return element, pa, generation, pages
+    assert answer.va <= va < answer.va + pages * PAGE_SIZE
+    before = (va - answer.va) // PAGE_SIZE
+    return element, pa + before * PAGE_SIZE, generation, pages - before
 
 
 def test_it_tells_what_the_switch_would_do(world: World) -> None:
@@ -58,6 +60,7 @@ def test_it_tells_what_the_switch_would_do(world: World) -> None:
             assert world.stamp(pid, address) == (element, pa + page * PAGE_SIZE, generation)
         covered += pages
     assert covered == ALLOCATED
+    assert ask(world, pid, Op.TRANSLATE, va + 2 * PAGE_SIZE).va == va, "what is alike in front of it, too"
     assert ask(world, other, Op.TRANSLATE, va).status == Status.PERMISSION
     assert ask(world, pid, Op.TRANSLATE, va + ALLOCATED * PAGE_SIZE).status == Status.NOT_FOUND
 
