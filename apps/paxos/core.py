@@ -447,9 +447,7 @@ class Core:
             self._finish_recovery(recovery, now)
         elif self.leading is not None and message.ballot == self.leading.ballot and self.membership is not None:
             leading = self.leading
-            if leading.has_majority(self.membership.current) and (
-                self.membership.pending is None or leading.has_majority(self.membership.pending)
-            ):
+            if _may_lead(leading.recovered, self.membership):
                 return  # it came late: nothing depends on it
             if message.committed > self.committed:  # slots were decided by a configuration that is news here
                 self._step_down()
@@ -461,9 +459,7 @@ class Core:
 
     def _finish_recovery(self, recovery: Recovery, now: float) -> None:
         membership = self.membership
-        if membership is None or not recovery.has_majority(membership.current):
-            return
-        if membership.pending is not None and not recovery.has_majority(membership.pending):
+        if membership is None or not _may_lead(recovery, membership):
             return
         source = recovery.most_advanced()
         if recovery.committed[source] > self.committed:
@@ -510,10 +506,9 @@ class Core:
         for first, entries, missing in leading.unanswered(now, self.timing.retransmit, membership):
             for member in missing - {self.me}:
                 self._send(member, Accept(leading.ballot, first, entries, self.committed))
-        if membership.pending is not None and not leading.has_majority(membership.pending):
-            if now >= leading.prepare_at:
-                leading.prepare_at = now + self.timing.retransmit
-                self._send_prepare(leading.recovered)
+        if now >= leading.prepare_at and not _may_lead(leading.recovered, membership):
+            leading.prepare_at = now + self.timing.retransmit  # phase 1 with those who are new
+            self._send_prepare(leading.recovered)
         self._replace(leading, now)
 
     def _replace(self, leading: Leadership, now: float) -> None:
@@ -587,6 +582,12 @@ class Core:
         if self.leading is None or self.membership is None or self.membership.pending is not None:
             return False
         return self.membership.current.ids <= self.leading.up_to_date | {self.me}
+
+
+def _may_lead(recovery: Recovery, membership: Membership) -> bool:
+    """Whether phase 1 holds for all slots that may be proposed now."""
+    pending = membership.pending
+    return recovery.has_majority(membership.current) and (pending is None or recovery.has_majority(pending))
 
 
 def _changed(membership: Membership, change: Reconfigure, slot: int) -> Membership:

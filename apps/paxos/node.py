@@ -27,7 +27,7 @@ from apps.paxos.messages import (
 )
 from apps.paxos.store import Store
 from apps.paxos.transfer import PATIENCE, Sink, Source
-from apps.structures.memory import Full
+from apps.structures.memory import PAGE, Full
 
 KEEP_SLOTS = 2000  # slots whose entries are remembered for peers that missed them
 
@@ -89,7 +89,7 @@ class Node:
         """A message of another replica."""
         match message:
             case StateRequest():
-                self._on_state_request(sender, message)
+                self._on_state_request(sender, message, now)
             case StatePart():
                 self._on_state_part(sender, message, now)
             case _:
@@ -101,6 +101,10 @@ class Node:
         if self._sink is not None and now - self._sink.heard > PATIENCE:
             self._sink = None
             self.core.transfer_failed()
+        elif self._sink is not None:
+            self._messages += [(self._sink.source, r) for r in self._sink.requests(now)]
+        for peer in [p for p, s in self._sources.items() if now - s.asked > 2 * PATIENCE]:
+            self._end_source(peer)
 
     def flush(self, now: float) -> Output:
         """Keep, apply, and say what to send."""
@@ -167,23 +171,25 @@ class Node:
 
     def _begin_transfer(self, source: int, now: float) -> None:
         self._sink = Sink(source, self._rng.getrandbits(48), now)
-        self._messages += [(source, r) for r in self._sink.requests()]
+        self._messages += [(source, r) for r in self._sink.requests(now)]
 
-    def _on_state_request(self, sender: int, message: StateRequest) -> None:
+    def _on_state_request(self, sender: int, message: StateRequest, now: float) -> None:
         machine = self.store.machine
         source = self._sources.get(sender)
         if source is None or source.transfer != message.transfer:
-            if machine is None or message.position:
+            if machine is None:
                 return
-            source = self._sources[sender] = Source(machine, message.transfer)
+            source = self._sources[sender] = Source(machine, message.transfer, now)
             self.store.pages.watch(self._page_changed)
-        part = source.part(message.position, self.core.membership)
-        self.counts["state bytes sent"] += len(part.pages) * 4096
-        self._messages.append((sender, part))
-        if part.last:
-            del self._sources[sender]
-            if not self._sources:
-                self.store.pages.watch(None)
+        part = source.part(message.position, self.core.membership, now)
+        if part is not None:
+            self.counts["state bytes sent"] += len(part.pages) * PAGE
+            self._messages.append((sender, part))
+
+    def _end_source(self, peer: int) -> None:
+        del self._sources[peer]
+        if not self._sources:
+            self.store.pages.watch(None)
 
     def _page_changed(self, number: int) -> None:
         for source in self._sources.values():
@@ -198,9 +204,9 @@ class Node:
             self._sources.clear()
             self.store.begin_install()
         last = sink.take(message, self.store.pages, now)
-        self.counts["state bytes received"] += len(message.pages) * 4096
+        self.counts["state bytes received"] += len(message.pages) * PAGE
         if last is None:
-            self._messages += [(sender, r) for r in sink.requests()]
+            self._messages += [(sender, r) for r in sink.requests(now)]
             return
         assert last.membership is not None
         self._sink = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 
 from apps.kv.machine import Machine
 from apps.kv.pages import Pages
@@ -11,7 +12,9 @@ from apps.structures.memory import PAGE
 
 PART_PAGES = 64
 WINDOW = 4  # parts asked for at a time
-PATIENCE = 2.0  # seconds without a part until the transfer is given up
+REPEAT = 0.5  # seconds without a part until those that are missing are asked for again
+PATIENCE = 3.0  # until the transfer is given up
+KEPT = 4 * WINDOW  # parts that can be given again
 
 
 class StateMismatch(RuntimeError):
@@ -19,11 +22,13 @@ class StateMismatch(RuntimeError):
 
 
 class Source:
-    """One transfer to a peer. Parts have to be made in order."""
+    """One transfer to a peer."""
 
-    def __init__(self, machine: Machine, transfer: int):
-        self.transfer = transfer
-        self.bytes = 0
+    def __init__(self, machine: Machine, transfer: int, now: float):
+        self.transfer, self.asked = transfer, now
+        self._parts: dict[int, StatePart] = {}
+        self._made = 0
+        self._done = False
         self._machine = machine
         self._left = dict.fromkeys(range(1, machine.used_pages))
 
@@ -32,18 +37,26 @@ class Source:
         if number:
             self._left[number] = None
 
-    def part(self, position: int, membership: Membership | None) -> StatePart:
-        """The next part. The last one has page 0, which makes the state whole."""
+    def part(self, position: int, membership: Membership | None, now: float) -> StatePart | None:
+        """A part; None when it is too old or there is none. Each is made once, in order."""
+        self.asked = now
+        while self._made <= position and not self._done:
+            self._parts[self._made] = self._make(self._made, membership)
+            self._parts.pop(self._made - KEPT, None)
+            self._made += 1
+        return self._parts.get(position)
+
+    def _make(self, position: int, membership: Membership | None) -> StatePart:
+        """Some of the pages left. The last part has page 0, which makes the state whole."""
         machine = self._machine
-        numbers = [n for n, _ in zip(self._left, range(PART_PAGES), strict=False)]
+        numbers = list(islice(self._left, PART_PAGES))
         for number in numbers:
             del self._left[number]
         pages = machine.pages.read_many(numbers)
-        last = not self._left
+        last = self._done = not self._left
         if last:
             machine.extra = encode(membership)
             pages.append((0, machine.meta()))
-        self.bytes += len(pages) * PAGE
         return StatePart(self.transfer, position, tuple(pages), last, machine.applied, membership if last else None)
 
 
@@ -56,12 +69,16 @@ class Sink:
     heard: float  # when the last part came
     asked: int = 0
     taken: int = 0
-    bytes: int = 0
+    repeat_at: float = 0.0
     _held: dict[int, StatePart] = field(default_factory=dict)
 
-    def requests(self) -> list[StateRequest]:
-        """What to ask for now."""
+    def requests(self, now: float) -> list[StateRequest]:
+        """What to ask for now, and again if it does not come."""
         result = []
+        if now >= self.repeat_at:
+            missing = [n for n in range(self.taken, self.asked) if n not in self._held]
+            result = [StateRequest(self.transfer, n) for n in missing]
+            self.repeat_at = now + REPEAT
         while self.asked < self.taken + WINDOW:
             result.append(StateRequest(self.transfer, self.asked))
             self.asked += 1
@@ -72,6 +89,7 @@ class Sink:
         if part.transfer != self.transfer or part.position < self.taken:
             return None
         self.heard = now
+        self.repeat_at = now + REPEAT
         self._held[part.position] = part
         while (ready := self._held.pop(self.taken, None)) is not None:
             self.taken += 1
@@ -86,7 +104,6 @@ class Sink:
         for number, data in part.pages:
             if number >= pages.count or len(data) != PAGE:
                 raise StateMismatch(f"page {number} of the state that is transferred; {pages.count} are here")
-            self.bytes += len(data)
             if not number:
                 continue
             if run and number != first + len(run):
