@@ -294,6 +294,8 @@ class Core:
         if membership.pending is not None and slot + 1 >= membership.pending.since:
             gone = membership.current.ids - membership.pending.ids
             membership = Membership(membership.pending, None, (*membership.retired, *sorted(gone)))
+            for member in gone - {self.me}:
+                self._send(member, Excluded(membership.current.since))  # it may not hear of it otherwise
             if self.me in gone:
                 self._leave()
         self.membership = membership

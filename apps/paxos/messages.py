@@ -210,9 +210,11 @@ class StateRequest(Struct, frozen=True, array_like=True, tag=12):
 
 
 class StatePart(Struct, frozen=True, array_like=True, tag=13):
-    """Pages of the state by number. ``last``: with these it is the state after slot ``slot``, whose membership is given."""
+    """Pages of the state by number. ``last``: with these it is the state after slot ``slot``, whose membership is given. Parts of
+    the same ``source`` go together: a replica that was resumed does not know which ones its predecessor sent."""
 
     transfer: int
+    source: int
     position: int
     pages: tuple[tuple[int, bytes], ...]
     last: bool

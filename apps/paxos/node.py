@@ -179,7 +179,7 @@ class Node:
         if source is None or source.transfer != message.transfer:
             if machine is None:
                 return
-            source = self._sources[sender] = Source(machine, message.transfer, now)
+            source = self._sources[sender] = Source(machine, message.transfer, self._rng.getrandbits(48), now)
             self.store.pages.watch(self._page_changed)
         part = source.part(message.position, self.core.membership, now)
         if part is not None:
@@ -199,7 +199,7 @@ class Node:
         sink = self._sink
         if sink is None or sender != sink.source:
             return
-        if not sink.taken and self.store.machine is not None:
+        if message.transfer == sink.transfer and self.store.machine is not None:
             self.core.installing()
             self._sources.clear()
             self.store.begin_install()

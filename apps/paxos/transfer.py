@@ -11,10 +11,10 @@ from apps.paxos.messages import Membership, StatePart, StateRequest, encode
 from apps.structures.memory import PAGE
 
 PART_PAGES = 64
-WINDOW = 4  # parts asked for at a time
+WINDOW = 16  # parts asked for at a time
 REPEAT = 0.5  # seconds without a part until those that are missing are asked for again
 PATIENCE = 3.0  # until the transfer is given up
-KEPT = 4 * WINDOW  # parts that can be given again
+KEPT = 2 * WINDOW  # parts that can be given again
 
 
 class StateMismatch(RuntimeError):
@@ -24,8 +24,9 @@ class StateMismatch(RuntimeError):
 class Source:
     """One transfer to a peer."""
 
-    def __init__(self, machine: Machine, transfer: int, now: float):
-        self.transfer, self.asked = transfer, now
+    def __init__(self, machine: Machine, transfer: int, number: int, now: float):
+        """``number`` is never used again."""
+        self.transfer, self.number, self.asked = transfer, number, now
         self._parts: dict[int, StatePart] = {}
         self._made = 0
         self._done = False
@@ -57,7 +58,9 @@ class Source:
         if last:
             machine.extra = encode(membership)
             pages.append((0, machine.meta()))
-        return StatePart(self.transfer, position, tuple(pages), last, machine.applied, membership if last else None)
+        return StatePart(
+            self.transfer, self.number, position, tuple(pages), last, machine.applied, membership if last else None
+        )
 
 
 @dataclass
@@ -70,6 +73,7 @@ class Sink:
     asked: int = 0
     taken: int = 0
     repeat_at: float = 0.0
+    number: int | None = None  # of the source's parts
     _held: dict[int, StatePart] = field(default_factory=dict)
 
     def requests(self, now: float) -> list[StateRequest]:
@@ -86,7 +90,9 @@ class Sink:
 
     def take(self, part: StatePart, pages: Pages, now: float) -> StatePart | None:
         """Load what has come, in order of the parts; the last one when all is loaded but page 0. Raises StateMismatch."""
-        if part.transfer != self.transfer or part.position < self.taken:
+        if self.number is None and part.transfer == self.transfer:
+            self.number = part.source
+        if part.transfer != self.transfer or part.source != self.number or part.position < self.taken:
             return None
         self.heard = now
         self.repeat_at = now + REPEAT
