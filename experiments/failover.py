@@ -1,0 +1,302 @@
+"""A replica of a key-value service fails with its compute element: its memory is taken over, or it is replaced as usual."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.failover_cluster import SPARE, Cluster, Timeouts, Way
+from experiments.failover_net import ports_of, stopped_by_fence
+from experiments.failover_timeline import Event, first, of_controller, outage, show, stages, usual_gap
+from experiments.framework.measure import Meter, captured, since
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
+from experiments.framework.runner import CAPTURES
+from experiments.framework.summary import value
+from experiments.kv_history import answered_at, check_file
+from topologies.site import site
+from topologies.site_launch import SiteLauncher, SiteOptions
+
+WAYS: tuple[Way, ...] = ("memory", "ordinary")
+MIB = 1 << 20
+BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the recovery
+LIMIT = 240.0  # seconds until a recovery counts as failed
+TIMES_FASTER = 10.0  # what is to be reached at 256 MiB
+FLAT = 1.5  # times the recovery of the smallest state
+
+
+@dataclass(frozen=True)
+class Options:
+    """``sizes`` of the state in MiB; ``slow``: those for which the old element only stood still, and comes back."""
+
+    sizes: tuple[int, ...]
+    slow: tuple[int, ...]
+    clients: int = 4
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+def cases(options: Options) -> list[tuple[str, int]]:
+    """(what happens, MiB)."""
+    return [("dies", size) for size in options.sizes] + [("stands still", size) for size in options.slow]
+
+
+def steps(options: Options, repetitions: int) -> int:
+    """Of the progress bar."""
+    return 1 + len(cases(options)) * len(WAYS) * repetitions
+
+
+@contextlib.contextmanager
+def three_racks(context: Context[Options], state_mib: int, full: int = 1) -> Iterator[SiteLauncher]:
+    """One full rack (or more) and simple ones, with room for two states of this size in each element of memory, and captures."""
+    timeouts = context.options.timeouts
+    monitor = ("--heartbeat-interval", str(timeouts.rack_heartbeat), "--suspect-timeout", str(timeouts.rack_suspect))
+    monitor += ("--heartbeat-timeout", str(timeouts.rack_fail))
+    described = site(racks=3, full=full, compute=2, dram=2, memory_mib=2 * state_mib + 32, servers=2, clients=1)
+    options = SiteOptions(
+        target=context.target, out=context.out / "racks", name="experiment-site", rack={"controller_options": monitor}
+    )
+    with SiteLauncher(described, options) as launched, captured(ports_of(launched), context.out / CAPTURES):
+        yield launched
+
+
+def run(context: Context[Options]) -> Iterator[Row]:
+    """Both ways of a size take turns."""
+    options = context.options
+    context.step("booting three racks")
+    with three_racks(context, max(size for _, size in cases(options))) as launched:
+        for repetition in range(context.repetitions):
+            for what, size in cases(options):
+                for way in WAYS:
+                    context.step(f"element {what}, {size} MiB, {way}")
+                    out = context.out / f"{what.replace(' ', '-')}-{size}-{way}-{repetition}"
+                    case: dict[str, Case] = {"element": what, "MiB": size, "way": way}
+                    try:
+                        yield Scenario(launched, options, way, size, out, context.seed + repetition).run(
+                            case, repetition
+                        )
+                    except ScenarioFailed as error:
+                        yield Row(case, {}, repetition=repetition, problem=f"{what}, {size} MiB, {way}: {error}")
+
+
+class Scenario:
+    """One failure of the leader's compute element, in one way."""
+
+    def __init__(self, launched: SiteLauncher, options: Options, way: Way, size: int, out: Path, seed: int):
+        self.site, self.options, self.way, self.out, self.seed = launched, options, way, out, seed
+        self.cluster = Cluster(launched, way, size, out, options.timeouts)
+        self.rack = launched.racks[1]
+        self.host = self.cluster.host(1, 1)
+        self.port = next(e.tor_port for e in self.rack.rack.compute if e.name == self.host)
+        self.events: list[Event] = []
+
+    def run(self, case: dict[str, Case], repetition: int) -> Row:
+        """Fail, recover, and judge what clients saw."""
+        meter = Meter(ports_of(self.site))
+        since_event = max((e["id"] for e in self.rack.get("/v1/events")["events"]), default=0)
+        dies = case["element"] == "dies"
+        values: dict[str, float] = {}
+        with self.cluster as cluster:
+            try:
+                cluster.begin_load(self.options.clients, self.seed)
+                time.sleep(BEFORE)
+                if cluster.leader_status().get("id") != 1:
+                    raise ScenarioFailed("replica 1 does not lead")
+                before = meter.read()
+                failed = cluster.kill_element(self.host) if dies else cluster.freeze_element(self.host)
+                full = cluster.wait(self._is_full, "the service to be complete again", LIMIT)
+                counted = since(before, meter.read())
+                if not dies:
+                    values |= self._come_back()
+                time.sleep(AFTER)
+                cluster.end_load()
+                self._collect(since_event)
+            finally:
+                cluster.mend_element(self.host)
+        answers = answered_at(cluster.history)
+        gap = outage(answers, failed)
+        (self.out / "timeline.txt").write_text(show([e for e in self.events if e.at >= failed], failed))
+        values |= {
+            "unavailable s": gap.seconds,
+            "complete again s": full - failed,
+            "usual gap s": usual_gap(answers, failed),
+            "answers": len(answers),
+            **{f"{n} MiB": t.size / MIB for n, t in counted.items()},
+            **self._stages(failed, gap.end, full),
+        }
+        problem = check_file(cluster.history)
+        return Row(case, values, counted, repetition, f"{self.out.name}: {problem}" if problem else "")
+
+    def _is_full(self) -> bool:
+        status = self.cluster.leader_status()
+        here = 1 if self.way == "memory" else SPARE
+        return bool(status.get("full")) and here in status["members"] and (here == 1 or 1 not in status["members"])
+
+    def _come_back(self) -> dict[str, float]:
+        """The old element goes on where it stood: what it tries, and what comes of it."""
+        refused, stopped, sent = self._refused(), self._stopped(), self._sent()
+        self.cluster.thaw_element(self.host)
+        child = self.cluster.replicas[self.host].child
+        self.cluster.wait(lambda: child.popen.poll() is not None, "the old replica to see that it is out", 20)
+        time.sleep(1.0)
+        values = {
+            "memory accesses refused": float(self._refused() - refused),
+            "frames sent": float(self._sent() - sent),
+            "frames stopped at its switch": float(self._stopped() - stopped),
+        }
+        if self.way == "memory":
+            if not values["memory accesses refused"] and "deposed" not in str(self.cluster.replicas[self.host].said()):
+                raise ScenarioFailed("the old element was not refused its memory")
+            passed = values["frames sent"] - values["frames stopped at its switch"]
+            if passed > 0:
+                raise ScenarioFailed(f"{passed:.0f} frames of the old element passed its switch")
+        return values
+
+    def _refused(self) -> int:
+        verdicts = self.rack.get("/v1/counters")["verdicts"]
+        return sum(count for name, count in verdicts.items() if name in ("refused_fenced", "refused_permission"))
+
+    def _stopped(self) -> int:
+        return stopped_by_fence(self.site.flows(self.rack.tor_name), self.port)
+
+    def _sent(self) -> int:
+        counters = Path("/sys/class/net") / f"{self.rack.tor_name}-eth{self.port}" / "statistics"
+        return int((counters / "rx_packets").read_text())
+
+    def _collect(self, since_event: int) -> None:
+        """What everybody said."""
+        offset = time.monotonic() - time.time()
+        told = self.rack.get(f"/v1/events?since={since_event}")["events"]
+        self.events += of_controller(told, offset, "rack 1")
+        for replica in self.cluster.replicas.values():
+            if replica.child.popen.poll() is None:
+                who = f"{replica.kind} on {replica.host}"
+                self.events += [Event(at, who, text) for at, text in replica.status().get("events", [])]
+
+    def _stages(self, failed: float, answered: float, full: float) -> dict[str, float]:
+        """Seconds for each stage of the recovery."""
+        events = self.events
+        if self.way == "memory":
+            moments = {
+                "detected s": first(events, failed, "element_suspected") or first(events, failed, "fenced"),
+                "fenced s": first(events, failed, "fenced"),
+                "taken over s": first(events, failed, "stolen"),
+                "address s": first(events, failed, "address_taken"),
+                "answers again s": answered,
+                "caught up s": full,
+            }
+        else:
+            moments = {
+                "elected s": first(events, failed, "leader ("),
+                "answers again s": answered,
+                "replaced s": first(events, failed, "members", str(SPARE)),
+                "transferred s": first(events, failed, "transfer", "ends"),
+                "caught up s": full,
+            }
+        return stages(failed, moments)
+
+
+def judge(rows: Sequence[Row]) -> list[Finding]:
+    """How much faster, how flat, what clients saw, and what an element that came back could do."""
+    dead = [row for row in rows if row.case["element"] == "dies" and not row.problem]
+    sizes = sorted({int(row.case["MiB"]) for row in dead})
+    findings: list[Finding] = []
+    if not sizes:
+        return findings
+
+    def of(name: str, way: Way, size: int) -> float | None:
+        return value(dead, name, way=way, MiB=size)
+
+    for size in sizes:
+        memory, ordinary = (of("complete again s", way, size) for way in WAYS)
+        if memory is None or ordinary is None:
+            continue
+        waited = sum(of(name, "ordinary", size) or 0.0 for name in ("elected s", "answers again s", "replaced s"))
+        text = (
+            f"{size} MiB: complete again after {memory:.2f} s against {ordinary:.2f} s ({ordinary / memory:.1f} times"
+        )
+        text += f"), {ordinary - waited:.2f} s of it behind all timeouts ({(ordinary - waited) / memory:.1f} times)"
+        held = ordinary >= TIMES_FASTER * memory if size >= 256 else None
+        findings.append(Finding("full health faster", held, text))
+    least, most = (of("complete again s", "memory", size) for size in (sizes[0], sizes[-1]))
+    if least is not None and most is not None and sizes[-1] >= 4 * sizes[0]:
+        text = f"{least:.2f} s with {sizes[0]} MiB, {most:.2f} s with {sizes[-1]} MiB"
+        findings.append(Finding("flat", most <= FLAT * least, text))
+    out = [of("unavailable s", way, sizes[-1]) for way in WAYS]
+    if out[0] is not None and out[1] is not None:
+        text = f"no answer for {out[0]:.2f} s against {out[1]:.2f} s"
+        findings.append(Finding("faster than timeouts", out[0] < out[1], text))
+    back = [row for row in rows if row.case["element"] == "stands still" and row.case["way"] == "memory"]
+    if back and not any(row.problem for row in back):
+        refused, sent, stopped = (
+            sum(row.values[name] for row in back)
+            for name in ("memory accesses refused", "frames sent", "frames stopped at its switch")
+        )
+        text = f"{refused:.0f} accesses to memory, all refused; {sent:.0f} frames sent, {stopped:.0f} of them stopped"
+        findings.append(Finding("the old element is out", sent <= stopped, text, essential=True))
+    return findings
+
+
+EXPERIMENT = Experiment(
+    name="failover",
+    title="Failover of a replicated service",
+    about="Three replicas of a key-value service (multi-Paxos) in three racks; clients write and read all the time. The compute "
+    "element of the leader dies, or stands still and comes back. Memory: the rack monitor fences it, a standby in its rack takes "
+    "over its memory and its service address, and goes on as the same replica. Ordinary: the others elect a leader when the "
+    "election timeout is over (1 to 2 s, as etcd's default), and put in a new replica when the old one has been silent for 5 s, "
+    "which copies the state from a peer. 5 s are few: systems in use wait for minutes (CockroachDB 5, TiKV 30, HDFS 10 by "
+    "default), so the stages show how much of a recovery is waiting, and how much transfer. Every history of the clients is "
+    "checked for linearizability.",
+    claims=(
+        Claim(
+            "full health faster",
+            "4.1",
+            "Taking over memory returns the group to full health faster (10 times at 256 MiB).",
+        ),
+        Claim("flat", "4.1", "There is no need to fetch the state: recovery does not depend on its size."),
+        Claim("faster than timeouts", "4.1", "A rack monitor detects failures faster than end-to-end timeouts."),
+        Claim(
+            "the old element is out",
+            "4.1",
+            "An element that returns can neither corrupt memory nor send to other racks.",
+        ),
+    ),
+    scales={
+        "quick": Options(sizes=(4,), slow=()),
+        "full": Options(sizes=(1, 16, 64, 256, 1024), slow=(16,)),
+    },
+    repetitions={"quick": 1, "full": 3},
+    run=run,
+    steps=steps,
+    judge=judge,
+    charts=(
+        Chart(
+            "recovery",
+            "Until the group is complete again",
+            "MiB",
+            "complete again s",
+            "way",
+            where={"element": "dies"},
+            log=(True, True),
+        ),
+        Chart(
+            "unavailability",
+            "Longest time without an answer",
+            "MiB",
+            "unavailable s",
+            "way",
+            where={"element": "dies"},
+            log=(True, False),
+        ),
+        Chart(
+            "moved",
+            "Moved between racks until the group was complete",
+            "MiB",
+            "cross_rack MiB",
+            "way",
+            where={"element": "dies"},
+            log=(True, True),
+        ),
+    ),
+)

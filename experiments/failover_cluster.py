@@ -1,0 +1,313 @@
+"""The replicated key-value service on several racks, as failover experiments run it: its replicas, standbys, spares and load."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from experiments.failover_net import ControlError, ask
+from experiments.framework.model import ScenarioFailed
+from topologies import targets
+from topologies.processes import Child, StartError
+from topologies.site import FullRack, SimpleRack, service_address
+from topologies.site_launch import SiteLauncher
+
+Way = Literal["memory", "ordinary"]
+PORT, CONTROL_PORT = 7400, 7500
+SPARE = 4  # the id of the first replica that comes new into the group
+START_TIMEOUT = 120.0  # seconds: a state of 1 GiB is loaded first
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Milliseconds. The service's are those of every way: heartbeats between replicas, the silence of a leader after which
+    another is elected (to twice that), and that of any member after which it is replaced. The rack monitor's are for elements
+    of a rack."""
+
+    heartbeat: int = 100
+    election: int = 1000
+    replace: int = 5000
+    rack_heartbeat: int = 50
+    rack_suspect: int = 150
+    rack_fail: int = 300
+
+
+@dataclass
+class Replica:
+    """A program of the service: where it runs, and what it is. ``number`` 0: a standby, which has none yet."""
+
+    number: int
+    host: str
+    kind: Literal["replica", "standby"]
+    child: Child
+    stopped: bool = False
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself. Raises ControlError."""
+        return ask(self.child.popen.pid, CONTROL_PORT, {"do": "status"})
+
+    def said(self) -> list[dict[str, Any]]:
+        """The JSON lines that it has printed."""
+        found = []
+        for line in self.child.log.read_text(errors="replace").splitlines():
+            if line.startswith("{"):
+                with contextlib.suppress(ValueError):
+                    found.append(json.loads(line))
+        return found
+
+
+@dataclass
+class Cluster:
+    """Three replicas, one in each rack; a context manager that ends them all. Replica 1 is in rack 1 and leads at first.
+
+    In the memory way replica 1 (and those of other full racks) has log and state in rack memory, and a standby waits on another
+    compute element. In the ordinary way all replicas have them in memory of their own, and a spare waits to become a member."""
+
+    site: SiteLauncher
+    way: Way
+    state_mib: int
+    out: Path
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    spare_has_rack_memory: bool = False
+    replicas: dict[str, Replica] = field(default_factory=dict)  # by host
+    load: Child | None = None
+    history: Path = Path()
+    _groups: dict[int, tuple[int, Path]] = field(default_factory=dict)  # of full racks: group, file of its secret
+
+    def __enter__(self) -> Cluster:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every program; the rack memory that they leave behind for others is freed."""
+        left = [(r.host, line["va"]) for r in self.replicas.values() for line in r.said() if "va" in line]
+        for child in [self.load, *(r.child for r in self.replicas.values())]:
+            if child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.popen.pid, signal.SIGCONT)
+                child.stop()
+        self.replicas.clear()
+        self.load = None
+        for host, va in left:
+            # Not there any more: it was lost with its element, or taken over and freed under its later owner.
+            with contextlib.suppress(urllib.error.HTTPError):
+                self.site.rack_of(host).post("/v1/free", {"va": va})
+
+    # ------------------------------------------------------------------------------------------------------ starting
+
+    @property
+    def racks(self) -> tuple[FullRack | SimpleRack, ...]:
+        """The racks."""
+        return self.site.site.racks
+
+    def host(self, rack: int, number: int) -> str:
+        """The name of a compute element or server."""
+        found = self.racks[rack - 1]
+        return found.rack.compute[number - 1].name if isinstance(found, FullRack) else found.servers[number - 1].name
+
+    def members(self) -> str:
+        """The founders, as the programs' options want them."""
+        return ",".join(f"{r.number}={service_address(r.number)}:{PORT}" for r in self.racks)
+
+    def spare(self) -> str:
+        """Who comes new into the group when one of them is lost."""
+        return f"{SPARE}={service_address(1, 1)}:{PORT}"
+
+    def _start(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        for rack in self.racks:
+            self._start_replica(rack.number, self.host(rack.number, 1), rack.number, preload=True)
+        for replica in self.replicas.values():
+            replica.child.wait_ready(START_TIMEOUT)
+        if self.way == "memory" and not self.spare_has_rack_memory:
+            for rack in self.racks:
+                if isinstance(rack, FullRack):
+                    self._start_standby(rack.number, self.host(rack.number, 2))
+        else:
+            self._start_replica(SPARE, self.host(1, 2), 1, preload=False)
+            self.replicas[self.host(1, 2)].child.wait_ready(START_TIMEOUT)
+        self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 30)
+
+    def _common(self, rack: int) -> list[str]:
+        timeouts = self.timeouts
+        options = ["--listen", f"0.0.0.0:{PORT}", "--control", f"0.0.0.0:{CONTROL_PORT}", "--members", self.members()]
+        options += ["--heartbeat-ms", str(timeouts.heartbeat), "--election-ms", str(timeouts.election)]
+        options += ["--replace-ms", str(timeouts.replace), "--spare", self.spare(), "--state-mib", str(self.state_mib)]
+        return options
+
+    def _rack_memory(self, rack: int, host: str) -> list[str]:
+        group, secret = self._group(rack)
+        run_dir = self.site.racks[rack].element_run_dir(host)
+        return ["--run-dir", str(run_dir), "--group", str(group), "--secret-file", str(secret)]
+
+    def _group(self, rack: int) -> tuple[int, Path]:
+        if rack not in self._groups:
+            made = self.site.racks[rack].post("/v1/groups", {"name": f"service {self.out.name} {time.time_ns()}"})
+            secret = self.out / f"secret-{rack}"
+            secret.touch(0o600)
+            secret.write_text(made["secret"])
+            self._groups[rack] = made["id"], secret
+        return self._groups[rack]
+
+    def _start_replica(self, number: int, host: str, rack: int, preload: bool) -> None:
+        command = ["replica", "--id", str(number), *self._common(rack)]
+        in_memory = isinstance(self.racks[rack - 1], FullRack) and self.way == "memory"
+        if in_memory:
+            address = service_address(rack, 1 if number == SPARE else 0)
+            command += [*self._rack_memory(rack, host), "--service-address", address]
+        else:
+            command += ["--ordinary"]
+            self._send_address(rack, host, 1 if number == SPARE else 0)
+        command += ["--preload-mib", str(self.state_mib)] if preload else ["--join"]
+        command += ["--lead"] if number == 1 else []
+        self._spawn(number, host, "replica", command)
+
+    def _start_standby(self, rack: int, host: str) -> None:
+        command = ["standby", *self._common(rack), *self._rack_memory(rack, host), "--watch"]
+        command += ["--service-address", service_address(rack)]
+        self._spawn(0, host, "standby", command)
+        self.replicas[host].child.wait_ready(START_TIMEOUT)
+
+    def _spawn(self, number: int, host: str, kind: Literal["replica", "standby"], command: list[str]) -> None:
+        ready = self.out / f"{host}.ready"
+        child = Child(
+            f"{kind} on {host}",
+            [sys.executable, "-m", "apps.paxos", *command, "--ready-file", str(ready)],
+            self.out / f"{kind}-{host}.log",
+            prefix=self.site.namespace(host),
+            env={"PYTHONPATH": str(targets.ROOT), "PYTHONUNBUFFERED": "1"},
+            ready_file=ready,
+        )
+        self.replicas[host] = Replica(number, host, kind, child)
+
+    def _send_address(self, rack: int, host: str, number: int) -> None:
+        """An ordinary replica has its service address for good: by the operator's way."""
+        address = service_address(rack, number)
+        run = ["ip", "address", "replace", f"{address}/32", "dev", "lo"]
+        done = Child("address", run, self.out / "address.log", prefix=self.site.namespace(host))
+        if done.popen.wait(10):
+            raise StartError(f"{host} does not take {address}: {done.last_words()}")
+        self.site.steer(address, host)
+
+    # -------------------------------------------------------------------------------------------------------- the load
+
+    def begin_load(self, clients: int, seed: int) -> None:
+        """Clients on x1 begin."""
+        self.history = self.out / "history.jsonl"
+        servers = ",".join(f"{service_address(r.number)}:{PORT}" for r in self.racks)
+        if self.way == "ordinary" or self.spare_has_rack_memory:
+            servers += f",{service_address(1, 1)}:{PORT}"
+        command = [sys.executable, "-m", "apps.paxos", "load", "--servers", servers, "--clients", str(clients)]
+        command += ["--seconds", "600", "--history", str(self.history), "--seed", str(seed)]
+        self.load = Child(
+            "load",
+            command,
+            self.out / "load.log",
+            prefix=self.site.namespace("x1"),
+            env={"PYTHONPATH": str(targets.ROOT), "PYTHONUNBUFFERED": "1"},
+        )
+
+    def end_load(self) -> None:
+        """They end; what they saw is in ``history``."""
+        assert self.load is not None
+        self.load.stop(grace=20)
+        if self.load.popen.returncode not in (0, -signal.SIGTERM):
+            raise ScenarioFailed(f"the load ended with status {self.load.popen.returncode}: {self.load.last_words()}")
+        self.load = None
+
+    # ----------------------------------------------------------------------------------------------------- what happens
+
+    def leader_status(self) -> dict[str, Any]:
+        """What the leader says, or nothing when nobody leads."""
+        found: dict[str, Any] = {}
+        for replica in self.replicas.values():
+            if replica.stopped or replica.child.popen.poll() is not None:
+                continue
+            try:
+                status = replica.status()
+            except ControlError:
+                continue
+            if status.get("role") == "leader" and status.get("ballot", 0) >= found.get(
+                "ballot", status.get("ballot", 0)
+            ):
+                found = status
+        return found
+
+    def wait(self, condition: Callable[[], Any], what: str, timeout: float) -> float:
+        """Wait; when it was so (monotonic seconds). Raises ScenarioFailed when the time is up."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise ScenarioFailed(f"waited {timeout:.0f} s in vain for {what}")
+            time.sleep(0.02)
+        return time.monotonic()
+
+    def element_processes(self, host: str) -> list[int]:
+        """All processes of a compute element, by their Unix ids: its replica and, in a full rack, its local OS."""
+        found = [self.replicas[host].child.popen.pid]
+        for rack in self.site.racks.values():
+            if host in rack.children:
+                found.append(rack.children[host].popen.pid)
+        return found
+
+    def kill_element(self, host: str) -> float:
+        """A compute element or server dies, with everything on it: its links first, so that its kernel, which lives on here,
+        does not end connections in its name. When (monotonic seconds)."""
+        at = time.monotonic()
+        self._set_links(host, "down")
+        for pid in self.element_processes(host):
+            os.kill(pid, signal.SIGKILL)
+        self.replicas[host].stopped = True
+        return at
+
+    def _set_links(self, host: str, state: str) -> None:
+        node = self.site.hosts[host]
+        for interface in node.intfNames():
+            if interface != "lo":
+                command = [*self.site.namespace(host), "ip", "link", "set", interface, state]
+                subprocess.run(command, check=True, timeout=10)
+
+    def mend_element(self, host: str) -> None:
+        """A compute element that was killed or frozen is as new: its links are there, its local OS runs, and it is not fenced."""
+        self._set_links(host, "up")
+        for rack in self.site.racks.values():
+            if host not in rack.hosts:
+                continue
+            if host in rack.children and rack.children[host].popen.poll() is not None:
+                rack.kill(host)
+            if host not in rack.children:
+                rack.start_element(host)
+            rack.post("/v1/unfence", {"element": host})
+
+    def freeze_element(self, host: str) -> float:
+        """A compute element stands still; when (monotonic seconds)."""
+        for pid in self.element_processes(host):
+            os.kill(pid, signal.SIGSTOP)
+        self.replicas[host].stopped = True
+        return time.monotonic()
+
+    def thaw_element(self, host: str) -> float:
+        """It goes on; when (monotonic seconds)."""
+        for pid in self.element_processes(host):
+            os.kill(pid, signal.SIGCONT)
+        return time.monotonic()
