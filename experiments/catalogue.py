@@ -13,6 +13,7 @@ MODULES: tuple[str, ...] = (
     "experiments.pagerank",
     "experiments.straggler",
     "experiments.translations",
+    "experiments.failover",
 )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments import kv_history
 from experiments.failover_cluster import SPARE, Cluster, Timeouts, Way
 from experiments.failover_net import ports_of, stopped_by_fence
 from experiments.failover_timeline import Event, first, of_controller, outage, show, stages, usual_gap
@@ -15,7 +17,6 @@ from experiments.framework.measure import Meter, captured, since
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
 from experiments.framework.runner import CAPTURES
 from experiments.framework.summary import value
-from experiments.kv_history import answered_at, check_file
 from topologies.site import site
 from topologies.site_launch import SiteLauncher, SiteOptions
 
@@ -53,7 +54,7 @@ def three_racks(context: Context[Options], state_mib: int, full: int = 1) -> Ite
     timeouts = context.options.timeouts
     monitor = ("--heartbeat-interval", str(timeouts.rack_heartbeat), "--suspect-timeout", str(timeouts.rack_suspect))
     monitor += ("--heartbeat-timeout", str(timeouts.rack_fail))
-    described = site(racks=3, full=full, compute=2, dram=2, memory_mib=2 * state_mib + 32, servers=2, clients=1)
+    described = site(racks=3, full=full, compute=2, dram=2, memory_mib=2 * state_mib + 48, servers=2, clients=1)
     options = SiteOptions(
         target=context.target, out=context.out / "racks", name="experiment-site", rack={"controller_options": monitor}
     )
@@ -114,7 +115,8 @@ class Scenario:
                 self._collect(since_event)
             finally:
                 cluster.mend_element(self.host)
-        answers = answered_at(cluster.history)
+        history = kv_history.load(cluster.history)
+        answers = [o.returned for o in history if not math.isinf(o.returned)]
         gap = outage(answers, failed)
         (self.out / "timeline.txt").write_text(show([e for e in self.events if e.at >= failed], failed))
         values |= {
@@ -125,8 +127,10 @@ class Scenario:
             **{f"{n} MiB": t.size / MIB for n, t in counted.items()},
             **self._stages(failed, gap.end, full),
         }
-        problem = check_file(cluster.history)
-        return Row(case, values, counted, repetition, f"{self.out.name}: {problem}" if problem else "")
+        violations = kv_history.check(history)
+        (self.out / "violations.txt").write_text("".join(f"{v}\n" for v in violations))
+        problem = f"{self.out.name}: the history of {len(violations)} keys is not linearizable" if violations else ""
+        return Row(case, values, counted, repetition, problem)
 
     def _is_full(self) -> bool:
         status = self.cluster.leader_status()

@@ -116,6 +116,11 @@ class Cluster:
     # ------------------------------------------------------------------------------------------------------ starting
 
     @property
+    def capacity_mib(self) -> int:
+        """Room for the state: its items do not fill their pages, and there is to be room for more."""
+        return self.state_mib + self.state_mib // 2 + 4
+
+    @property
     def racks(self) -> tuple[FullRack | SimpleRack, ...]:
         """The racks."""
         return self.site.site.racks
@@ -127,15 +132,29 @@ class Cluster:
 
     def members(self) -> str:
         """The founders, as the programs' options want them."""
-        return ",".join(f"{r.number}={service_address(r.number)}:{PORT}" for r in self.racks)
+        return ",".join(f"{r.number}={self.address(r.number)}:{PORT}" for r in self.racks)
+
+    def address(self, rack: int, newcomer: bool = False) -> str:
+        """Where the founder in a rack, or the replica that comes into the group for it, is reached. The ordinary way, that is an
+        address of its host; otherwise a service address."""
+        if self.way == "memory":
+            return service_address(rack, 1 if newcomer else 0)
+        found = self.racks[rack - 1]
+        number = 1 if newcomer else 0
+        if isinstance(found, FullRack):
+            return found.rack.compute[number].ip.split("/")[0]
+        return found.servers[number].ip
 
     def spare(self) -> str:
         """Who comes new into the group when one of them is lost."""
-        return f"{SPARE}={service_address(1, 1)}:{PORT}"
+        return f"{SPARE}={self.address(1, newcomer=True)}:{PORT}"
 
     def _start(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        for rack in self.racks:
+        # The first is to lead, and loads longest: the others come when it is there.
+        self._start_replica(1, self.host(1, 1), 1, preload=True)
+        self.replicas[self.host(1, 1)].child.wait_ready(START_TIMEOUT)
+        for rack in self.racks[1:]:
             self._start_replica(rack.number, self.host(rack.number, 1), rack.number, preload=True)
         for replica in self.replicas.values():
             replica.child.wait_ready(START_TIMEOUT)
@@ -152,7 +171,7 @@ class Cluster:
         timeouts = self.timeouts
         options = ["--listen", f"0.0.0.0:{PORT}", "--control", f"0.0.0.0:{CONTROL_PORT}", "--members", self.members()]
         options += ["--heartbeat-ms", str(timeouts.heartbeat), "--election-ms", str(timeouts.election)]
-        options += ["--replace-ms", str(timeouts.replace), "--spare", self.spare(), "--state-mib", str(self.state_mib)]
+        options += ["--replace-ms", str(timeouts.replace), "--spare", self.spare(), "--state-mib", str(self.capacity_mib)]
         return options
 
     def _rack_memory(self, rack: int, host: str) -> list[str]:
@@ -173,11 +192,12 @@ class Cluster:
         command = ["replica", "--id", str(number), *self._common(rack)]
         in_memory = isinstance(self.racks[rack - 1], FullRack) and self.way == "memory"
         if in_memory:
-            address = service_address(rack, 1 if number == SPARE else 0)
+            address = self.address(rack, newcomer=number == SPARE)
             command += [*self._rack_memory(rack, host), "--service-address", address]
         else:
             command += ["--ordinary"]
-            self._send_address(rack, host, 1 if number == SPARE else 0)
+            if self.way == "memory":
+                self._answer_to(host, self.address(rack))
         command += ["--preload-mib", str(self.state_mib)] if preload else ["--join"]
         command += ["--lead"] if number == 1 else []
         self._spawn(number, host, "replica", command)
@@ -200,23 +220,21 @@ class Cluster:
         )
         self.replicas[host] = Replica(number, host, kind, child)
 
-    def _send_address(self, rack: int, host: str, number: int) -> None:
-        """An ordinary replica has its service address for good: by the operator's way."""
-        address = service_address(rack, number)
+    def _answer_to(self, host: str, address: str) -> None:
+        """A replica on a server has its service address for good: what is for it is sent there already."""
         run = ["ip", "address", "replace", f"{address}/32", "dev", "lo"]
         done = Child("address", run, self.out / "address.log", prefix=self.site.namespace(host))
         if done.popen.wait(10):
             raise StartError(f"{host} does not take {address}: {done.last_words()}")
-        self.site.steer(address, host)
 
     # -------------------------------------------------------------------------------------------------------- the load
 
     def begin_load(self, clients: int, seed: int) -> None:
         """Clients on x1 begin."""
         self.history = self.out / "history.jsonl"
-        servers = ",".join(f"{service_address(r.number)}:{PORT}" for r in self.racks)
+        servers = ",".join(f"{self.address(r.number)}:{PORT}" for r in self.racks)
         if self.way == "ordinary" or self.spare_has_rack_memory:
-            servers += f",{service_address(1, 1)}:{PORT}"
+            servers += f",{self.address(1, newcomer=True)}:{PORT}"
         command = [sys.executable, "-m", "apps.paxos", "load", "--servers", servers, "--clients", str(clients)]
         command += ["--seconds", "600", "--history", str(self.history), "--seed", str(seed)]
         self.load = Child(
