@@ -52,8 +52,11 @@ def steps(options: Options, repetitions: int) -> int:
 def three_racks(context: Context[Options], state_mib: int, full: int = 1) -> Iterator[SiteLauncher]:
     """One full rack (or more) and simple ones, with room for two states of this size in each element of memory, and captures."""
     timeouts = context.options.timeouts
-    monitor = ("--heartbeat-interval", str(timeouts.rack_heartbeat), "--suspect-timeout", str(timeouts.rack_suspect))
-    monitor += ("--heartbeat-timeout", str(timeouts.rack_fail))
+    monitor = (
+        *("--heartbeat-interval", str(timeouts.rack_heartbeat)),
+        *("--suspect-timeout", str(timeouts.rack_suspect)),
+        *("--heartbeat-timeout", str(timeouts.rack_fail)),
+    )
     described = site(racks=3, full=full, compute=2, dram=2, memory_mib=2 * state_mib + 48, servers=2, clients=1)
     options = SiteOptions(
         target=context.target, out=context.out / "racks", name="experiment-site", rack={"controller_options": monitor}

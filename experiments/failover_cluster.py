@@ -171,7 +171,14 @@ class Cluster:
         timeouts = self.timeouts
         options = ["--listen", f"0.0.0.0:{PORT}", "--control", f"0.0.0.0:{CONTROL_PORT}", "--members", self.members()]
         options += ["--heartbeat-ms", str(timeouts.heartbeat), "--election-ms", str(timeouts.election)]
-        options += ["--replace-ms", str(timeouts.replace), "--spare", self.spare(), "--state-mib", str(self.capacity_mib)]
+        options += [
+            "--replace-ms",
+            str(timeouts.replace),
+            "--spare",
+            self.spare(),
+            "--state-mib",
+            str(self.capacity_mib),
+        ]
         return options
 
     def _rack_memory(self, rack: int, host: str) -> list[str]:
