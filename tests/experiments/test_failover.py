@@ -40,11 +40,11 @@ def test_flat_needs_sizes_that_differ_and_times_that_do_not() -> None:
 
 
 def test_an_old_element_that_gets_through_fails_the_experiment() -> None:
-    (finding,) = judge(dead(4, 0.5, 9.0) + [slow(3, 40, 40)])[-1:]
+    (finding,) = judge([*dead(4, 0.5, 9.0), slow(3, 40, 40)])[-1:]
     assert (finding.claim, finding.held, finding.essential) == ("the old element is out", True, True)
-    (finding,) = judge(dead(4, 0.5, 9.0) + [slow(3, 40, 39)])[-1:]
+    (finding,) = judge([*dead(4, 0.5, 9.0), slow(3, 40, 39)])[-1:]
     assert finding.held is False
-    assert found(judge(dead(4, 0.5, 9.0) + [slow(0, 0, 0, "it passed")]), "the old element is out") == []
+    assert found(judge([*dead(4, 0.5, 9.0), slow(0, 0, 0, "it passed")]), "the old element is out") == []
 
 
 def test_no_rows_no_findings_and_steps_are_counted() -> None:
