@@ -31,6 +31,10 @@ experiments: setup ## what applications gain: all experiments, a report; make ex
 experiment-%: setup
 	@$(ROOT) $(PYTHON) -m experiments --target $(TARGET) $* $(ARGS)
 
+.PHONY: crashes
+crashes: setup ## kill controller, memory elements and a local OS at every step of every operation (ARGS="--quick ...")
+	@$(ROOT) $(PYTHON) -m experiments.crashes --target $(TARGET) $(ARGS)
+
 .PHONY: up
 up: setup ## boot a rack and keep it running (ARGS="--compute 4 ...")
 	@$(ROOT) $(PYTHON) -m topologies up --target $(TARGET) $(ARGS)

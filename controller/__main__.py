@@ -26,6 +26,7 @@ from controller.p4rt import SwitchClient
 from controller.shell import Shell
 from controller.store import Store, StoreError
 from controller.switch import SwitchError
+from protocol import crash
 from protocol import rack as racks
 
 log = logging.getLogger("controller")
@@ -60,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     times.add_argument("--heartbeat-interval", type=float, metavar="MS", help="of elements (default 100)")
     times.add_argument("--suspect-timeout", type=float, metavar="MS", help="silence that is reported (default: half)")
     times.add_argument("--heartbeat-timeout", type=float, metavar="MS", help="silence that means failure (default 600)")
+    crash.add_argument(run)
     run.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser.parse_args()
 
@@ -101,6 +103,7 @@ def main() -> int:
             state = dataclasses.replace(state, settings=Map())
             store.forget("settings")
         shell = Shell(state, store, config, switch)
+        shell.crash = crash.CrashAt(arguments.crash_at)
         if arguments.tor:
             shell.tor = tor.ElementFences({e.id: e.tor_port for e in rack.compute if e.tor_port}, tor.fences)
             wired = {e.id: redirect.Holder(e.tor_port, e.tor_mac) for e in rack.compute if e.tor_port}

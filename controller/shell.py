@@ -27,6 +27,7 @@ from controller.journal import EventLog, RateLimit, Statistics
 from controller.store import Store
 from controller.switch import Deposed, Switch, SwitchError
 from protocol import wire
+from protocol.crash import CrashAt
 from protocol.wire import Header, Op, Status
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class Shell:
         # Told which element has which service address (IPv4) when that changes, before it is acknowledged; whether it was done.
         self.on_addresses: Callable[[dict[int, int]], bool] = lambda holders: True
         self._addresses: Any = None
+        self.crash = CrashAt()  # counts commits and what is done after them
         self._inbox = Inbox()
         self._accesses = RateLimit()
         self._stopping = threading.Event()
@@ -252,11 +254,14 @@ class Shell:
                 else:
                     effects.append(effect)
         if changes:
+            self.crash.step()
             saved = [(kind, key, record) for (kind, key), record in changes.items()]
             self.store.save(saved, self.state.counters, not _follows(batch, effects))
         self._tell_fenced()
         self._tell_addresses()
         for effect in effects:
+            if not isinstance(effect, events.Publish):
+                self.crash.step()
             self._carry_out(effect)
         self.statistics.events += len(batch)
         self.statistics.step_seconds += time.perf_counter() - start

@@ -43,6 +43,10 @@ class Worker:
         region = self.process.alloc(size, group=group)
         return {"va": region.va, "size": region.size}
 
+    def do_try_alloc(self, size: int) -> dict[str, Any]:
+        """Allocate, or the typed error that it met."""
+        return self._timed(lambda: self.process.alloc(size))
+
     def do_load(self, va: int, path: str, limit: int | None = None) -> dict[str, Any]:
         """Copy a file into remote memory; its SHA-256 is of the bytes read from the file."""
         digest, offset, started = hashlib.sha256(), 0, time.perf_counter()

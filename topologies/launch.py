@@ -259,8 +259,8 @@ class RackLauncher:
         if ready is not None:
             self._await_ready(child)
 
-    def start_controller(self) -> None:
-        """Start (or, after ``kill_controller``, start again) the controller, and wait until it serves."""
+    def start_controller(self, *more: str) -> None:
+        """Start (or, after ``kill``, start again) the controller, with ``more`` options, and wait until it serves."""
         assert self.pipeline is not None
         options = self.options
         command = [sys.executable, "-m", "controller", "run", "--rack", str(self.rack_file)]
@@ -269,7 +269,7 @@ class RackLauncher:
         command += ["--api", f"127.0.0.1:{options.api_port}", "--tor", f"127.0.0.1:{options.openflow_port}"]
         command += ["--tor-dpid", str(options.tor_dpid)]
         command += ["--tor-uplink", str(options.uplink)] if options.uplink else []
-        child = self._spawn("controller", [*command, *options.controller_options], ready=False)
+        child = self._spawn("controller", [*command, *options.controller_options, *more], ready=False)
 
         def serving() -> bool:
             if child.popen.poll() is not None:
@@ -284,7 +284,7 @@ class RackLauncher:
     def _nvm_file(self, element: Element) -> Path:
         return self.out / f"{element.name}.nvm"
 
-    def _spawn_element(self, element: Element) -> Child:
+    def _spawn_element(self, element: Element, more: tuple[str, ...] = ()) -> Child:
         command = [sys.executable, "-m", f"hosts.{element.kind}", "--interface", f"{element.name}-rack"]
         command += ["--rack", str(self.rack_file), "--name", element.name]
         command += ["--ready-file", str(self.run.path / f"{element.name}.ready")]
@@ -292,7 +292,7 @@ class RackLauncher:
             command += ["--run-dir", str(self.element_run_dir(element.name))]
         elif element.media == "nvm":
             command += ["--nvm-file", str(self._nvm_file(element))]
-        command += self.options.element_options.get(element.name, ())
+        command += (*self.options.element_options.get(element.name, ()), *more)
         return self._spawn(element.name, command, prefix=self.namespace(element.name))
 
     # ---------------------------------------------------------------------------------------- for tests and runs
@@ -311,9 +311,16 @@ class RackLauncher:
         """SIGKILL a part of the rack (an element, ``switch`` or ``controller``), as a crash would."""
         self.children.pop(name).kill()
 
-    def start_element(self, name: str) -> None:
-        """Start an element again after ``kill``."""
-        self._await_ready(self._spawn_element(self.rack.element(name)))
+    def start_element(self, name: str, *more: str) -> None:
+        """Start an element again after ``kill``, with ``more`` options."""
+        self._await_ready(self._spawn_element(self.rack.element(name), more))
+
+    def has_died(self, name: str) -> bool:
+        """Whether a part of the rack has ended by itself; then it can be started again."""
+        if self.children[name].popen.poll() is None:
+            return False
+        self.kill(name)
+        return True
 
     def get(self, path: str) -> Any:
         """GET from the controller's API, decoded."""

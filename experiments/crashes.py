@@ -1,0 +1,336 @@
+"""Crash points on a real rack: the controller, memory elements and a local OS are killed at one step after the other.
+
+For each operation and each victim the victim is started with ``--crash-at N``, the operation is begun, the victim kills itself
+at its Nth step and is started again; then N grows, until the operation is over before the victim dies. After every run the
+operation must be done or undone, done if it was answered; switch and controller must agree; and memory must hold what it held.
+
+The exit status is 0 only if every run held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import signal
+import sys
+import threading
+import time
+import urllib.error
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments.workers import Worker, WorkerError
+from protocol.wire import PAGE_SIZE
+from topologies import targets
+from topologies.__main__ import add_rack_arguments, rack_of
+from topologies.launch import LaunchOptions, RackLauncher
+from topologies.processes import StartError
+from topologies.state import RackRunning
+
+console = Console(highlight=False, soft_wrap=True)
+PAGES = 24  # of an allocation, spread over all memory elements
+MOST_STEPS = 64
+GIVE_UP = 20.0  # seconds
+SOURCE = "/usr/bin/python3"  # contents for the memory
+
+
+@dataclass
+class Run:
+    """One crash."""
+
+    operation: str
+    victim: str
+    step: int
+    outcome: str  # done, undone
+    answered: bool
+    seconds: float  # from the death until everybody agreed
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """What is written to crashes.json."""
+
+    seed: int
+    runs: list[Run] = field(default_factory=list)
+    held: bool = False
+
+
+class Crashes:
+    """The runs, on one rack."""
+
+    def __init__(self, rack: RackLauncher, seed: int):
+        self.rack = rack
+        self.report = Report(seed)
+        self.rng = random.Random(seed)
+        self.owner, self.other = Worker(rack, "c1", "owner"), Worker(rack, "c2", "other")
+        group = rack.post("/v1/groups", {"name": f"crashes{seed}"})
+        self.group, self.secret = group["id"], group["secret"]
+        self.va, self.contents = 0, ""
+        self.fresh: list[Worker] = []
+        self.operations: dict[str, Callable[[], dict[str, Any]]] = {
+            "alloc": lambda: self.owner.call("try_alloc", size=PAGES * PAGE_SIZE),
+            "free": lambda: self.owner.call("free", va=self.va, size=0),
+            "protect": lambda: self.owner.call("protect", va=self.va, pages=PAGES, permissions=1),
+            "grant": lambda: self.owner.call("grant", va=self.va, pages=PAGES, to=self.other.pid),
+            "steal": lambda: self.other.call(
+                "steal", va=self.va, pages=PAGES, source=self.owner.pid, group=self.group, secret=self.secret
+            ),
+            "revoke": lambda: self._post("/v1/revoke", {"va": self.va, "pages": PAGES}),
+            "migrate": lambda: self._post("/v1/migrate", {"va": self.va, "pages": PAGES, "element": "n1"}),
+            "fence": lambda: self._post("/v1/fence", {"element": "c3"}),
+            "unfence": lambda: self._post("/v1/unfence", {"element": "c3"}),
+            "recovery": self._recover,
+            "process": self._process,
+        }
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in (self.owner, self.other, *self.fresh):
+            worker.close()
+
+    # ------------------------------------------------------------------------------------------------------- operations
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self.rack.post(path, body)
+        except urllib.error.HTTPError as error:
+            return {"refused": True, "error": str(json.load(error).get("error", error.code))}
+        except OSError:
+            return {"refused": True, "error": "RequestTimeout"}  # the answer died with the controller
+        return {"refused": False}
+
+    def _recover(self) -> dict[str, Any]:
+        """A memory element that stood still for too long goes on."""
+        child = self.rack.children["n1"].popen
+        child.send_signal(signal.SIGSTOP)
+        with contextlib.suppress(StartError, OSError):
+            self.rack.wait_for(lambda: self._state("n1") == "failed", "n1 to be missed", 3)
+        child.send_signal(signal.SIGCONT)
+        time.sleep(1.0)
+        return {"refused": True, "error": "RequestTimeout"}  # nobody is answered
+
+    def _process(self) -> dict[str, Any]:
+        """A process begins and ends."""
+        try:
+            made = Worker(self.rack, "c1", f"fresh{len(self.fresh)}")
+        except WorkerError:
+            return {"refused": True, "error": "RequestTimeout"}  # its local OS has died
+        self.fresh.append(made)
+        made.close()
+        return {"refused": False}
+
+    def _state(self, name: str) -> str:
+        return str(next(e for e in self.rack.get("/v1/elements")["elements"] if e["name"] == name)["state"])
+
+    # --------------------------------------------------------------------------------------------------------------- runs
+
+    def sweep(self, operation: str, victim: str, steps: Sequence[int]) -> None:
+        """The operation once for each of these steps, until one is beyond its end."""
+        for step in steps:
+            run, died = self.run(operation, victim, step)
+            if died or run.problems:
+                self.report.runs.append(run)
+            if not died:
+                return
+
+    def run(self, operation: str, victim: str, step: int) -> tuple[Run, bool]:
+        """One run, and whether the victim died."""
+        self._prepare(operation)
+        self.rack.kill(victim)
+        with contextlib.suppress(StartError):  # it may die before it is ready
+            self._start(victim, "--crash-at", str(step))
+        answer: dict[str, Any] = {}
+        working = threading.Thread(target=lambda: answer.update(self.operations[operation]()), daemon=True)
+        working.start()
+        deadline = time.monotonic() + GIVE_UP
+        died = False
+        while time.monotonic() < deadline and not died:
+            died = self.rack.has_died(victim)
+            if not working.is_alive():
+                time.sleep(0.3)  # what comes after the answer
+                died = died or self.rack.has_died(victim)
+                break
+            time.sleep(0.005)
+        at = time.monotonic()
+        if not died:
+            self.rack.kill(victim)
+        self._start(victim)
+        working.join(GIVE_UP)
+        run = Run(operation, victim, step, "", answer.get("refused") is False, 0.0)
+        if working.is_alive():
+            run.problems.append("never answered")
+        error = str(answer.get("error", ""))
+        lossy = victim.startswith("m")  # it forgets what it had
+        excused = {
+            "RequestTimeout",
+            "ElementFailed",
+            "element_failed",
+            *(("MemoryLost", "memory_lost") if lossy else ()),
+        }
+        if error and error not in excused:
+            run.problems.append(f"refused: {error}")
+        try:
+            self.rack.wait_for(self._settled, "everybody to agree", GIVE_UP)
+        except StartError as failed:
+            run.problems.append(str(failed))
+        run.seconds = time.monotonic() - at
+        self._judge(run, lossy)
+        self._clean()
+        return run, died
+
+    def _start(self, victim: str, *more: str) -> None:
+        if victim == "controller":
+            self.rack.start_controller(*more)
+        else:
+            self.rack.start_element(victim, *more)
+
+    def _prepare(self, operation: str) -> None:
+        self.rack.wait_for(self._settled, "the rack to be in order", GIVE_UP)
+        self.va = self.owner.call("alloc", size=PAGES * PAGE_SIZE, group=self.group)["va"]
+        self.contents = self.owner.call("load", va=self.va, path=SOURCE, limit=PAGES * PAGE_SIZE)["sha256"]
+        if operation == "unfence":
+            self.rack.post("/v1/fence", {"element": "c3"})
+
+    def _settled(self) -> bool:
+        try:
+            status = self.rack.get("/v1/status")
+            return status["operations_under_way"] == 0 and self.rack._all_alive() and self.rack.get("/v1/map")["agrees"]
+        except OSError:
+            return False
+
+    def _judge(self, run: Run, lossy: bool) -> None:
+        """Done or undone, and nothing lost."""
+        kind, owner, permissions = self._look(self.va)
+        fenced = next(e for e in self.rack.get("/v1/elements")["elements"] if e["name"] == "c3")["fenced"]
+        done = {
+            "free": kind == "gone",
+            "protect": permissions == 1,
+            "grant": owner == self.other.pid,
+            "steal": owner == self.other.pid,
+            "revoke": kind == "revoked",
+            "fence": fenced,
+            "unfence": not fenced,
+        }.get(run.operation, True)
+        run.outcome = "done" if done else "undone"
+        if run.answered and not done:
+            run.problems.append("answered, but not done")
+        alike = {self._look(self.va + n * PAGE_SIZE) for n in range(PAGES)}
+        if len({view for view in alike if not (lossy and view[0] == "lost")}) > 1:
+            run.problems.append(f"pages differ: {sorted(alike)}")
+        holder, stranger = (self.other, self.owner) if owner == self.other.pid else (self.owner, self.other)
+        if kind == "owned" and not lossy:
+            held = holder.call("hash", va=self.va, size=PAGES * PAGE_SIZE)["sha256"]
+            if held != self.contents:
+                run.problems.append("the contents are lost")
+        if not stranger.call("access", va=self.va)["refused"]:
+            run.problems.append("it can be read by a process that does not own it")
+        known = {p["pid"] for p in self.rack.get("/v1/processes")["processes"]}
+        left = {w.pid for w in self.fresh} & known
+        deadline = time.monotonic() + 5
+        while left and time.monotonic() < deadline:  # its end is reported in its own time
+            time.sleep(0.05)
+            left &= {p["pid"] for p in self.rack.get("/v1/processes")["processes"]}
+        if left:
+            run.problems.append(f"processes {left} have ended and are there")
+
+    def _look(self, va: int) -> tuple[str, int, int]:
+        try:
+            told = self.rack.get(f"/v1/stat?va={va}")
+        except urllib.error.HTTPError:
+            return "gone", 0, 0
+        return told["kind"], told["owner"], told["permissions"]
+
+    def _clean(self) -> None:
+        """As before the run, for the next one."""
+        self._post("/v1/unfence", {"element": "c3"})
+        for allocation in [a for p in self.rack.get("/v1/processes")["processes"] for a in p["allocations"]]:
+            self._post("/v1/free", {"va": allocation["va"]})
+
+
+def show(report: Report) -> None:
+    """A line for each operation and victim."""
+    for operation, victim in dict.fromkeys((r.operation, r.victim) for r in report.runs):
+        runs = [r for r in report.runs if (r.operation, r.victim) == (operation, victim)]
+        done = sum(r.outcome == "done" for r in runs)
+        slowest = max((r.seconds for r in runs), default=0.0)
+        bad = [r for r in runs if r.problems]
+        word = "[red]VIOLATED[/]" if bad else "[green]held[/]"
+        console.print(
+            f"  {word}  {operation}, {victim} killed at {len(runs)} steps: {done} done, {len(runs) - done} undone, "
+            f"in order again after {slowest:.1f} s at most"
+        )
+        for run in bad:
+            console.print(f"    [red]step {run.step}: {'; '.join(run.problems)}[/]")
+
+
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.crashes", description=__doc__)
+    add_rack_arguments(parser)
+    parser.add_argument("--out", type=Path, default=Path("out/crashes"), help="directory for the report and logs")
+    parser.add_argument("--operations", default="", help="some of them, separated by commas (default: all)")
+    parser.add_argument("--victims", default="controller,n1,m1,c1", help="whom to kill (default controller,n1,m1,c1)")
+    parser.add_argument("--seed", type=int, default=1, help="of the steps that --quick chooses (default 1)")
+    parser.add_argument("--quick", action="store_true", help="one step of each operation and victim")
+    return parser.parse_args(given)
+
+
+# Victims other than the controller have a part in these only.
+CONCERNED = {
+    "n1": ("alloc", "free", "protect", "grant", "steal", "revoke", "migrate", "fence"),
+    "m1": ("alloc", "free", "grant", "revoke", "migrate"),
+    "c1": ("process", "revoke"),
+}
+
+
+def main() -> int:
+    """Exit status 0 when every run held."""
+    arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = LaunchOptions(
+        target=arguments.target,
+        out=arguments.out,
+        controller_options=("--placement", "balance", "--largest-block", "8"),
+        progress=lambda text: console.print(f"  {text}"),
+    )
+    try:
+        with (
+            RackLauncher(rack_of(arguments), options) as rack,
+            contextlib.closing(Crashes(rack, arguments.seed)) as crashes,
+        ):
+            known = set(json.loads(json.dumps(rack.get("/openapi.json")))["paths"])
+            names = [n for n in arguments.operations.split(",") if n] or list(crashes.operations)
+            for victim in arguments.victims.split(","):
+                for name in names:
+                    if name not in crashes.operations:
+                        console.print(
+                            f"[red]there is no operation {name!r}; there are {', '.join(crashes.operations)}[/]"
+                        )
+                        return 2
+                    if name not in CONCERNED.get(victim, names) or (name == "migrate" and "/v1/migrate" not in known):
+                        continue
+                    first = crashes.rng.randint(1, 4 if victim == "controller" else 1) if arguments.quick else 1
+                    crashes.sweep(name, victim, range(first, first + 1 if arguments.quick else MOST_STEPS))
+            report = crashes.report
+    except (StartError, RackRunning, targets.TargetError, WorkerError, OSError) as error:
+        console.print(f"[red]crashes: {error}[/]")
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; the rack is down")
+        return 130
+    report.held = bool(report.runs) and not any(r.problems for r in report.runs)
+    (arguments.out / "crashes.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+    show(report)
+    console.print(f"{len(report.runs)} crashes; {arguments.out / 'crashes.json'}")
+    return 0 if report.held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
