@@ -25,7 +25,9 @@ class Statistics:
     digests: int = 0
     switch_errors: int = 0
     switch_connections: int = 0
-    step_seconds: float = 0.0
+    step_seconds: float = 0.0  # in all
+    commit_seconds: float = 0.0  # of these, waiting for the store
+    write_seconds: float = 0.0  # and for the switch
 
 
 @dataclass

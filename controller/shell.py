@@ -256,7 +256,9 @@ class Shell:
         if changes:
             self.crash.step()
             saved = [(kind, key, record) for (kind, key), record in changes.items()]
+            before = time.perf_counter()
             self.store.save(saved, self.state.counters, not _follows(batch, effects))
+            self.statistics.commit_seconds += time.perf_counter() - before
         self._tell_fenced()
         self._tell_addresses()
         for effect in effects:
@@ -308,8 +310,10 @@ class Shell:
         if self._regained:
             return  # it holds already what the state wants after all events of this batch
         self.statistics.table_writes += len(writes)
+        before = time.perf_counter()
         try:
             self.switch.write(writes)
+            self.statistics.write_seconds += time.perf_counter() - before
         except SwitchError as error:
             self._regain(str(error))
 
