@@ -106,11 +106,13 @@ def _spread(values: Sequence[float]) -> str:
     return f" ({_number(low)}..{_number(high)})"
 
 
-def _row(figure: Figure) -> list[str]:
+def _row(figure: Figure, with_baseline: bool = False) -> list[str]:
     conditions = ", ".join(f"{v:,} {name}" if isinstance(v, int) else v for name, v in figure.conditions.items())
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
     if len(figure.ratios) > 1:
         ratio += f" ({min(figure.ratios):.2f}..{max(figure.ratios):.2f})"
+    if ratio and with_baseline:
+        ratio += f" of {figure.baseline}"
     colour = {"met": "green", "missed": "red", "": ""}[figure.verdict]
     return [
         figure.what,
@@ -127,14 +129,21 @@ def show(figures: Sequence[Figure], console: Console) -> None:
     """A table for each part."""
     for part in dict.fromkeys(figure.part for figure in figures):
         own = [figure for figure in figures if figure.part == part]
-        baselines = ", ".join(dict.fromkeys(f.baseline for f in own if f.baseline))
+        baselines = list(dict.fromkeys(f.baseline for f in own if f.baseline))
+        several = len(baselines) > 1
         table = Table(title=part, title_justify="left", title_style="bold")
-        for name in ("what", "of", "with", "median (range)", f"ratio to {baselines}" if baselines else "ratio"):
+        for name in (
+            "what",
+            "of",
+            "with",
+            "median (range)",
+            "ratio" if several or not baselines else f"ratio to {baselines[0]}",
+        ):
             table.add_column(name, overflow="fold")
         table.add_column("goal", no_wrap=True)
         table.add_column("verdict", no_wrap=True)
         for figure in own:
-            table.add_row(*_row(figure))
+            table.add_row(*_row(figure, several))
         console.print(table)
     judged = [figure for figure in figures if figure.verdict]
     missed = [figure for figure in judged if figure.verdict == "missed"]
@@ -146,9 +155,8 @@ def markdown(figures: Sequence[Figure]) -> str:
     lines = ["| what | of | with | median (range) | ratio | goal | |", "|---|---|---|---|---|---|---|"]
     for figure in figures:
         if figure.verdict:
-            *cells, _ = _row(figure)
-            ratio = f"{cells[4]} of {figure.baseline}" if cells[4] else ""
-            cells = [f"{figure.part}: {cells[0]}", *cells[1:4], ratio, cells[5], figure.verdict]
+            *cells, _ = _row(figure, with_baseline=True)
+            cells = [f"{figure.part}: {cells[0]}", *cells[1:6], figure.verdict]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import logging
 import signal
 import sys
@@ -128,6 +129,8 @@ def main() -> int:
         server.should_exit = True
 
     running.on_end = end
+    gc.collect()
+    gc.freeze()  # what there is now stays: collections that look through it again would hold up whoever waits for a change
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.run()

@@ -5,87 +5,79 @@ It relies on nothing that one target alone offers: the order of updates within a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from finsy.proto import p4i, p4r, rpc_status
+import grpc
+from finsy.proto import p4i, p4r, p4r_grpc, rpc_status
 from google.protobuf import text_format
 
 from controller.core.entries import Entry, Write
 from controller.p4codec import Codec
-from controller.rpc import Channel, Code, Connection, RpcError
 from controller.switch import Deposed, SwitchError
 
 log = logging.getLogger(__name__)
-SERVICE = "/p4.v1.P4Runtime"
 WRITE_TIMEOUT = 10.0
 PIPELINE_TIMEOUT = 60.0
-PAUSE = 0.02  # seconds between attempts to connect
 BATCH = 500  # updates a Write
 DIGEST_LIST, DIGEST_DELAY = 256, 20_000_000  # messages a list at most; nanoseconds until one that is not full is sent
+ALREADY_EXISTS = int(grpc.StatusCode.ALREADY_EXISTS.value[0])  # there is a primary with a larger election id
 _OWNED = ("element", "binding", "translation", "protection", "liveness", "reply_route")
 
 
 class _Stream:
-    """The stream with the switch: from the first message to the end, whatever ends it."""
+    """A channel with its stream: from the first message to the end, whatever ends it."""
 
     def __init__(self, address: str, device_id: int, election: p4r.Uint128, on_message: Callable[[Any], None]):
-        self.calls = Channel(address)
+        options = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20)]
+        self.channel = grpc.insecure_channel(address, options=options)
+        self.stub = p4r_grpc.P4RuntimeStub(self.channel)
         self.arbitrated = threading.Event()  # the switch has answered who is in charge, or the stream has ended
         self.is_primary = False
         self.status = 0  # of the last arbitration
         self.deposed = False
         self.why = "no answer"
-        self._address, self._device_id, self._election = address, device_id, election
+        self._device_id, self._election = device_id, election
         self._on_message = on_message
-        self._connection: Connection | None = None
+        self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
 
     def open(self, timeout: float) -> None:
         """Start the stream and wait for the switch's answer. Raises SwitchError."""
         deadline = time.monotonic() + timeout
-        while self._connection is None:
-            left = deadline - time.monotonic()
-            try:
-                self._connection = Connection(self._address, max(left, 0.001))
-            except RpcError:
-                if left < PAUSE:
-                    raise SwitchError(f"no P4Runtime server within {timeout:.0f} s") from None
-                time.sleep(PAUSE)
-        arbitration = p4r.MasterArbitrationUpdate(device_id=self._device_id, election_id=self._election)
-        first = p4r.StreamMessageRequest(arbitration=arbitration).SerializeToString()
         try:
-            self._connection.begin(f"{SERVICE}/StreamChannel", first, False)
-        except RpcError as error:
-            raise SwitchError(str(error)) from None
+            grpc.channel_ready_future(self.channel).result(timeout)
+        except grpc.FutureTimeoutError:
+            raise SwitchError(f"no P4Runtime server within {timeout:.0f} s") from None
         threading.Thread(target=self._receive, name="p4runtime stream", daemon=True).start()
+        arbitration = p4r.MasterArbitrationUpdate(device_id=self._device_id, election_id=self._election)
+        self.send(p4r.StreamMessageRequest(arbitration=arbitration))
         self.arbitrated.wait(max(0.0, deadline - time.monotonic()))
         if not self.is_primary:
             raise SwitchError(f"not primary of device {self._device_id}: {self.why}")
 
     def send(self, request: p4r.StreamMessageRequest) -> None:
-        """Send a message; it is lost when the stream has ended or the switch does not read, as a network would lose it."""
-        if self._connection is not None:
-            with contextlib.suppress(RpcError):  # whoever receives learns of it
-                self._connection.offer(request.SerializeToString())
+        """Send a message, unless the stream has ended."""
+        self._requests.put(request)
 
     def close(self) -> None:
-        """End the stream and the calls under way."""
+        """End the stream and the channel."""
         self.is_primary = False
-        if self._connection is not None:
-            self._connection.close()
-        self.calls.close()
+        self._requests.put(None)
+        self.channel.close()
+
+    def _outgoing(self) -> Iterator[p4r.StreamMessageRequest]:
+        while (request := self._requests.get()) is not None:
+            yield request
 
     def _receive(self) -> None:
-        assert self._connection is not None
         try:
-            while (data := self._connection.receive()) is not None:
-                message = p4r.StreamMessageResponse.FromString(data)
+            for message in self.stub.StreamChannel(self._outgoing()):
                 if message.WhichOneof("update") != "arbitration":
                     self._on_message(message)
                     continue
@@ -95,12 +87,12 @@ class _Stream:
                 self.is_primary, self.why = status.code == 0, status.message or f"status {status.code}"
                 self.arbitrated.set()
             self.why = "the switch has ended the stream"
-        except RpcError as error:
-            self.why = str(error)
+        except grpc.RpcError as error:
+            self.why = error.details() or str(error)
         finally:
             self.is_primary = False
+            self._requests.put(None)
             self.arbitrated.set()
-            self._connection.free()
             log.info("P4Runtime stream ended: %s", self.why)
 
 
@@ -141,8 +133,7 @@ class SwitchClient:
             stream.open(timeout)
         except SwitchError as error:
             stream.close()
-            # There is a primary with a larger election id.
-            kind = Deposed if self._was_primary and stream.status == Code.ALREADY_EXISTS else SwitchError
+            kind = Deposed if self._was_primary and stream.status == ALREADY_EXISTS else SwitchError
             raise kind(f"{self.address}: {error}") from None
         self._stream, self._was_primary = stream, True
 
@@ -155,12 +146,11 @@ class SwitchClient:
         """Entries that fit into each of these tables, by the program."""
         return min(self._codec.size(t) for t in tables)
 
-    def _call(self, method: str, request: Any, timeout: float = WRITE_TIMEOUT) -> list[bytes]:
-        """The messages of the answer. Raises RpcError, SwitchError."""
-        stream = self._stream
-        if stream is None:
+    @property
+    def _stub(self) -> Any:
+        if self._stream is None:
             raise SwitchError(f"not connected to {self.address}")
-        return stream.calls.call(f"{SERVICE}/{method}", request.SerializeToString(), timeout)
+        return self._stream.stub
 
     def close(self) -> None:
         """End the connection."""
@@ -206,12 +196,11 @@ class SwitchClient:
             response_type=p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY,
         )
         try:
-            (data,) = self._call("GetForwardingPipelineConfig", request)
-        except RpcError as error:
-            if error.code == Code.FAILED_PRECONDITION:
+            reply = self._stub.GetForwardingPipelineConfig(request, timeout=WRITE_TIMEOUT)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                 return False
-            raise SwitchError(f"cannot read the pipeline: {error}") from None
-        reply = p4r.GetForwardingPipelineConfigResponse.FromString(data)
+            raise SwitchError(f"cannot read the pipeline: {error.details()}") from None
         return bool(reply.config.cookie.cookie == self._cookie)
 
     def push_pipeline(self) -> None:
@@ -228,9 +217,9 @@ class SwitchClient:
             config=config,
         )
         try:
-            self._call("SetForwardingPipelineConfig", request, PIPELINE_TIMEOUT)
-        except RpcError as error:
-            raise SwitchError(f"the switch refuses the program: {error}") from None
+            self._stub.SetForwardingPipelineConfig(request, timeout=PIPELINE_TIMEOUT)
+        except grpc.RpcError as error:
+            raise SwitchError(f"the switch refuses the program: {error.details()}") from None
 
     def subscribe_digest(self, name: str) -> None:
         """Have digests of this name sent, many at a time: they come as fast as packets do."""
@@ -254,8 +243,8 @@ class SwitchClient:
     def _write(self, updates: list[p4r.Update]) -> None:
         request = p4r.WriteRequest(device_id=self.device_id, election_id=self._election, updates=updates)
         try:
-            self._call("Write", request)
-        except RpcError as error:
+            self._stub.Write(request, timeout=WRITE_TIMEOUT)
+        except grpc.RpcError as error:
             raise SwitchError(f"the switch refuses a write: {_details(error, updates)}") from None
 
     def read_entries(self) -> list[Entry]:
@@ -284,17 +273,24 @@ class SwitchClient:
     def _read(self, entities: Iterable[p4r.Entity]) -> Iterator[p4r.Entity]:
         request = p4r.ReadRequest(device_id=self.device_id, entities=entities)
         try:
-            for data in self._call("Read", request):
-                yield from p4r.ReadResponse.FromString(data).entities
-        except RpcError as error:
-            raise SwitchError(f"the switch refuses a read: {error}") from None
+            for reply in self._stub.Read(request, timeout=WRITE_TIMEOUT):
+                yield from reply.entities
+        except grpc.RpcError as error:
+            raise SwitchError(f"the switch refuses a read: {error.details()}") from None
+        except ValueError as error:  # what gRPC says of a channel that another thread has closed
+            raise SwitchError(f"the connection to the switch has ended: {error}") from None
 
 
-def _details(error: RpcError, updates: list[p4r.Update]) -> str:
+def _details(error: grpc.RpcError, updates: list[p4r.Update]) -> str:
     """The failing updates of a Write (P4Runtime specification, section 12.3)."""
-    texts = []
-    for update, detail in zip(updates, rpc_status.Status.FromString(error.details).details, strict=False):
-        one = p4r.Error()
-        if detail.Unpack(one) and one.canonical_code:
-            texts.append(f"{one.message or one.canonical_code} for {str(update).strip()[:200]}")
-    return "; ".join(texts[:3]) or str(error)
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = rpc_status.Status.FromString(value)
+            texts = []
+            for update, detail in zip(updates, status.details, strict=False):
+                one = p4r.Error()
+                if detail.Unpack(one) and one.canonical_code:
+                    texts.append(f"{one.message or one.canonical_code} for {str(update).strip()[:200]}")
+            if texts:
+                return "; ".join(texts[:3])
+    return str(error.details())

@@ -82,7 +82,7 @@ def _grant(axes: Axes, figures: Sequence[Figure]) -> None:
 
 
 def _rules(axes: Axes, figures: Sequence[Figure]) -> None:
-    for how in ("revoked", "freed"):
+    for how in ("granted", "returned", "revoked", "freed"):
         points = [(float(k), f) for f in figures if f.what == how for k in f.conditions.values() if isinstance(k, int)]
         _line(axes, f"pages {how}", points)
     axes.set_xscale("log")

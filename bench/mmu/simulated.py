@@ -79,6 +79,11 @@ class SimulatedController:
         self._token += 1
         self._ask(events.RevokeRequest(self._token, va, pages))
 
+    def grant(self, va: int, to: int, pages: int = 1) -> None:
+        """Give pages to another process."""
+        self._token += 1
+        self._ask(events.GrantRequest(self._token, va, pages, to, 3))
+
     def rules(self) -> Counter[str]:
         """Entries by table."""
         return Counter(e.table for e in entries.all_entries(self.state) if e.table in ("translation", "protection"))

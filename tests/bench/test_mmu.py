@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 
 from bench.mmu import __main__ as mmu
 from bench.mmu import plots
+from bench.mmu.capture import Capture, Counts, Seen, turnarounds
 from bench.mmu.parts import grant, tables
-from bench.mmu.parts.grant import Transfer
 from bench.mmu.setting import KIB, MIB, size_text
 from bench.mmu.simulated import SimulatedController
 from bench.mmu.traces import TRACES, Allocate, Free
 from bench.report import Figure
+from protocol.wire import CONTROLLER_ELEMENT, REPLY, Header, Op
+from topologies.racks import small_rack
 
 PAGE = 4096
 
@@ -68,9 +71,9 @@ def test_page_tables_of_a_trace_cover_what_is_allocated() -> None:
     assert found["rules"] >= 1
 
 
-def transfers(**milliseconds: float) -> dict[int, list[Transfer]]:
+def transfers(**milliseconds: float) -> dict[int, list[float]]:
     sizes = {"small": 4 * KIB, "middle": 64 * KIB, "large": 64 * MIB}
-    return {sizes[name]: [Transfer(value, 4, 1)] * 3 for name, value in milliseconds.items()}
+    return {sizes[name]: [value] * 3 for name, value in milliseconds.items()}
 
 
 def test_the_crossover_is_where_grants_stay_faster() -> None:
@@ -78,20 +81,83 @@ def test_the_crossover_is_where_grants_stay_faster() -> None:
     assert grant.crossover(transfers(small=2, middle=2, large=9), copied) == 64 * KIB
     assert grant.crossover(transfers(small=0.5, middle=4, large=9), copied) == 64 * MIB
     assert grant.crossover(transfers(small=2, middle=4, large=900), copied) is None
-    figures = grant.figures(transfers(small=2, middle=2, large=9), copied)
+    figures = grant.times(transfers(small=2, middle=2, large=9), copied)
     verdicts = {(f.what, f.subject): f.verdict for f in figures if f.verdict}
     assert verdicts == {
         ("grant", "4 KiB"): "met",
         ("grant", "64 MiB"): "met",
-        ("grant, round trips", "4 KiB"): "met",
         ("a grant is faster", "from this size on"): "met",
     }
-    slow = grant.figures(transfers(small=6, middle=6, large=90), copied)
+    slow = grant.times(transfers(small=6, middle=6, large=90), copied)
     assert [f.verdict for f in slow if f.goal].count("missed") == 3
 
 
+def test_frames_and_round_trips_are_held_against_those_of_the_copy() -> None:
+    granted = {PAGE: {"interconnect": Counts(6, 380, 1), "IP network": Counts(0, 0, 0)}}
+    copied = {PAGE: {"interconnect": Counts(4, 8408, 2), "IP network": Counts(15, 5103, 1)}}
+    found = {f.what: f for f in grant.frames(granted, copied)}
+    assert found["round trips of data, copy"].value == 3
+    assert found["round trips of data, grant"].verdict == "met"
+    assert found["bytes on the interconnect, grant"].ratio == pytest.approx(380 / 8408)
+    assert found["frames on the IP network, grant"].value == 0
+    worse = {PAGE: {"interconnect": Counts(12, 760, 2), "IP network": Counts(0, 0, 0)}}
+    assert "missed" in {f.verdict for f in grant.frames(worse, copied)}
+
+
+def test_answers_on_the_ip_network() -> None:
+    def said(*sizes: int) -> list[Seen]:  # negative: by the other one
+        return [Seen(0.0, "IP network", "tor-eth1", 60, 0, 1 if n >= 0 else 2, abs(n)) for n in sizes]
+
+    assert turnarounds(said()) == 0
+    assert turnarounds(said(1000, 1000, 1000)) == 0, "nobody has answered"
+    assert turnarounds(said(1000, 1000, -1)) == 1
+    assert turnarounds(said(1000, 0, -0, -1, -1, 1000, -1)) == 2, "acknowledgements without data are no answers"
+
+
+def test_what_tcpdump_wrote_down_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of a page, a page-table change and its acknowledgement, a segment of TCP, a sign of life, and a stranger's frame."""
+    names: dict[str, int] = {}
+    monkeypatch.setattr("socket.if_nametoindex", lambda name: names.setdefault(name, len(names) + 1))
+    rack = small_rack(compute=2, dram=2, nvm=0, memory_mib=1)
+    capture = Capture(rack, tmp_path / "x.pcap")
+    compute, memory = rack.compute[0], rack.memory[0]
+    near, far = names[f"mmu-eth{compute.port}"], names[f"mmu-eth{memory.port}"]
+    tor = names[f"tor-eth{compute.tor_port}"]
+    arrives, leaves = 0, 4
+    read, answer = (Header(op, src=src, length=PAGE).pack() for op, src in ((Op.READ, 0), (Op.READ | REPLY, memory.id)))
+    stamped = Header(Op.READ, src=compute.id, length=PAGE).pack()
+    change = Header(Op.PT_SET, src=CONTROLLER_ELEMENT).pack()
+    done = Header(Op.PT_SET | REPLY, src=memory.id).pack()
+    segment = bytes([0x45, 0, 0, 140, *bytes(5), 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]) + bytes(12) + b"\x50" + bytes(107)
+    told = [
+        (1.0, near, arrives, 0x88B5, read, 0),
+        (1.1, far, leaves, 0x88B5, stamped, 0),
+        (1.2, far, arrives, 0x88B5, answer, PAGE),
+        (1.3, near, leaves, 0x88B5, answer, PAGE),
+        (2.0, far, leaves, 0x88B5, change, 0),
+        (2.1, far, arrives, 0x88B5, done, 0),
+        (2.2, tor, arrives, 0x0800, segment, 0),
+        (2.3, tor, leaves, 0x0800, segment, 0),
+        (2.4, near, arrives, 0x88B5, Header(Op.HEARTBEAT).pack(), 0),
+        (2.5, 99, arrives, 0x88B5, read, 0),
+    ]
+    data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 128, 276)
+    for at, interface, kind, protocol, frame, more in told:
+        frame = struct.pack(">HHIHBB8s", protocol, 0, interface, 1, kind, 6, bytes(8)) + frame
+        data += struct.pack("<IIII", int(at), round(at % 1 * 1e6), len(frame), len(frame) + more) + frame
+    capture.path.write_bytes(data + b"cut off")
+    capture.load()
+    header = 14 + 40
+    assert capture.between(0.5, 1.5) == {
+        "interconnect": Counts(2, 2 * header + PAGE, 1),
+        "IP network": Counts(0, 0, 0),
+    }
+    assert capture.between(1.5, 3) == {"interconnect": Counts(2, 2 * header, 1), "IP network": Counts(1, 14 + 140, 0)}
+    assert [f.payload for f in capture.frames if f.network == "IP network"] == [100]
+
+
 def test_drawings(tmp_path: Path) -> None:
-    figures = grant.figures(transfers(small=2, middle=2, large=9), transfers(small=1, middle=3, large=500))
+    figures = grant.times(transfers(small=2, middle=2, large=9), transfers(small=1, middle=3, large=500))
     figures += [Figure("changes", "revoke", size_text(s), "ms", [1.0, 2.0]) for s in (4 * KIB, MIB)]
     drawn = plots.save(figures, tmp_path)
     assert [path.name for path in drawn] == ["changes.png", "grant.png"]

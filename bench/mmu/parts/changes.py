@@ -1,4 +1,4 @@
-"""How long it takes to revoke a range, to fence an element, and how many changes a second the controller makes."""
+"""How long it takes to revoke a range, to fence its owner's element, and how many changes a second the controller makes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 
 from bench.mmu.setting import KIB, MIB, Setting, size_text
 from bench.report import Figure, against
-from experiments.workers import Worker
 from protocol.wire import PAGE_SIZE
 
 PART = "changes"
@@ -32,6 +31,7 @@ def run(setting: Setting) -> list[Figure]:
     revoke: dict[int, list[float]] = {s: [] for s in sizes}
     fence: dict[int, list[float]] = {s: [] for s in sizes}
     rates: dict[str, list[float]] = {}
+    other = setting.worker(setting.rack.rack.compute[0].name, "other")
     setting.rack.post("/v1/unfence", {"element": element})  # the first of everything is slow
     setting.rack.post("/v1/revoke", {"va": worker.call("alloc", size=PAGE_SIZE)["va"]})
     for _ in range(setting.repetitions):
@@ -43,9 +43,10 @@ def run(setting: Setting) -> list[Figure]:
             revoke[size].append(_timed(setting, "/v1/revoke", {"va": taken, "pages": size // PAGE_SIZE}))
             setting.rack.post("/v1/free", {"va": taken})
         setting.step(f"{PART}: rates")
-        for name, rate in _rates(setting, worker).items():
+        for name, rate in _rates(setting, worker.pid, other.pid).items():
             rates.setdefault(name, []).append(rate)
     worker.close()
+    other.close()
     figures = []
     for what, taken_ms in (("revoke", revoke), ("fence the owner's element", fence)):
         base = taken_ms[sizes[0]]
@@ -64,22 +65,25 @@ def _timed(setting: Setting, path: str, body: dict[str, object]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _rates(setting: Setting, worker: Worker) -> dict[str, float]:
-    """Changes a second, one after the other and by several clients at once. All include a durable commit."""
+def _rates(setting: Setting, owner: int, other: int) -> dict[str, float]:
+    """Changes a second of single pages, one after the other and by several clients at once. All include durable commits."""
     count = 20 if setting.quick else 60
     found: dict[str, float] = {}
     for clients in (1, CLIENTS):
         vas: list[int] = []
 
         def alloc(vas: list[int] = vas) -> None:
-            vas.append(setting.rack.post("/v1/alloc", {"pid": worker.pid, "size": PAGE_SIZE})["va"])
+            vas.append(setting.rack.post("/v1/alloc", {"pid": owner, "size": PAGE_SIZE})["va"])
 
         who = "1 client" if clients == 1 else f"{clients} clients"
         found[f"alloc, {who}"] = _rate(count, clients, alloc)
-        left = list(vas)
-        found[f"revoke, {who}"] = _rate(
-            count, clients, lambda left=left: setting.rack.post("/v1/revoke", {"va": left.pop()})
-        )
+        for what, body in (("grant", {"to": other}), ("revoke", {})):
+            left = list(vas)
+
+            def act(what: str = what, body: dict[str, int] = body, left: list[int] = left) -> None:
+                setting.rack.post(f"/v1/{what}", {"va": left.pop(), **body})
+
+            found[f"{what}, {who}"] = _rate(count, clients, act)
         found[f"free, {who}"] = _rate(count, clients, lambda vas=vas: setting.rack.post("/v1/free", {"va": vas.pop()}))
     return found
 

@@ -12,7 +12,7 @@ ROOT = True
 
 
 def _sizes(setting: Setting) -> tuple[int, ...]:
-    return (4 * KIB, MIB, 64 * MIB) if setting.quick else (4 * KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB)
+    return (4 * KIB, MIB, 64 * MIB) if setting.quick else (4 * KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB, 256 * MIB)
 
 
 def steps(setting: Setting) -> int:

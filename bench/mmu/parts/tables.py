@@ -41,19 +41,9 @@ def run(setting: Setting) -> list[Figure]:
         for key in (f"entries of {page} pages" for page in PAGES):
             figures.append(Figure(PART, key, name, "per GiB", per_gib[key], conditions))
         figures.append(Figure(PART, "radix nodes", name, "per GiB", per_gib["radix nodes"], conditions))
-        baseline = "2 MiB pages"
-        figures.append(
-            Figure(
-                PART,
-                "V2P rules",
-                name,
-                "per GiB",
-                rules,
-                conditions,
-                baseline,
-                against(rules, per_gib["entries of 2 MiB pages"]),
-            )
-        )
+        for page in ("2 MiB", "1 GiB"):
+            ratios = against(rules, per_gib[f"entries of {page} pages"])
+            figures.append(Figure(PART, "V2P rules", name, "per GiB", rules, conditions, f"{page} pages", ratios))
         for page in ("2 MiB", "1 GiB"):
             mapped = [f[f"mapped by {page}"] / f["GiB"] for f in found]
             figures.append(Figure(PART, f"memory that {page} pages map", name, "x asked for", mapped, conditions))
