@@ -27,6 +27,7 @@ from controller.p4rt import SwitchClient
 from controller.shell import Shell
 from controller.store import Store, StoreError
 from controller.switch import SwitchError
+from controller.tokens import Role, TokenError, Tokens
 from protocol import crash
 from protocol import rack as racks
 
@@ -44,13 +45,19 @@ def address(text: str) -> tuple[str, int]:
 def parse_arguments() -> argparse.Namespace:
     """Options."""
     parser = argparse.ArgumentParser(prog="python -m controller", description=__doc__)
-    run = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run the controller")
+    commands = parser.add_subparsers(dest="command", required=True)
+    new = commands.add_parser("token", help="make a token for the API in a file of tokens, and print it")
+    new.add_argument("--tokens", type=Path, required=True, help="the file; no controller may be running with it")
+    new.add_argument("--name", default="operator", help="whose it is, for people (default: operator)")
+    new.add_argument("--role", choices=("operator", "observer"), default="operator")
+    run = commands.add_parser("run", help="run the controller")
     run.add_argument("--rack", type=Path, required=True, help="the rack description (JSON)")
     run.add_argument("--p4info", type=Path, required=True, help="P4Info of the switch program (text)")
     run.add_argument("--pipeline", type=Path, required=True, help="the target's device config of the program")
     run.add_argument("--switch", default="127.0.0.1:9559", metavar="HOST:PORT", help="P4Runtime address")
     run.add_argument("--db", type=Path, required=True, help="the durable store (SQLite)")
     run.add_argument("--api", type=address, default=("127.0.0.1", 8090), metavar="HOST:PORT", help="HTTP API address")
+    run.add_argument("--tokens", type=Path, help="who may use the API (default: tokens.json beside the store)")
     run.add_argument("--tor", type=address, metavar="HOST:PORT", help="OpenFlow address for the top-of-rack switch")
     run.add_argument(
         "--tor-uplink", type=int, default=0, metavar="PORT", help="its port to other racks, if there are any"
@@ -67,9 +74,21 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def make_token(arguments: argparse.Namespace) -> int:
+    """``python -m controller token``."""
+    try:
+        print(Tokens(arguments.tokens).create(arguments.name, Role(arguments.role))[1])
+    except (TokenError, OSError) as error:
+        print(f"controller: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> int:
     """Entry point; returns the exit status."""
     arguments = parse_arguments()
+    if arguments.command == "token":
+        return make_token(arguments)
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
@@ -87,6 +106,11 @@ def main() -> int:
     shell: Shell | None = None
     try:
         monitor.check_thresholds(thresholds)
+        tokens = Tokens(arguments.tokens or arguments.db.with_name("tokens.json"))
+        if not any(token.role is Role.OPERATOR for token in tokens.all()):
+            log.warning(
+                "no operator can use the API: make a token with `python -m controller token --tokens %s`", tokens.path
+            )
         rack = racks.load(arguments.rack)
         store = Store(arguments.db)
         switch = SwitchClient(
@@ -121,7 +145,9 @@ def main() -> int:
         threading.Thread(target=tor.serve, args=arguments.tor, name="os-ken", daemon=True).start()
     host, port = arguments.api
     server = uvicorn.Server(
-        uvicorn.Config(create_app(shell), host=host, port=port, log_level="warning", timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            create_app(shell, tokens), host=host, port=port, log_level="warning", timeout_graceful_shutdown=1
+        )
     )
     running = shell
 

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from controller.api_monitor import monitor_routes
+from controller.api_tokens import token_routes
 from controller.core import blocks, events
 from controller.core.state import Allocation
+from controller.guard import Guard, bearer_of
 from controller.shell import RequestRefused, Shell
 from controller.switch import SwitchError
+from controller.tokens import Role, Tokens
 from protocol import capability
 from protocol.wire import MAX_GROUP, PAGE_SIZE, Perm, Status
 
+log = logging.getLogger(__name__)
+MOST_WRONG_FIELDS = 20  # that a refusal names
 _HTTP_STATUS = {
     "not_found": 404,
     "no_such_process": 404,
+    "forbidden": 403,
     "permission": 403,
     "not_reassignable": 403,
     "bad_capability": 403,
@@ -58,7 +67,13 @@ Counted = Literal["verdicts", "processes", "elements", "protection"]
 MOST_PIDS = 256  # of one request
 
 
-class Alloc(BaseModel):
+class Body(BaseModel):
+    """What all bodies have in common: nothing unknown is in them, and nothing is taken for what it is not."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Alloc(Body):
     """Allocate memory for a process."""
 
     pid: int = Field(ge=1, le=0xFFFF)
@@ -66,21 +81,21 @@ class Alloc(BaseModel):
     permissions: int = Field(default=int(Perm.RW), ge=1, le=3, description="1 read, 2 write, 3 both")
 
 
-class Free(BaseModel):
+class Free(Body):
     """Free memory."""
 
     va: int = Field(ge=0, lt=1 << 64)
     size: int = Field(default=0, ge=0, le=1 << 48, description="bytes; 0: the whole allocation that begins at va")
 
 
-class Revoke(BaseModel):
+class Revoke(Body):
     """Take pages away from their owner."""
 
     va: int = Field(ge=0, lt=1 << 64)
     pages: int = Field(default=1, ge=1, le=1 << 36)
 
 
-class Grant(BaseModel):
+class Grant(Body):
     """Give pages of one process to another."""
 
     va: int = Field(ge=0, lt=1 << 64)
@@ -89,7 +104,7 @@ class Grant(BaseModel):
     permissions: int = Field(default=int(Perm.RW), ge=1, le=3)
 
 
-class Protect(BaseModel):
+class Protect(Body):
     """Change permissions."""
 
     va: int = Field(ge=0, lt=1 << 64)
@@ -97,7 +112,7 @@ class Protect(BaseModel):
     permissions: int = Field(ge=1, le=3)
 
 
-class Steal(BaseModel):
+class Steal(Body):
     """Take pages of one process for another, by a capability of their group."""
 
     va: int = Field(ge=0, lt=1 << 64)
@@ -109,7 +124,7 @@ class Steal(BaseModel):
     permissions: int = Field(default=int(Perm.RW), ge=1, le=3)
 
 
-class NewGroup(BaseModel):
+class NewGroup(Body):
     """Make a group."""
 
     name: str = Field(min_length=1, max_length=64)
@@ -117,10 +132,10 @@ class NewGroup(BaseModel):
     total: int = Field(default=0, ge=0, le=32)
 
 
-class Redirect(BaseModel):
+class Redirect(Body):
     """Give a service address to a process."""
 
-    address: IPv4Address
+    address: IPv4Address = Field(strict=False)
     pid: int = Field(ge=1, le=0xFFFF, description="what is sent to the address goes to the element of this process")
 
 
@@ -131,13 +146,50 @@ def verdict_name(index: int) -> str:
     return _VERDICTS.get(index, f"verdict_{index}")
 
 
-def create_app(shell: Shell) -> FastAPI:
+def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
     """The application. Its handlers run in worker threads: requests wait for the core without stopping one another."""
-    app = FastAPI(title="Rack MMU controller", version="1", description="Memory and elements of a rack.")
+    about = "Memory and elements of a rack. Every request bears a token."
+    app = FastAPI(title="Rack MMU controller", version="1", description=about, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, tokens=tokens, routes=app.routes)
+
+    def acting(request: Request) -> frozenset[int] | None:
+        """The processes that a request is made for; None if it is not made for any."""
+        bearer = bearer_of(request.scope)
+        if bearer.role is not Role.PROCESS:
+            return None
+        living = shell.state.processes
+        return bearer.acts_for(lambda pid: living[pid].serial if pid in living else None)
+
+    def check_acting(request: Request, pid: int) -> None:
+        """Refuse what is not in the name of a process that the request is made for."""
+        pids = acting(request)
+        if pids is not None and pid not in pids:
+            named = f"this token does not act for process {pid}"
+            raise RequestRefused(events.ApiError("forbidden", named))
 
     @app.exception_handler(RequestRefused)
     def refused(_request: Request, error: RequestRefused) -> JSONResponse:
         return JSONResponse({"error": error.code, "message": str(error)}, _HTTP_STATUS.get(error.code, 400))
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
+        wrong = error.errors()[:MOST_WRONG_FIELDS]
+        named = [() if e["type"] == "json_invalid" else e["loc"][1:] for e in wrong]
+        where = [".".join(map(str, names)) or str(e["loc"][0]) for names, e in zip(named, wrong, strict=True)]
+        fields = [{"field": field, "message": e["msg"]} for field, e in zip(where, wrong, strict=True)]
+        text = "; ".join(f"{f['field']}: {f['message']}" for f in fields)
+        return JSONResponse({"error": "malformed", "message": text, "fields": fields}, 422)
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "malformed")
+        text = f"{request.method} {request.url.path}: {error.detail}"
+        return JSONResponse({"error": code, "message": text}, error.status_code, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    def internal(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return JSONResponse({"error": "internal", "message": "the controller's log says more"}, 500)
 
     @app.exception_handler(SwitchError)
     def switch_error(_request: Request, error: SwitchError) -> JSONResponse:
@@ -177,9 +229,9 @@ def create_app(shell: Shell) -> FastAPI:
         }
 
     @app.get("/v1/processes")
-    def processes() -> dict[str, Any]:
-        """The processes, with their memory."""
-        state = shell.state
+    def processes(request: Request) -> dict[str, Any]:
+        """The processes, with their memory; of those that the token acts for, if it is one of processes."""
+        state, own = shell.state, acting(request)
         owned: dict[int, list[Allocation]] = {}
         for a in sorted(state.allocations.values(), key=lambda a: a.va):
             owned.setdefault(a.pid, []).append(a)
@@ -193,18 +245,21 @@ def create_app(shell: Shell) -> FastAPI:
                     "allocations": [_allocation(a, shell) for a in owned.get(p.pid, [])],
                 }
                 for p in sorted(state.processes.values(), key=lambda p: p.pid)
+                if own is None or p.pid in own
             ]
         }
 
     @app.post("/v1/alloc")
-    def alloc(body: Alloc) -> dict[str, Any]:
+    def alloc(body: Alloc, request: Request) -> dict[str, Any]:
         """Allocate memory for a process."""
+        check_acting(request, body.pid)
         return shell.request(lambda token: events.AllocRequest(token, body.pid, body.size, body.permissions))
 
     @app.post("/v1/free")
-    def free(body: Free) -> dict[str, Any]:
+    def free(body: Free, request: Request) -> dict[str, Any]:
         """Free an allocation, or whole pages of one."""
-        return shell.request(lambda token: events.FreeRequest(token, body.va, body.size))
+        own = acting(request)
+        return shell.request(lambda token: events.FreeRequest(token, body.va, body.size, acting=own))
 
     @app.post("/v1/revoke")
     def revoke(body: Revoke) -> dict[str, Any]:
@@ -212,14 +267,16 @@ def create_app(shell: Shell) -> FastAPI:
         return shell.request(lambda token: events.RevokeRequest(token, body.va, body.pages))
 
     @app.post("/v1/grant")
-    def grant(body: Grant) -> dict[str, Any]:
+    def grant(body: Grant, request: Request) -> dict[str, Any]:
         """Give pages of one process to another, at the same addresses and with their contents; when this returns, the first
         cannot access them any more."""
-        return shell.request(lambda token: events.GrantRequest(token, body.va, body.pages, body.to, body.permissions))
+        own, given = acting(request), (body.va, body.pages, body.to, body.permissions)
+        return shell.request(lambda token: events.GrantRequest(token, *given, acting=own))
 
     @app.post("/v1/steal")
-    def steal(body: Steal) -> dict[str, Any]:
+    def steal(body: Steal, request: Request) -> dict[str, Any]:
         """Take pages of one process for another; when this returns, the first cannot access them any more."""
+        check_acting(request, body.to)
         given, wall = bytes.fromhex(body.capability), time.time()
         rest = (body.group, given, body.permissions, wall)
         return shell.request(lambda token: events.StealRequest(token, body.va, body.pages, body.to, body.source, *rest))
@@ -240,14 +297,16 @@ def create_app(shell: Shell) -> FastAPI:
         return made | {"secret": secret.hex()}
 
     @app.post("/v1/protect")
-    def protect(body: Protect) -> dict[str, Any]:
+    def protect(body: Protect, request: Request) -> dict[str, Any]:
         """Change what the owner of pages may do with them."""
-        return shell.request(lambda token: events.ProtectRequest(token, body.va, body.pages, body.permissions))
+        own, given = acting(request), (body.va, body.pages, body.permissions)
+        return shell.request(lambda token: events.ProtectRequest(token, *given, acting=own))
 
     @app.get("/v1/stat")
-    def stat(va: Annotated[int, Query(ge=0, lt=1 << 64)]) -> dict[str, Any]:
+    def stat(va: Annotated[int, Query(ge=0, lt=1 << 64)], request: Request) -> dict[str, Any]:
         """What is at an address, and how far on it is alike."""
-        return shell.request(lambda token: events.StatRequest(token, va))
+        own = acting(request)
+        return shell.request(lambda token: events.StatRequest(token, va, acting=own))
 
     @app.get("/v1/addresses")
     def list_addresses() -> dict[str, Any]:
@@ -271,6 +330,7 @@ def create_app(shell: Shell) -> FastAPI:
         return shell.request(lambda token: events.AddressRequest(token, int(body.address), body.pid))
 
     app.include_router(monitor_routes(shell))
+    app.include_router(token_routes(shell, tokens))
 
     @app.get("/v1/map")
     def switch_map() -> dict[str, Any]:

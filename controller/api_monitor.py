@@ -6,25 +6,33 @@ import dataclasses
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from controller.core import events, monitor
 from controller.core.state import Thresholds
 from controller.shell import RequestRefused, Shell
 from protocol.wire import MAX_GROUP
 
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
 
 class ElementName(BaseModel):
     """An element by its name."""
 
-    element: str
+    model_config = _STRICT
+
+    element: str = Field(max_length=64)
 
 
 class NewThresholds(BaseModel):
     """Thresholds of the rack monitor in milliseconds; what is left out stays."""
 
-    heartbeat_ms: float | None = Field(default=None, description="how often every element gives a sign of life")
-    suspect_ms: float | None = Field(default=None, description="silence that is reported")
+    model_config = _STRICT
+
+    heartbeat_ms: float | None = Field(
+        default=None, allow_inf_nan=False, description="between signs of life of an element"
+    )
+    suspect_ms: float | None = Field(default=None, allow_inf_nan=False, description="silence that is reported")
     fail_ms: float | None = Field(
         default=None, description="silence that is taken for death, and made certain by fencing"
     )
@@ -32,6 +40,8 @@ class NewThresholds(BaseModel):
 
 class NewWatch(BaseModel):
     """Have a process told when another one is cut off for good."""
+
+    model_config = _STRICT
 
     pid: int = Field(ge=1, le=0xFFFF, description="who is told")
     group: int = Field(ge=1, le=MAX_GROUP)

@@ -22,9 +22,14 @@ from pydantic import BaseModel
 
 from controller import tor
 from controller.__main__ import address as host_and_port
+from controller.guard import Guard
 from controller.redirect import Holder, Redirects
+from controller.tokens import Role, TokenError, Tokens
 from protocol import fabric as fabrics
 from protocol.fabric import Fabric, FabricError
+
+_SEE = frozenset({Role.OBSERVER, Role.OPERATOR})
+RULES = {("GET", path): _SEE for path in ("/v1/status", "/v1/addresses", "/openapi.json")}  # the rest is the operator's
 
 
 class NotDone(RuntimeError):
@@ -123,18 +128,20 @@ def main() -> int:
     parser.add_argument("--state", type=Path, required=True, help="file that keeps where addresses are")
     parser.add_argument("--openflow", type=host_and_port, default=("127.0.0.1", 6653), metavar="HOST:PORT")
     parser.add_argument("--api", type=host_and_port, default=("127.0.0.1", 8099), metavar="HOST:PORT")
+    parser.add_argument("--tokens", type=Path, required=True, help="who may use the API")
     arguments = parser.parse_args()
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         steering = Steering(fabrics.load(arguments.fabric), tor.redirects, arguments.state)
-    except (FabricError, OSError) as error:
+        tokens = Tokens(arguments.tokens)
+    except (FabricError, TokenError, OSError) as error:
         print(f"controller.fabric: {error}", file=sys.stderr)
         return 1
     threading.Thread(target=tor.serve, args=arguments.openflow, name="os-ken", daemon=True).start()
     host, port = arguments.api
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(steering), host=host, port=port, log_level="warning", timeout_graceful_shutdown=1)
-    )
+    app = create_app(steering)
+    app.add_middleware(Guard, tokens=tokens, routes=app.routes, rules=RULES)
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=1))
     server.run()
     return 0
 

@@ -10,13 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from rich.console import Console
 from rich.table import Table
 
+from controller.tokens import Role, TokenError, of_running_rack, read_token
 from protocol.capability import SECRET_BYTES, Capability, CapabilityError, Share, mint, pack
+from protocol.rack import RUN_ROOT
 
 DEFAULT_API = "http://127.0.0.1:8090"
 TOKEN_LIFE = 60  # seconds
@@ -74,13 +78,14 @@ def share(text: str) -> Share:
 class Client:
     """The API, with errors as one line."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, token: str = ""):
         self.url = url
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """A request; its decoded answer."""
         try:
-            reply = httpx.request(method, self.url + path, timeout=30, **options)
+            reply = httpx.request(method, self.url + path, timeout=30, headers=self.headers, **options)
         except httpx.HTTPError as error:
             raise CliError(f"no controller at {self.url} ({error}): is a rack running? (`make up`)") from None
         if reply.is_success:
@@ -90,17 +95,39 @@ class Client:
         except ValueError:
             body = {}
         detail = body.get("message") or json.dumps(body.get("detail", reply.text))
+        if reply.status_code == 401:
+            detail = (
+                "no good token: give --token-file, or set RACKCTL_TOKEN; on the rack's machine its operator's is found"
+            )
         raise CliError(f"refused ({body.get('error', reply.status_code)}): {detail}")
 
     def follow(self, since: int, each: Callable[[dict[str, Any]], None]) -> None:
         """Call ``each`` with every event, for ever."""
         try:
-            with httpx.stream("GET", f"{self.url}/v1/events/follow?since={since}", timeout=None) as reply:
+            path = f"{self.url}/v1/events/follow?since={since}"
+            with httpx.stream("GET", path, timeout=None, headers=self.headers) as reply:
+                if not reply.is_success:
+                    raise CliError(f"refused ({reply.status_code}): {reply.read().decode(errors='replace')}")
                 for line in reply.iter_lines():
                     if line:
                         each(json.loads(line))
         except httpx.HTTPError as error:
             raise CliError(f"the controller at {self.url} has gone: {error}") from None
+
+
+def find_token(url: str, file: Path | None) -> str:
+    """The token to bear: of the file, of the environment, or of the rack that runs here with this API."""
+    try:
+        if file is not None:
+            return read_token(file)
+        if os.environ.get("RACKCTL_TOKEN"):
+            return os.environ["RACKCTL_TOKEN"].strip()
+        found = of_running_rack(url, RUN_ROOT)
+        return read_token(found) if found is not None else ""
+    except PermissionError as error:
+        raise CliError(f"{error.filename} is not yours to read: use sudo, --token-file or RACKCTL_TOKEN") from None
+    except (OSError, TokenError) as error:
+        raise CliError(f"no token: {error}") from None
 
 
 def show(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -292,6 +319,31 @@ def watches(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callab
     return data, lambda: show("standbys", ("watch", "pid", "for process", "group"), rows)
 
 
+def tokens(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Who may use the API."""
+    data = client.call("GET", "/v1/tokens")
+    rows = []
+    for t in data["tokens"]:
+        made, expires = (
+            datetime.fromtimestamp(x).isoformat(" ", "seconds") if x else "" for x in (t["made"], t["expires"])
+        )
+        rows.append((t["id"], t["name"], t["role"], ", ".join(map(str, t["pids"])), made, expires))
+    return data, lambda: show("tokens", ("id", "name", "role", "processes", "made", "expires"), rows)
+
+
+def token_create(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Make a token; it is told this once."""
+    body = {"name": arguments.name, "role": arguments.role, "pids": arguments.pid, "seconds": arguments.seconds}
+    data = client.call("POST", "/v1/tokens", json=body)
+    return data, lambda: print(data["token"])
+
+
+def token_revoke(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Revoke a token: its next request is refused."""
+    data = client.call("DELETE", f"/v1/tokens/{quote(arguments.id, safe='')}")
+    return data, lambda: print(f"token {data['id']} is revoked")
+
+
 def switch_map(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """V2P and protection tables as the switch holds them."""
     data = client.call("GET", "/v1/map")
@@ -370,6 +422,9 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "watch": watch,
     "unwatch": unwatch,
     "watches": watches,
+    "tokens": tokens,
+    "token-create": token_create,
+    "token-revoke": token_revoke,
     "counters": counters,
     "events": events,
 }
@@ -382,6 +437,12 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="rackctl", description="The command line of a Rack MMU controller.")
     result.add_argument(
         "--api", default=os.environ.get("RACKMMU_API", DEFAULT_API), help=f"URL (default $RACKMMU_API or {DEFAULT_API})"
+    )
+    result.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="a token (default $RACKCTL_TOKEN, or that of the rack running here)",
     )
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
     subs = {}
@@ -428,6 +489,11 @@ def parser() -> argparse.ArgumentParser:
     subs["watch"].add_argument("pid", type=number, help="who is told")
     subs["watch"].add_argument("group", type=number)
     subs["watch"].add_argument("source", type=number, nargs="?", default=0, help="default: all of the group")
+    subs["token-create"].add_argument("name", help="whose it is")
+    subs["token-create"].add_argument("--role", choices=sorted(Role), required=True)
+    subs["token-create"].add_argument("--pid", type=number, action="append", default=[], help="acts for it; repeat it")
+    subs["token-create"].add_argument("--seconds", type=float, help="how long it lives (default: for ever)")
+    subs["token-revoke"].add_argument("id")
     subs["unwatch"].add_argument("watch", type=number)
     subs["events"].add_argument("--follow", action="store_true", help="go on with what happens next")
     subs["events"].add_argument("--since", type=number, default=0, metavar="ID", help="only events after this one")
@@ -437,8 +503,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Entry point; exit status 0, 1 when refused or unreachable, 2 for wrong usage."""
     arguments = parser().parse_args()
-    client = Client(arguments.api)
     try:
+        client = Client(arguments.api, find_token(arguments.api, arguments.token_file))
         if arguments.command == "events" and arguments.follow:
             client.follow(
                 arguments.since, (lambda e: print(json.dumps(e), flush=True)) if arguments.json else print_event

@@ -16,6 +16,9 @@ SERVICE_NETWORK = IPv4Network("10.0.255.0/24")
 SERVICE_MAC_PREFIX = b"\x02\x53"
 
 
+RUN_ROOT = Path("/run/rack-mmu")  # where running racks leave what is needed to reach and to remove them, by name
+
+
 class RackError(ValueError):
     """The rack description is not valid."""
 

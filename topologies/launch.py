@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,13 +21,14 @@ from mininet.node import RemoteController
 
 from protocol import rack as racks
 from protocol.rack import Element, Rack
-from topologies import processes, targets
+from topologies import access, processes, targets
 from topologies.nodes import ElementHost, MmuSwitch, PrivateOvs, RackLink, TorSwitch
 from topologies.processes import Child, StartError
 from topologies.state import RackState, RunDirectory, remove_leftovers
 
 MMU_NAME = "mmu"  # of the switches, behind the rack's prefix
 TOR_NAME = "tor"
+TOKENS = "tokens.json"
 START_TIMEOUT = 30.0  # seconds, for each process
 
 
@@ -59,6 +61,7 @@ class RackLauncher:
         self.out = options.out.resolve()
         self.run = RunDirectory(options.name)
         self.api = f"http://127.0.0.1:{options.api_port}"
+        self.token = ""  # the operator's, when the rack is being booted
         self.grpc = f"127.0.0.1:{options.grpc_port}"
         self.children: dict[str, Child] = {}
         self.hosts: dict[str, ElementHost] = {}
@@ -143,11 +146,13 @@ class RackLauncher:
         self.rack_file = self.out / "rack.json"
         self.rack_file.write_bytes(racks.dumps(self.rack))
         if self.options.fresh:
+            (self.out / TOKENS).unlink(missing_ok=True)
             for old in self.out.glob("controller.db*"):
                 old.unlink()
             for element in self.rack.memory:
                 for path in (self._nvm_file(element), self._nvm_file(element).with_suffix(".state")):
                     path.unlink(missing_ok=True)
+        self.token = access.make(self.out / TOKENS, self.run.path)
 
     def _boot(self) -> None:
         compute, memory = len(self.rack.compute), len(self.rack.memory)
@@ -266,6 +271,7 @@ class RackLauncher:
         command = [sys.executable, "-m", "controller", "run", "--rack", str(self.rack_file)]
         command += ["--p4info", str(self.pipeline.p4info), "--pipeline", str(self.pipeline.device_config)]
         command += ["--switch", self.grpc, "--db", str(self.out / "controller.db")]
+        command += ["--tokens", str(self.out / TOKENS)]
         command += ["--api", f"127.0.0.1:{options.api_port}", "--tor", f"127.0.0.1:{options.openflow_port}"]
         command += ["--tor-dpid", str(options.tor_dpid)]
         command += ["--tor-uplink", str(options.uplink)] if options.uplink else []
@@ -324,13 +330,28 @@ class RackLauncher:
 
     def get(self, path: str) -> Any:
         """GET from the controller's API, decoded."""
-        with urllib.request.urlopen(self.api + path, timeout=5) as reply:
+        with self.open(path) as reply:
             return json.load(reply)
+
+    def open(self, path: str, timeout: float = 5) -> HTTPResponse:
+        """GET from the controller's API as the operator; the response."""
+        request = urllib.request.Request(self.api + path, headers=self.headers)
+        response = urllib.request.urlopen(request, timeout=timeout)
+        assert isinstance(response, HTTPResponse)
+        return response
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request to the controller's API bears, as the operator's."""
+        return {"Authorization": f"Bearer {self.token}"}
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """POST to the controller's API, decoded; raises urllib.error.HTTPError on a refusal."""
         request = urllib.request.Request(
-            self.api + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+            self.api + path,
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json", **self.headers},
+            method="POST",
         )
         with urllib.request.urlopen(request, timeout=30) as reply:
             return json.load(reply)

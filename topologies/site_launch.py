@@ -19,8 +19,8 @@ from mininet.net import Mininet
 from mininet.node import RemoteController
 
 from protocol import fabric as fabrics
-from topologies import processes, targets
-from topologies.launch import START_TIMEOUT, LaunchOptions, RackLauncher, absent_interfaces, wait_for
+from topologies import access, processes, targets
+from topologies.launch import START_TIMEOUT, TOKENS, LaunchOptions, RackLauncher, absent_interfaces, wait_for
 from topologies.nodes import ElementHost, PrivateOvs, RackLink, TorSwitch
 from topologies.processes import Child, StartError
 from topologies.site import CORE, CORE_DPID, TOR_DPID_BASE, UPLINK, FullRack, Host, Site, fabric, rack_name
@@ -51,6 +51,7 @@ class SiteLauncher:
         self.out = options.out.resolve()
         self.run = RunDirectory(options.name)
         self.api = f"http://127.0.0.1:{options.api_port}"
+        self.token = ""  # the operator's, when the racks are being booted
         self.racks = {r.number: self._launcher(r) for r in site.full}
         self.hosts: dict[str, ElementHost] = {}
         self._switches: list[TorSwitch] = []
@@ -210,7 +211,17 @@ class SiteLauncher:
         places.unlink(missing_ok=True)
         port = self.options.openflow_port
         command = [sys.executable, "-m", "controller.fabric", "--fabric", str(description), "--state", str(places)]
-        command += ["--openflow", f"127.0.0.1:{port}", "--api", f"127.0.0.1:{self.options.api_port}"]
+        tokens = self.out / TOKENS
+        tokens.unlink(missing_ok=True)
+        self.token = access.make(tokens, self.run.path)
+        command += [
+            "--tokens",
+            str(tokens),
+            "--openflow",
+            f"127.0.0.1:{port}",
+            "--api",
+            f"127.0.0.1:{self.options.api_port}",
+        ]
         environment = {"PYTHONPATH": str(targets.ROOT), "PYTHONUNBUFFERED": "1"}
         self._fabric = Child("fabric", command, self.out / "logs" / "fabric.log", env=environment)
         self._remember(self._fabric)
@@ -244,17 +255,22 @@ class SiteLauncher:
             f"{element} is in no full rack; there are {', '.join(e for r in self.racks.values() for e in r.hosts)}"
         )
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request to the fabric controller's API bears, as the operator's."""
+        return {"Authorization": f"Bearer {self.token}"}
+
     def get(self, path: str) -> Any:
         """GET from the fabric controller's API, decoded."""
-        with urllib.request.urlopen(self.api + path, timeout=5) as reply:
+        request = urllib.request.Request(self.api + path, headers=self.headers)
+        with urllib.request.urlopen(request, timeout=5) as reply:
             return json.load(reply)
 
     def steer(self, address: str, place: str) -> None:
         """Send a service address to another place, at the core and in simple racks; raises HTTPError on a refusal."""
         body = json.dumps({"address": address, "to": place}).encode()
-        request = urllib.request.Request(
-            self.api + "/v1/steer", body, {"Content-Type": "application/json"}, method="POST"
-        )
+        headers = {"Content-Type": "application/json", **self.headers}
+        request = urllib.request.Request(self.api + "/v1/steer", body, headers, method="POST")
         with urllib.request.urlopen(request, timeout=10) as reply:
             reply.read()
 

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from protocol.rack import RUN_ROOT
 from topologies import processes
 from topologies.processes import ProcessRecord
-
-RUN_ROOT = Path("/run/rack-mmu")
 
 
 class RackRunning(RuntimeError):

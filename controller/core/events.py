@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from controller.core.entries import Write
@@ -67,9 +67,11 @@ class Tick(Event):
 
 @dataclass(frozen=True)
 class ApiRequest(Event):
-    """A request of a person or program through the API; ``token`` comes back with the result."""
+    """A request of a person or program through the API; ``token`` comes back with the result. ``acting`` are the processes that
+    it is made for, whose memory alone it may concern; None: it is an operator's."""
 
     token: int
+    acting: frozenset[int] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

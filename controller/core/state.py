@@ -87,6 +87,7 @@ class Process:
     element: int
     name: str
     next_va: int  # where the next allocation may begin
+    serial: int = 0  # tells it from any other process that has, or will have, the same pid
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from controller.core.events import (
     UnwatchRequest,
     WatchRequest,
 )
-from controller.core.layout import holders
+from controller.core.layout import holders, runs
 from controller.core.memory import Config
 from controller.core.state import Counters, Element, Process, Reply, Requester, State, first_va
 from protocol import wire
@@ -232,7 +232,7 @@ def _create_process(draft: Draft, event: ControlRequest, element: Element, to: R
     else:
         raise Refused(Status.BUSY, "busy", f"all {MAX_PID} process ids are taken")
     draft.set_next_pid(pid % MAX_PID + 1)
-    draft.put("processes", pid, Process(pid, element.id, name, first_va(pid)))
+    draft.put("processes", pid, Process(pid, element.id, name, first_va(pid), draft.new_id()))
     draft.publish("process_created", pid=pid, name=name, element=element.id)
     reply(draft, to, Status.OK, va=pid)
 
@@ -248,6 +248,18 @@ def _exit_process(draft: Draft, pid: int, element: Element, to: Requester, crash
 # ------------------------------------------------------------------------------------------------ requests of the API
 
 
+def _acting(draft: Draft, event: ApiRequest, va: int) -> int | None:
+    """For whom a request about this address is made: its owner; None if the request is an operator's. Raises Refused."""
+    if event.acting is None:
+        return None
+    allocation = draft.state.allocation_at(va)
+    owner = None if allocation is None else next(runs(allocation, va & -wire.PAGE_SIZE)).pid
+    if owner not in event.acting:
+        text = f"nothing at {va:#x} belongs to a process that this request is made for"
+        raise Refused(Status.PERMISSION, "permission", text)
+    return owner
+
+
 def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
     draft = Draft(state, now)
     to = requester_of_token(event.token)
@@ -256,13 +268,13 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
             case AllocRequest(pid=pid, size=size, permissions=permissions):
                 memory.alloc(draft, config, to, pid, size, permissions)
             case FreeRequest(va=va, size=size):
-                memory.free(draft, config, to, va, size, None)
+                memory.free(draft, config, to, va, size, _acting(draft, event, va))
             case RevokeRequest(va=va, pages=pages):
                 memory.revoke(draft, config, to, va, pages)
             case GrantRequest(va=va, pages=pages, recipient=recipient, permissions=permissions):
-                reassign.grant(draft, config, to, va, pages, None, recipient, permissions)
+                reassign.grant(draft, config, to, va, pages, _acting(draft, event, va), recipient, permissions)
             case ProtectRequest(va=va, pages=pages, permissions=permissions):
-                reassign.protect(draft, config, to, va, pages, None, permissions)
+                reassign.protect(draft, config, to, va, pages, _acting(draft, event, va), permissions)
             case StealRequest():
                 e = event
                 rest = e.group, e.capability, e.permissions, e.wall
@@ -270,6 +282,7 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
             case GroupRequest(name=name, secret=secret, needed=needed, total=total):
                 groups.create(draft, to, name, secret, needed, total)
             case StatRequest(va=va):
+                _acting(draft, event, va)
                 reassign.stat(draft, to, va)
             case AddressRequest(address=address, pid=pid):
                 addresses.give(draft, to, address, pid)

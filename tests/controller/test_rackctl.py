@@ -16,6 +16,7 @@ from rig import Rack
 
 from controller import rackctl
 from controller.api import create_app
+from controller.tokens import Role, Tokens
 from protocol import wire
 from protocol.wire import PAGE_SIZE, Header, Op
 
@@ -35,7 +36,9 @@ def rack(tmp_path: Path) -> Iterator[Rack]:
 @pytest.fixture
 def run(rack: Rack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """A command line; exit status, standard output, standard error."""
-    client = TestClient(create_app(rack.shell))
+    tokens = Tokens(rack.path / "tokens.json")
+    client = TestClient(create_app(rack.shell, tokens))
+    monkeypatch.setenv("RACKCTL_TOKEN", tokens.create("test", Role.OPERATOR)[1])
 
     def request(method: str, url: str, **options: Any) -> httpx.Response:
         options.pop("timeout")
@@ -120,7 +123,9 @@ def test_groups_and_theft(rack: Rack, run: Run) -> None:
 
 
 def test_json_is_what_the_api_said(rack: Rack, run: Run) -> None:
-    client = TestClient(create_app(rack.shell))
+    tokens = Tokens(rack.path / "tokens.json")
+    client = TestClient(create_app(rack.shell, tokens))
+    client.headers["Authorization"] = f"Bearer {os.environ['RACKCTL_TOKEN']}"
     for command in ("elements", "processes", "map", "counters"):
         status, out, _ = run(command, "--json")
         assert status == 0

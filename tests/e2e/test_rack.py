@@ -193,7 +193,7 @@ def test_rackctl(rack: RackLauncher, worker: Worker) -> None:
 def test_api_is_described_and_refuses_nonsense(rack: RackLauncher) -> None:
     description = rack.get("/openapi.json")
     assert {"/v1/status", "/v1/alloc", "/v1/free", "/v1/revoke", "/v1/fence", "/v1/map"} <= set(description["paths"])
-    with urllib.request.urlopen(rack.api + "/metrics", timeout=5) as reply:
+    with rack.open("/metrics") as reply:
         assert b"rackmmu_element_alive" in reply.read()
     before = rack.get("/v1/processes")
     for path, body in (
