@@ -15,6 +15,8 @@ from protocol import wire
 from protocol.wire import PAGE_SIZE, Header, Op, Perm, Status
 
 PID, VA, ONE = 5, 5 << 48, (1).to_bytes(8, "big")
+OTHER = 1 << 32  # what another process adds
+OTHERS = OTHER.to_bytes(8, "big")
 EPOCH = 1_700_000_000_000_000_000  # request ids count on from the clock
 
 
@@ -79,11 +81,13 @@ def test_outcomes_that_nobody_asks_for_are_forgotten() -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.booleans())
 def test_no_effect_is_doubled_when_a_page_moves(seed: int, ages: bool) -> None:
-    """FETCH_ADDs are lost, repeated and late while their page moves from element to element, with what is known of them."""
+    """FETCH_ADDs are lost, repeated and late while their page moves from element to element, with what is known of them, and is
+    granted away, written there and granted back."""
     rng = random.Random(seed)
     elements = [make(101), make(102, None)]
     at, generation, unanswered = 0, 7, {}
     olds: dict[int, int] = {}
+    others = 0
     flying: list[tuple[int, int, int, int]] = []  # number, age, element and generation that the switch stamped
     for number in range(80):
         unanswered[number] = 1 + number - min(unanswered, default=number) if ages else 0
@@ -96,7 +100,7 @@ def test_no_effect_is_doubled_when_a_page_moves(seed: int, ages: bool) -> None:
                 which, age, element, stamp = flying.pop()
                 status, old = ask(elements[element], Op.FETCH_ADD, which, ONE, age, stamp)
                 if status is Status.OK:
-                    value = int.from_bytes(old, "big")
+                    value = int.from_bytes(old, "big") % OTHER
                     assert olds.setdefault(which, value) == value, "a repetition got another answer"
                     if rng.random() < 0.7:  # the reply arrives
                         unanswered.pop(which, None)
@@ -108,11 +112,21 @@ def test_no_effect_is_doubled_when_a_page_moves(seed: int, ages: bool) -> None:
             generation += 2
             target.table.set(0, 1, VA, PID, Perm.RW, generation)
             at = 1 - at
+        elif rng.random() < 0.15:
+            table = elements[at].table
+            table.set(0, 1, VA, 6, Perm.RW, generation + 1)
+            assert ask(elements[at], Op.FETCH_ADD, number, OTHERS, 0, generation + 1, pid=6)[0] is Status.OK
+            others += 1
+            for which, age, element, stamp in flying[:3]:  # what comes meanwhile is refused, or was known
+                status, _ = ask(elements[element], Op.FETCH_ADD, which, ONE, age, stamp)
+                assert status is not Status.OK or which in olds
+            generation += 2
+            table.set(0, 1, VA, PID, Perm.RW, generation)
     for number in sorted(unanswered):  # all are repeated until they are answered
         status, old = ask(elements[at], Op.FETCH_ADD, number, ONE, unanswered[number], generation)
         assert status is Status.OK, number
-        assert olds.setdefault(number, int.from_bytes(old, "big")) == int.from_bytes(old, "big")
-    assert int.from_bytes(elements[at].memory[:8], "big") == len(olds) == 80
+        assert olds.setdefault(number, int.from_bytes(old, "big") % OTHER) == int.from_bytes(old, "big") % OTHER
+    assert int.from_bytes(elements[at].memory[:8], "big") == others * OTHER + 80
     assert sorted(olds.values()) == list(range(80)), "an effect was lost or doubled"
 
 
