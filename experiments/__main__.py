@@ -49,8 +49,8 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def run_all(arguments: argparse.Namespace, plan: Plan) -> list[Result]:
-    """The chosen experiments, with a progress bar."""
+def run_all(arguments: argparse.Namespace, plan: Plan, about: dict[str, object]) -> list[Result]:
+    """The chosen experiments, with a progress bar; none after one that was interrupted."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -61,7 +61,10 @@ def run_all(arguments: argparse.Namespace, plan: Plan) -> list[Result]:
                 bar.update(task, description=f"{name}: {text}", advance=1)
 
             results.append(run(experiment, plan, step))
+            files.save(results[-1], about)
             show(results[-1])
+            if results[-1].interrupted:
+                break
     return results
 
 
@@ -77,10 +80,9 @@ def show(result: Result) -> None:
 
 
 def save(results: Sequence[Result], out: Path, about: dict[str, object]) -> Path:
-    """All files; the path of the report."""
+    """Charts, summary and report; the path of the latter."""
     drawings = {}
     for result in results:
-        files.save(result, about)
         drawn = (plots.draw(chart, result.rows, result.out) for chart in result.experiment.charts)
         drawings[result.experiment.name] = [path for path in drawn if path is not None]
     files.save_summary(results, about, out / "summary.json")
@@ -114,13 +116,12 @@ def main(given: Sequence[str] | None = None) -> int:
     )
     plan.out.mkdir(parents=True, exist_ok=True)
     about = files.setting()
-    try:
-        results = run_all(arguments, plan)
-    except KeyboardInterrupt:
-        print("experiments: interrupted; racks are down", file=sys.stderr)
-        return 130
+    results = run_all(arguments, plan, about)
     report = save(results, plan.out, about)
     console.print(f"report: {report}")
+    if any(result.interrupted for result in results):
+        print("experiments: interrupted; racks are down", file=sys.stderr)
+        return 130
     missed = arguments.strict and any(result.missed for result in results)
     return 0 if all(result.held for result in results) and not missed else 1
 

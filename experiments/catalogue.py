@@ -12,6 +12,7 @@ MODULES: tuple[str, ...] = (
     "experiments.shuffle",
     "experiments.pagerank",
     "experiments.straggler",
+    "experiments.relaunch",
     "experiments.translations",
     "experiments.failover",
 )

@@ -18,18 +18,23 @@ from topologies.launch import RackLauncher
 QUIET = ("--placement", "balance", "--heartbeat-interval", "20000", "--heartbeat-timeout", "100000")
 
 
+def first(rack: Rack, count: int) -> list[str]:
+    """Names of the first compute elements."""
+    return [element.name for element in rack.compute[:count]]
+
+
 @contextlib.contextmanager
-def team(rack: RackLauncher, count: int, module: str = "experiments.job_worker") -> Iterator[list[Worker]]:
-    """Workers on the first compute elements, connected with each other."""
-    elements = rack.rack.compute[:count]
+def team(rack: RackLauncher, names: Sequence[str], module: str = "experiments.job_worker") -> Iterator[list[Worker]]:
+    """Workers on these compute elements, connected with each other."""
+    elements = [rack.rack.element(name) for name in names]
     addresses = [element.ip.split("/")[0] for element in elements]
 
     def begin(number: int) -> Worker:
         return Worker(rack, elements[number].name, f"w{number + 1}", module, ("--address", addresses[number]))
 
     with contextlib.ExitStack() as stack:
-        with ThreadPoolExecutor(count) as pool:
-            workers = list(pool.map(begin, range(count)))
+        with ThreadPoolExecutor(len(names)) as pool:
+            workers = list(pool.map(begin, range(len(names))))
         for worker in workers:
             stack.callback(worker.close)
         connect(workers, addresses)

@@ -15,7 +15,7 @@ from apps.mapreduce.orchestrator import Phase
 from experiments import graph_data
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, Traffic
 from experiments.framework.summary import value
-from experiments.job_team import QUIET, Measured, team
+from experiments.job_team import QUIET, Measured, first, team
 from experiments.workers import Worker
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
@@ -61,7 +61,7 @@ def run(context: Context[Options]) -> Iterator[Row]:
             for size, count in options.cases:
                 for way in WAYS:
                     context.step(f"{graphs[size].nodes} nodes, {count} workers, {way}")
-                    with team(launched, count, "experiments.graph_worker") as workers:
+                    with team(launched, first(rack, count), "experiments.graph_worker") as workers:
                         yield _ranks(launched, workers, graphs[size], way, options.rounds, repetition, context.out)
     for path in (*context.out.glob("part-*"), *context.out.glob("ranks-*")):
         path.unlink()

@@ -12,7 +12,7 @@ from apps.mapreduce.orchestrator import Run
 from experiments import job_text
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import value
-from experiments.job_team import QUIET, Measured, team
+from experiments.job_team import QUIET, Measured, first, team
 from experiments.workers import Worker
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
@@ -51,7 +51,7 @@ def run(context: Context[Options]) -> Iterator[Row]:
             for job, size, count in context.options.cases:
                 for way in WAYS:
                     context.step(f"{job}, {size:g} MiB, {count} workers, {way}")
-                    with team(launched, count) as workers_of_job:
+                    with team(launched, first(rack, count)) as workers_of_job:
                         row, results = _job(
                             launched, workers_of_job, job, texts[size], size, way, repetition, context.out
                         )
@@ -138,6 +138,9 @@ def _charts() -> Iterator[Chart]:
         yield Chart(f"{name}-time", title, "MiB", "shuffle, s", "way", where, log=(True, True))
         title = f"{job.capitalize()}, 4 workers: time of the job"
         yield Chart(f"{name}-job", title, "MiB", "job, s", "way", where, log=(True, True))
+    title = "Sort, 4 workers: the shuffle on InfiniBand EDR"
+    where = {"job": "sort", "workers": 4}
+    yield Chart("sort-edr", title, "MiB", "", "way", where, log=(True, True), link="InfiniBand EDR")
     what = "interconnect in the shuffle, MiB"
     title = "Sort, 4 workers: bytes on the interconnect in the shuffle"
     yield Chart("sort-bytes", title, "MiB", what, "way", {"job": "sort", "workers": 4}, log=(True, True))

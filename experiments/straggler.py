@@ -18,7 +18,7 @@ from experiments import job_text
 from experiments.framework.measure import Meter, rack_ports, since
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed, Traffic
 from experiments.framework.summary import select, value
-from experiments.job_team import QUIET, team
+from experiments.job_team import QUIET, first, team
 from experiments.workers import Worker
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
@@ -94,7 +94,7 @@ def run(context: Context[Options]) -> Iterator[Row]:
             for scenario, part, way in cases(options):
                 context.step(f"{scenario} at {part:.0%}, {way}")
                 case: dict[str, Case] = {"scenario": scenario, "done, %": round(100 * part), "way": way}
-                with team(launched, options.workers + 1) as workers:
+                with team(launched, first(rack, options.workers + 1)) as workers:
                     work = Run(workers[:-1], jobs.describe(JOB, options.workers, text), path, "grant", group=group)
                     one = Scenario(launched, work, workers, options.share)
                     yield one.run(case, scenario, part, way, repetition, context.out, wanted)
@@ -264,7 +264,7 @@ EXPERIMENT = Experiment(
             "If only the compute element failed, the relaunched task resumes where it had stalled.",
         ),
     ),
-    scales={"quick": Options(3, 2, (0.5,)), "full": Options(48, 3, (0.25, 0.5, 0.75))},
+    scales={"quick": Options(3, 2, (0.5,)), "full": Options(18, 3, (0.25, 0.5, 0.75))},
     run=run,
     steps=steps,
     judge=judge,

@@ -134,6 +134,7 @@ EXPERIMENT = Experiment(
     judge=judge,
     charts=(
         Chart("transfer", "Time of one transfer", "KiB", "ms", "way", log=(True, True)),
+        Chart("transfer-edr", "The same on InfiniBand EDR", "KiB", "", "way", log=(True, True), link="InfiniBand EDR"),
         Chart("transfer-bytes", "Bytes on the interconnect", "KiB", "MiB on the interconnect", "way", log=(True, True)),
     ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import queue
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +34,7 @@ class JobWorker(Peer):
         self._tasks: dict[str, MapTask | LocalTask] = {}
         self._kept: dict[str, Parcel] = {}  # of its own tasks, for itself
         self._result: Extent | None = None
+        self._told: queue.Queue[int] = queue.Queue()
 
     def do_load(self, path: str, start: int, end: int, group: int = 0) -> dict[str, Any]:
         """Part of a file to remote memory, as from storage."""
@@ -79,6 +81,20 @@ class JobWorker(Peer):
             list(pool.map(lambda region: self._steal(region, source, group, secret), regions))
         self._tasks[name] = task
         return {"done": task.state.done, "ms": (time.perf_counter() - start) * 1e3, "regions": len(regions) + 1}
+
+    def do_watch(self, source: int, group: int, secret: str) -> dict[str, Any]:
+        """Stand by for another process of the group."""
+        token = capability.mint(bytes.fromhex(secret), group, self.process.pid, int(time.time()) + 60)
+        self.process.on_takeover(lambda takeover: self._told.put(takeover.source))
+        self.process.watch(group, token, source)
+        return {}
+
+    def do_await_failure(self, timeout: float) -> dict[str, Any]:
+        """Wait until the rack says that a process that this one stands by for is cut off; its number, 0 when the time is up."""
+        try:
+            return {"source": self._told.get(timeout=timeout)}
+        except queue.Empty:
+            return {"source": 0}
 
     def _steal(self, region: Region, source: int, group: int, secret: str) -> None:
         token = capability.mint(bytes.fromhex(secret), group, self.process.pid, int(time.time()) + 60)

@@ -4,9 +4,10 @@ Interconnects: the table "Cost of Crossing Network" of Y. Zhang's talks on resou
 Servers"); where it gives a bound or a range, the bound and the lower bandwidth. Networks: round trips of figure 2 of
 "Disaggregation and the Application".
 
-The model is plain, and an upper bound: every exchange that waits for another costs a round trip, every byte its share of the
-bandwidth of one link, nothing overlaps. A table's latency is taken for one way, so that a round trip is twice that; the
-figure's values are round trips already. Neither source gives bandwidths of networks: 100 Gb/s is assumed.
+The model is plain: every exchange that waits for another costs a round trip, every byte its share of the bandwidth on each link
+that it crosses, and nothing overlaps. So it is too high for what moves data, and too low for what changes mappings: the time that
+controllers, switches, memory and CPUs take is not in it. A table's latency is taken for one way, so that a round trip is twice
+that; the figure's values are round trips already. Neither source gives bandwidths of networks: 100 Gb/s is assumed.
 """
 
 from __future__ import annotations

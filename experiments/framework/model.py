@@ -83,8 +83,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing of rows: medians with their range (least to greatest) of value ``y`` over ``x`` of the case, a line (or
-    a group of bars) for each value of ``series``. ``where`` chooses rows; ``log`` is for the axes x and y."""
+    """A drawing of rows: medians with their range (least to greatest) of value ``y`` over ``x`` of the case, a line (or a group
+    of bars) for each value of ``series``. ``where`` chooses rows; ``log`` is for the axes x and y. With ``link`` it shows the
+    microseconds that what was counted takes on that interconnect (a name of ``links.INTERCONNECTS``), and ``y`` is not used."""
 
     name: str
     title: str
@@ -96,6 +97,7 @@ class Chart:
     log: tuple[bool, bool] = (False, False)
     xlabel: str = ""
     ylabel: str = ""
+    link: str = ""
 
 
 @dataclass

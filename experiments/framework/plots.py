@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from experiments.framework import links
 from experiments.framework.model import Case, Chart, Row
 from experiments.framework.summary import Spread, select
 
@@ -33,7 +34,7 @@ def draw(chart: Chart, rows: Sequence[Row], directory: Path) -> Path | None:
         axes.set_ylim(bottom=0)
     axes.set_title(chart.title, loc="left", fontsize=11)
     axes.set_xlabel(chart.xlabel or chart.x)
-    axes.set_ylabel(chart.ylabel or chart.y)
+    axes.set_ylabel(chart.ylabel or ("us, projected" if chart.link else chart.y))
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -49,16 +50,22 @@ Lines = dict[str, list[tuple[Case, Spread]]]
 
 
 def _lines(chart: Chart, rows: Sequence[Row]) -> Lines:
-    own = [
-        row for row in select(rows, chart.where) if chart.y in row.values and {chart.x, chart.series} <= set(row.case)
-    ]
+    chosen = [row for row in select(rows, chart.where) if {chart.x, chart.series} <= set(row.case)]
+    own = [row for row in chosen if (row.counts if chart.link else chart.y in row.values)]
     lines: Lines = {}
     for name in dict.fromkeys(row.case[chart.series] for row in own):
         line = select(own, {chart.series: name})
         places = dict.fromkeys(row.case[chart.x] for row in line)
-        spreads = [(x, Spread.of(row.values[chart.y] for row in select(line, {chart.x: x}))) for x in places]
+        spreads = [(x, Spread.of(_value(chart, row) for row in select(line, {chart.x: x}))) for x in places]
         lines[str(name)] = spreads
     return lines
+
+
+def _value(chart: Chart, row: Row) -> float:
+    if not chart.link:
+        return row.values[chart.y]
+    link = next(link for link in links.INTERCONNECTS if link.name == chart.link)
+    return links.project(row.counts, link) * 1e6
 
 
 def _error(points: Sequence[tuple[Case, Spread]]) -> list[list[float]]:

@@ -33,6 +33,7 @@ class Result:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problem: str = ""  # why it ended early
+    interrupted: bool = False
     seconds: float = 0.0
 
     @property
@@ -99,6 +100,8 @@ def run(experiment: Experiment[Any], plan: Plan, step: Callable[[str], None]) ->
         for row in experiment.run(context):
             result.rows.append(row)
         result.findings = experiment.judge(result.rows)
+    except KeyboardInterrupt:
+        result.problem, result.interrupted = "interrupted", True
     except Exception as error:  # a broken experiment must not cost the others
         result.problem = f"{type(error).__name__}: {error}"
         (out / "traceback.txt").write_text(traceback.format_exc())

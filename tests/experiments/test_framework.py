@@ -48,7 +48,11 @@ SAMPLE = Experiment(
     run=measured,
     steps=lambda options, repetitions: len(options.sizes) * repetitions,
     judge=judge,
-    charts=(Chart("chart", "t", "size", "ms", "way"), Chart("absent", "t", "size", "furlongs", "way")),
+    charts=(
+        Chart("chart", "t", "size", "ms", "way"),
+        Chart("absent", "t", "size", "furlongs", "way"),
+        Chart("projected", "t", "size", "", "way", link="Gen-Z"),
+    ),
     repetitions={"quick": 3, "full": 5},
     root=False,
 )
@@ -137,7 +141,7 @@ def test_command_writes_everything_and_says_by_its_status(
     report = (tmp_path / "report.html").read_text()
     assert "A sample &amp; more" in report
     assert "&lt;one&gt;" in report
-    assert report.count("data:image/svg+xml") == 1, "the chart that no row has anything for is left out"
+    assert report.count("data:image/svg+xml") == 2, "the chart that no row has anything for is left out"
     assert "http" not in report.replace("http-equiv", ""), "the report needs nothing from elsewhere"
     assert (tmp_path / "sample/chart.png").exists()
     assert command.main(["--quick", "--out", str(tmp_path)]) == 1
@@ -151,6 +155,20 @@ def test_strict_fails_when_a_claim_does_not_hold(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(catalogue, "experiments", lambda: {"sample": slow})
     assert command.main(["--quick", "--out", str(tmp_path)]) == 0
     assert command.main(["--quick", "--strict", "--out", str(tmp_path)]) == 1
+
+
+def interrupted(context: Context[Options]) -> Iterator[Row]:
+    yield Row({"way": "a", "size": 1}, {"ms": 1.0})
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_ends_the_run_and_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = replace(SAMPLE, name="first", run=interrupted)
+    monkeypatch.setattr(catalogue, "experiments", lambda: {"first": first, "sample": SAMPLE})
+    assert command.main(["--quick", "--out", str(tmp_path)]) == 130
+    assert len(json.loads((tmp_path / "first/result.json").read_text())["rows"]) == 1
+    assert not (tmp_path / "sample").exists()
+    assert "interrupted" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--repetitions", "0"]])
