@@ -105,46 +105,52 @@ def explain(
 
     Depth first: take any operation that was called before every other one left has returned; go back where none fits."""
     order = sorted(history, key=lambda o: o.called)
-    must = sum(1 << i for i, o in enumerate(order) if not math.isinf(o.returned))
-    taken, state = 0, initial
-    seen = {(taken, state)}
-    path: list[tuple[int, State]] = []  # (operation, state before it)
+    left = sum(1 for o in order if not math.isinf(o.returned))  # that must have a place and have none yet
+    # What is taken: all before ``first``, and those whose bits, counted from there, are set.
+    first, taken, state = 0, 0, initial
+    seen = {(first, taken, state)}
+    path: list[tuple[int, int, int, State]] = []  # (operation, what was taken before it, state before it)
     longest: list[int] = []
-    candidates = [_candidates(order, taken)]
-    while taken & must != must:
+    candidates = [_candidates(order, first, taken)]
+    while left:
         for i in candidates[-1]:
             after = apply(order[i], state)
-            if after is not None and (taken | 1 << i, after[0]) not in seen:
-                seen.add((taken | 1 << i, after[0]))
-                path.append((i, state))
-                taken, state = taken | 1 << i, after[0]
-                candidates.append(_candidates(order, taken))
-                if len(path) > len(longest):
-                    longest = [p for p, _ in path]
+            if after is None:
+                continue
+            then, mask = first, taken | 1 << (i - first)
+            while mask & 1:
+                then, mask = then + 1, mask >> 1
+            if (then, mask, after[0]) not in seen:
+                seen.add((then, mask, after[0]))
+                path.append((i, first, taken, state))
+                first, taken, state = then, mask, after[0]
+                left -= not math.isinf(order[i].returned)
+                candidates.append(_candidates(order, first, taken))
                 break
         else:
+            if len(path) > len(longest):
+                longest = [p[0] for p in path]
             if not path:
                 placed = set(longest)
-                left = [o for i, o in enumerate(order) if i not in placed]
-                end = min((o.returned for o in left), default=math.inf)
-                stuck = tuple(o for o in left if o.called <= end)
+                others = [o for i, o in enumerate(order) if i not in placed]
+                end = min((o.returned for o in others), default=math.inf)
+                stuck = tuple(o for o in others if o.called <= end)
                 return tuple(order[i] for i in longest), stuck
             candidates.pop()
-            i, state = path.pop()
-            taken &= ~(1 << i)
+            i, first, taken, state = path.pop()
+            left += not math.isinf(order[i].returned)
     return None
 
 
-def _candidates(order: Sequence[Timed], taken: int) -> list[int]:
+def _candidates(order: Sequence[Timed], first: int, taken: int) -> list[int]:
     """What may come next: operations not taken that were called before any other of them returned."""
     result: list[int] = []
     end = math.inf
-    first = (~taken & (taken + 1)).bit_length() - 1  # all before it are taken
     for i in range(first, len(order)):
         operation = order[i]
         if operation.called > end:
             break
-        if not taken >> i & 1:
+        if not taken >> (i - first) & 1:
             result.append(i)
             end = min(end, operation.returned)
     return [i for i in result if order[i].called <= end]
