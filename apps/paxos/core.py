@@ -491,13 +491,10 @@ class Core:
     def _tick_leader(self, leading: Leadership, now: float) -> None:
         membership = self.membership
         assert membership is not None
-        alive = {
-            m for m in membership.members if m == self.me or now - leading.heard(m, now) < 2 * self.timing.election
-        }
-        for member in leading.newly_silent(set(membership.members) - alive):
-            self._effects.notes.append(
-                f"suspects replica {member}: silent for {now - leading.heard(member, now):.2f} s"
-            )
+        silence = {m: now - leading.heard(m, now) for m in membership.members if m != self.me}
+        for member in leading.newly_silent({m for m, s in silence.items() if s >= self.timing.election}):
+            self._effects.notes.append(f"suspects replica {member}: silent for {silence[member]:.2f} s")
+        alive = {self.me, *(m for m, s in silence.items() if s < 2 * self.timing.election)}
         if not membership.current.has_majority(alive):
             self._step_down()  # clients shall look elsewhere
             self.leader = None
