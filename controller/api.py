@@ -21,13 +21,14 @@ from starlette.exceptions import HTTPException
 from controller.api_monitor import monitor_routes
 from controller.api_tokens import token_routes
 from controller.core import blocks, events
+from controller.core.placement import POLICIES, Wish
 from controller.core.state import Allocation
 from controller.guard import Guard, bearer_of
 from controller.shell import RequestRefused, Shell
 from controller.switch import SwitchError
 from controller.tokens import Role, Tokens
 from protocol import capability
-from protocol.wire import MAX_GROUP, PAGE_SIZE, Perm, Status
+from protocol.wire import GROUP_SHIFT, MAX_GROUP, NAME_BYTES, PAGE_SIZE, AllocFlag, Perm, Status
 
 log = logging.getLogger(__name__)
 MOST_WRONG_FIELDS = 20  # that a refusal names
@@ -79,6 +80,25 @@ class Alloc(Body):
     pid: int = Field(ge=1, le=0xFFFF)
     size: int = Field(ge=1, le=1 << 48, description="bytes; rounded up to pages")
     permissions: int = Field(default=int(Perm.RW), ge=1, le=3, description="1 read, 2 write, 3 both")
+    media: Literal["any", "dram", "nvm"] = "any"
+    group: int = Field(default=0, ge=0, le=MAX_GROUP, description="whose members may steal it; 0: nobody's")
+    reassignable: bool = Field(default=True, description="false: it cannot be stolen")
+    cached: bool = Field(default=False, description="true: the switch keeps no translations of it")
+    element: str = Field(default="", max_length=NAME_BYTES, description="the memory element where it wishes to be")
+    near: int = Field(
+        default=0, ge=0, lt=1 << 64, description="an address that it wishes to be in the same element with"
+    )
+    strict: bool = Field(default=False, description="there or nowhere")
+    placement: str = Field(
+        default="", max_length=32, description=f"{', '.join(sorted(POLICIES))}; empty: the controller's"
+    )
+
+    def flags(self) -> int:
+        """As in the protocol."""
+        flags = {"any": AllocFlag(0), "dram": AllocFlag.DRAM, "nvm": AllocFlag.NVM}[self.media]
+        flags |= AllocFlag(0) if self.reassignable else AllocFlag.NOT_REASSIGNABLE
+        flags |= AllocFlag.CACHED if self.cached else AllocFlag(0)
+        return int(flags) | self.group << GROUP_SHIFT
 
 
 class Free(Body):
@@ -253,7 +273,9 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
     def alloc(body: Alloc, request: Request) -> dict[str, Any]:
         """Allocate memory for a process."""
         check_acting(request, body.pid)
-        return shell.request(lambda token: events.AllocRequest(token, body.pid, body.size, body.permissions))
+        wish = Wish(body.placement, body.element, body.near, body.strict)
+        given = (body.pid, body.size, body.permissions, body.flags(), wish)
+        return shell.request(lambda token: events.AllocRequest(token, *given))
 
     @app.post("/v1/free")
     def free(body: Free, request: Request) -> dict[str, Any]:

@@ -198,9 +198,11 @@ def processes(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Call
 def alloc(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Allocate memory for a process."""
     permissions = _PERMISSIONS[arguments.permissions]
-    body = {"pid": arguments.pid, "size": arguments.size, "permissions": permissions}
-    data = client.call("POST", "/v1/alloc", json=body)
-    text = f"{human(data['size'])} at {data['va']:#x} in {many(data['segments'], 'segment')}, generation {data['generation']}"
+    body = {"pid": arguments.pid, "size": arguments.size, "permissions": permissions, "media": arguments.media}
+    body |= {"group": arguments.group, "reassignable": not arguments.not_reassignable, "cached": arguments.cached}
+    body |= {"element": arguments.element, "near": arguments.near, "strict": arguments.strict}
+    data = client.call("POST", "/v1/alloc", json=body | {"placement": arguments.placement})
+    text = f"{human(data['size'])} at {data['va']:#x} in {many(data['segments'], 'segment')} on {', '.join(data['elements'])}"
     return data, lambda: print(text)
 
 
@@ -454,6 +456,15 @@ def parser() -> argparse.ArgumentParser:
     subs["alloc"].add_argument("pid", type=number)
     subs["alloc"].add_argument("size", type=size, help="bytes, or with K, M, G")
     subs["alloc"].add_argument("--permissions", choices=("r", "w", "rw"), default="rw")
+    subs["alloc"].add_argument("--media", choices=("any", "dram", "nvm"), default="any")
+    subs["alloc"].add_argument("--group", type=number, default=0, help="whose members may steal it")
+    subs["alloc"].add_argument("--not-reassignable", action="store_true", help="nobody may steal it")
+    subs["alloc"].add_argument("--cached", action="store_true", help="the switch keeps no translations of it")
+    where = subs["alloc"].add_mutually_exclusive_group()
+    where.add_argument("--element", default="", help="the memory element where it is to be if there is room")
+    where.add_argument("--near", type=number, default=0, metavar="VA", help="in the same element as this address")
+    subs["alloc"].add_argument("--strict", action="store_true", help="there or nowhere")
+    subs["alloc"].add_argument("--placement", default="", metavar="POLICY", help="default: the controller's")
     subs["free"].add_argument("va", type=number)
     subs["free"].add_argument("size", type=size, nargs="?", default=0, help="default: the whole allocation")
     subs["revoke"].add_argument("va", type=number)

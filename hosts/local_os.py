@@ -36,7 +36,6 @@ from protocol.rack import Element
 from protocol.wire import Header, NotifyCode, Op
 
 log = logging.getLogger(__name__)
-NAME_BYTES = 32
 MAX_LINE = 65536
 REMEMBERED = 4096  # notices
 
@@ -198,7 +197,7 @@ class LocalOs:
         try:
             request = json.loads(line)
             pid = int(request.get("rejoin", 0))
-            name = b"" if pid else str(request["create"]).encode()[:NAME_BYTES]
+            name = b"" if pid else str(request["create"]).encode()[: wire.NAME_BYTES]
         except (ValueError, KeyError, TypeError, AttributeError):
             _say(connection, {"error": 'expected {"create": name}'})
             return None

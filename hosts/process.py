@@ -39,7 +39,7 @@ from hosts.requester import Requester, RetryPolicy, Wire
 from hosts.translations import Translation, Translations
 from protocol import capability, wire
 from protocol.capability import Capability
-from protocol.wire import PAGE_SIZE, AllocFlag, Header, Media, NotifyCode, Op, Perm
+from protocol.wire import PAGE_SIZE, AllocFlag, Header, HintFlag, Media, NotifyCode, Op, Perm, Placement
 
 __all__ = ["LocalOsError", "Notice", "Process", "Region", "RemoteMemoryError", "RetryPolicy", "Stat", "Takeover"]
 
@@ -186,12 +186,19 @@ class Process:
         media: Media = Media.NONE,
         group: int = 0,
         cached: bool = False,
+        element: str = "",
+        near: Region | int = 0,
+        strict: bool = False,
+        placement: Placement = Placement.DEFAULT,
     ) -> Region:
         """Allocate at least ``size`` bytes, rounded up to pages, zeroed, at consecutive addresses.
 
         ``media`` NONE takes any. Members of ``group`` (0: of none) may steal the memory with a capability, unless it is not
         ``reassignable``. ``cached``: the switch keeps no translations of it, those who have it cache them (a process without a
-        cache of translations finds it UNMAPPED). Raises OutOfMemory.
+        cache of translations finds it UNMAPPED).
+
+        It is in the memory element that is named, or in that of the region or address that it is to be ``near`` to, if there is
+        room, and with ``strict`` nowhere else; ``placement`` is the policy in other respects. Raises OutOfMemory, NotFound.
         """
         if cached and self.translations is None:
             raise ValueError(
@@ -201,6 +208,13 @@ class Process:
         flags |= AllocFlag.CACHED if cached else 0
         flags |= {Media.NONE: 0, Media.DRAM: AllocFlag.DRAM, Media.NVM: AllocFlag.NVM}[media]
         arguments = wire.ALLOC_ARGS.pack(size, permissions, flags)
+        address = near.va if isinstance(near, Region) else near
+        if element or address or strict or placement is not Placement.DEFAULT:
+            name = element.encode()
+            if len(name) > wire.NAME_BYTES:
+                raise ValueError(f"{element!r} is no name of an element: it has more than {wire.NAME_BYTES} bytes")
+            flag = HintFlag.STRICT if strict else HintFlag(0)
+            arguments += wire.ALLOC_HINT.pack(address, placement, flag, name)
         _, payload = self.requester.request(Header(Op.ALLOC, length=len(arguments)), arguments)
         va, length, _, _ = wire.ALLOC_REPLY.unpack_from(payload)
         if cached:

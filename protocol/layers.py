@@ -228,6 +228,19 @@ class Alloc(_Payload):
     ]
 
 
+class AllocHint(_Payload):
+    """Where ALLOC wishes the memory to be."""
+
+    name = "rmem ALLOC hint"
+    fields_desc = [
+        XLongField("near", 0),
+        ByteEnumField("placement", 0, {int(p): p.name for p in wire.Placement}),
+        FlagsField("hint_flags", 0, 8, ["STRICT"]),
+        BitField("reserved", 0, 48),
+        StrFixedLenField("on_element", b"", length=32),
+    ]
+
+
 class AllocReply(_Payload):
     """What was allocated."""
 

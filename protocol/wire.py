@@ -18,6 +18,7 @@ PAGE_SHIFT = 12
 VA_BITS = 64
 PID_SHIFT = 48  # the top 16 bits of a VA name the process that allocated it
 MAX_PID = 0xFFFF
+NAME_BYTES = 32  # of a process or element, UTF-8, zero padded
 MAX_GENERATION = 0xFFFFFFFF
 LOCAL_OS_PID = 0  # the local OS of an element speaks with this process id
 CONTROLLER_ELEMENT = 0  # element id of the controller
@@ -147,6 +148,23 @@ class AllocFlag(enum.IntFlag):
     CACHED = 0x08  # who uses it caches its translations: the switch keeps none
 
 
+class Placement(enum.IntEnum):
+    """Where memory is taken from, for those who have a wish."""
+
+    DEFAULT = 0  # the controller's
+    BALANCE = 1
+    BEST_FIT = 2
+    FIRST_FIT = 3
+    LOCALITY = 4
+    WORST_FIT = 5
+
+
+class HintFlag(enum.IntFlag):
+    """Of ALLOC_HINT."""
+
+    STRICT = 0x01  # there or nowhere
+
+
 GROUP_SHIFT = 8
 MAX_GROUP = (1 << 24) - 1
 
@@ -212,6 +230,8 @@ PROCESS_EXIT_ARGS = struct.Struct("!B7x")  # 1: it ended without closing (crashe
 LISTED = struct.Struct("!H")  # the reply to PROCESS_LIST: pids from header.va on, in order, at most MOST_LISTED
 MOST_LISTED = 1024
 ALLOC_ARGS = struct.Struct("!QII")  # bytes, permissions (Perm), flags (AllocFlag, group << GROUP_SHIFT)
+# Behind ALLOC_ARGS, may be left out: near which address (0: none), Placement, HintFlag, name of an element (UTF-8, zero padded)
+ALLOC_HINT = struct.Struct("!QBB6x32s")
 ALLOC_REPLY = struct.Struct("!QQII")  # va, bytes (rounded up to pages), generation, reserved
 FREE_ARGS = struct.Struct("!QQ")  # va, bytes (0: the whole allocation that starts at va)
 GRANT_ARGS = struct.Struct("!QHBx4x")  # pages, the pid that gets them, permissions; va in the header

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import report
 from bench.mmu import plots
-from bench.mmu.parts import changes, grant, processes, rules, steal, tables
+from bench.mmu.parts import changes, grant, placement, processes, rules, steal, tables
 from bench.mmu.setting import Setting
 from bench.options import add_arguments
 from experiments.workers import WorkerError
@@ -29,7 +29,9 @@ from topologies.state import RackRunning
 
 OUTPUT = Path("out/bench-mmu")
 REPETITIONS = 5
-PARTS: dict[str, ModuleType] = {module.PART: module for module in (tables, rules, changes, grant, steal, processes)}
+PARTS: dict[str, ModuleType] = {
+    module.PART: module for module in (tables, placement, rules, changes, grant, steal, processes)
+}
 
 
 def options_parser() -> argparse.ArgumentParser:

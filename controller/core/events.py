@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.core.entries import Write
+from controller.core.placement import NO_WISH, Wish
 from controller.core.state import Counters, Message, Notice, Reply
 
 # ------------------------------------------------------------------------------------------------------------ events
@@ -76,11 +77,13 @@ class ApiRequest(Event):
 
 @dataclass(frozen=True)
 class AllocRequest(ApiRequest):
-    """Allocate ``size`` bytes for a process."""
+    """Allocate ``size`` bytes for a process; ``flags`` as in the protocol (AllocFlag, and the group)."""
 
     pid: int
     size: int
     permissions: int
+    flags: int = 0
+    wish: Wish = NO_WISH
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from controller.core.draft import Draft
 from controller.core.layout import GONE, changed, joined, overridden, rules, runs, without
 from controller.core.notices import notify
 from controller.core.operations import begin, finishes, is_reachable, send
-from controller.core.placement import POLICIES
+from controller.core.placement import LOCALITY, NO_WISH, POLICIES, Wish, tiers
 from controller.core.state import (
     Allocation,
     AllocationStatus,
@@ -27,12 +27,14 @@ from controller.core.state import (
     Override,
     OverrideKind,
     Requester,
+    State,
     Thresholds,
 )
 from protocol import wire
 from protocol.wire import GROUP_SHIFT, MAX_GENERATION, PAGE_SIZE, PID_SHIFT, AllocFlag, NotifyCode, Op, Perm, Status
 
 _MEDIA = AllocFlag.DRAM | AllocFlag.NVM
+_KNOWN = int(_MEDIA | AllocFlag.NOT_REASSIGNABLE | AllocFlag.CACHED)  # ~ of an IntFlag is only what else has a name
 _FREEABLE = (OverrideKind.OWNED, OverrideKind.REVOKED, OverrideKind.LOST)
 SPARE_GENERATIONS = 1 << 20  # kept back from requests: processes end and elements recover without asking
 
@@ -51,7 +53,16 @@ class Config:
 # ----------------------------------------------------------------------------------------------------------- allocating
 
 
-def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, permissions: int, flags: int = 0) -> None:
+def alloc(
+    draft: Draft,
+    config: Config,
+    to: Requester,
+    pid: int,
+    size: int,
+    permissions: int,
+    flags: int = 0,
+    wish: Wish = NO_WISH,
+) -> None:
     """Plan an allocation. Raises Refused."""
     process = draft.state.processes.get(pid)
     if process is None:
@@ -59,7 +70,7 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
     if not 0 < size <= 1 << PID_SHIFT or permissions not in (Perm.READ, Perm.WRITE, Perm.RW):
         raise Refused(Status.BAD_REQUEST, "bad_request", f"cannot allocate {size} bytes with permissions {permissions}")
     media = {0: ("dram", "nvm"), AllocFlag.DRAM: ("dram",), AllocFlag.NVM: ("nvm",)}.get(flags & _MEDIA)
-    if media is None or flags & ((1 << GROUP_SHIFT) - 1) & ~(_MEDIA | AllocFlag.NOT_REASSIGNABLE | AllocFlag.CACHED):
+    if media is None or flags & ((1 << GROUP_SHIFT) - 1) & ~_KNOWN:
         raise Refused(Status.BAD_REQUEST, "bad_request", f"flags {flags:#x} make no sense")
     group = flags >> GROUP_SHIFT
     if group and group not in draft.state.groups:
@@ -73,10 +84,17 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
     }
     generation = draft.new_generation()
     owned = pid, permissions, generation
-    placed = place(va, pages, usable, POLICIES[config.placement], config.largest_block, owned)
+    policy = wish.policy or config.placement
+    if policy not in POLICIES:
+        text = f"there is no placement policy {policy!r}; there are {', '.join(sorted(POLICIES))}"
+        raise Refused(Status.BAD_REQUEST, "bad_request", text)
+    wished = _wished(draft.state, wish)
+    kin = _kin(draft.state, pid, group) if policy == LOCALITY else {}
+    found = [[wished] if wished in usable else []] if wish.strict else tiers(usable, wished, kin)
+    placed = place(va, pages, usable, POLICIES[policy], config.largest_block, owned, found)
     if placed is None or (va + pages * PAGE_SIZE - 1) >> PID_SHIFT != pid:
-        free = sum(n for extents in usable.values() for _, n in extents) * PAGE_SIZE
-        raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", f"{size} bytes asked for, {free} free")
+        free = sum(n for tier in found for e in tier if e is not None for _, n in usable[e]) * PAGE_SIZE
+        raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", f"{size} bytes asked for, {free} free where it may be")
     segments, left = placed
     check_room(draft, config, len(segments))
     for element, extents in left.items():
@@ -85,6 +103,36 @@ def alloc(draft: Draft, config: Config, to: Requester, pid: int, size: int, perm
     allocation = Allocation(va, pages, pid, AllocationStatus.PREPARING, segments, flags=flags)
     draft.put("allocations", va, allocation)
     begin(draft, "alloc", va, to, set_pages(draft, runs(allocation), pid, permissions, generation, zero=True))
+
+
+def _wished(state: State, wish: Wish) -> int | None:
+    """The element that a wish names, or that of the address it names; None if it names none. Raises Refused."""
+    if wish.element and wish.near:
+        raise Refused(Status.BAD_REQUEST, "bad_request", "a wish names an element or an address, not both")
+    if wish.strict and not (wish.element or wish.near):
+        raise Refused(Status.BAD_REQUEST, "bad_request", "a strict wish names an element or an address")
+    if wish.element:
+        named = {e.name: e.id for e in state.elements.values() if e.kind == "memory"}
+        if wish.element not in named:
+            text = f"there is no memory element {wish.element!r}; there are {', '.join(named)}"
+            raise Refused(Status.NOT_FOUND, "not_found", text)
+        return named[wish.element]
+    if wish.near:
+        allocation = state.allocation_at(wish.near)
+        if allocation is None:
+            raise Refused(Status.NOT_FOUND, "not_found", f"nothing is allocated at {wish.near:#x} to be near to")
+        return next(runs(allocation, wish.near & -PAGE_SIZE)).element
+    return None
+
+
+def _kin(state: State, pid: int, group: int) -> dict[int, int]:
+    """Where memory of the same group is, or of the same process for memory of no group: pages by element."""
+    found: dict[int, int] = {}
+    for allocation in state.allocations.values():
+        if allocation.group == group and (group or allocation.pid == pid):
+            for segment in allocation.segments:
+                found[segment.element] = found.get(segment.element, 0) + segment.pages
+    return found
 
 
 def check_room(draft: Draft, config: Config, more: int) -> None:
@@ -298,6 +346,7 @@ def _finish_alloc(draft: Draft, operation: Operation) -> None:
         size=allocation.size,
         generation=generation,
         segments=len(allocation.segments),
+        elements=sorted({draft.state.elements[s.element].name for s in allocation.segments}),
     )
 
 

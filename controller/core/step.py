@@ -50,10 +50,11 @@ from controller.core.events import (
 )
 from controller.core.layout import holders, runs
 from controller.core.memory import Config
+from controller.core.placement import NO_WISH, Wish, policy_name
 from controller.core.state import Counters, Element, Process, Reply, Requester, State, first_va
 from protocol import wire
 from protocol.rack import Rack
-from protocol.wire import LOCAL_OS_PID, MAX_PID, Op, Status
+from protocol.wire import LOCAL_OS_PID, MAX_PID, HintFlag, Op, Placement, Status
 
 MAX_PROCESSES = 4096  # of one compute element, so that none can take all process ids
 MAX_RACK_PROCESSES = 65536 - 1024  # the size of `binding`, without the local OSes
@@ -177,7 +178,7 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
             reply(draft, to, Status.OK, listed)
         case Op.ALLOC if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.ALLOC_ARGS.size:
             size, permissions, flags = wire.ALLOC_ARGS.unpack_from(event.payload)
-            memory.alloc(draft, config, to, event.pid, size, permissions, flags)
+            memory.alloc(draft, config, to, event.pid, size, permissions, flags, _wish(event.payload))
         case Op.FREE if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.FREE_ARGS.size:
             va, size = wire.FREE_ARGS.unpack_from(event.payload)
             memory.free(draft, config, to, va, size, event.pid)
@@ -213,6 +214,22 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
             raise Refused(
                 Status.BAD_REQUEST, "bad_request", f"operation {event.op:#x} of process {event.pid} makes no sense"
             )
+
+
+def _wish(payload: bytes) -> Wish:
+    """What an ALLOC says of where it wishes to be. Raises Refused."""
+    if len(payload) < wire.ALLOC_ARGS.size + wire.ALLOC_HINT.size:
+        return NO_WISH
+    near, code, flags, name = wire.ALLOC_HINT.unpack_from(payload, wire.ALLOC_ARGS.size)
+    try:
+        policy = policy_name(Placement(code))
+        element = name.rstrip(b"\0").decode()
+    except ValueError:
+        text = f"there is no placement {code}, or {name!r} is no name"
+        raise Refused(Status.BAD_REQUEST, "bad_request", text) from None
+    if flags & ~int(HintFlag.STRICT):
+        raise Refused(Status.BAD_REQUEST, "bad_request", f"flags {flags:#x} of a hint make no sense")
+    return Wish(policy, element, near, bool(flags & HintFlag.STRICT))
 
 
 def _create_process(draft: Draft, event: ControlRequest, element: Element, to: Requester) -> None:
@@ -265,8 +282,8 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
     to = requester_of_token(event.token)
     try:
         match event:
-            case AllocRequest(pid=pid, size=size, permissions=permissions):
-                memory.alloc(draft, config, to, pid, size, permissions)
+            case AllocRequest(pid=pid, size=size, permissions=permissions, flags=flags, wish=wish):
+                memory.alloc(draft, config, to, pid, size, permissions, flags, wish)
             case FreeRequest(va=va, size=size):
                 memory.free(draft, config, to, va, size, _acting(draft, event, va))
             case RevokeRequest(va=va, pages=pages):

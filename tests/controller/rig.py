@@ -96,7 +96,11 @@ class Rack:
         before = set(self.shell.state.processes)
         self.frame(1, header, b"p".ljust(32, b"\0"))
         self.until(lambda: set(self.shell.state.processes) > before)
-        return max(self.shell.state.processes)
+        pid = max(self.shell.state.processes)
+        # The state is there before what follows from it is done; people are told last.
+        told = ("process_created", pid)
+        self.until(lambda: any((e["event"], e.get("pid")) == told for e in self.shell.log.since(0)))
+        return pid
 
     def ask(self, make: Callable[[int], events.ApiRequest]) -> Future[dict]:
         """An API request in a thread of its own."""

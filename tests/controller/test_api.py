@@ -200,3 +200,22 @@ def test_a_service_address_is_given_and_listed(api: Api) -> None:
     assert api.post("/v1/redirect", 404, address="10.0.255.16", pid=999)["error"] == "no_such_process"
     assert api.post("/v1/redirect", 400, address="10.0.1.1", pid=pid)["error"] == "bad_request"
     api.post("/v1/redirect", 422, address="nonsense", pid=pid)
+
+
+def test_memory_with_flags_and_wishes(api: Api) -> None:
+    pid = api.rack.process()
+    group = api.post("/v1/groups", name="kv")["id"]
+    made = api.post("/v1/alloc", pid=pid, size=PAGE_SIZE, group=group, permissions=1, element="m2", strict=True)
+    assert made["elements"] == ["m2"]
+    found = api.get(f"/v1/stat?va={made['va']}")
+    assert (found["element"], found["group"], found["permissions"]) == ("m2", group, 1)
+    near = api.post("/v1/alloc", pid=pid, size=PAGE_SIZE, near=made["va"], media="dram", placement="worst-fit")
+    assert near["elements"] == ["m2"]
+    api.post("/v1/alloc", pid=pid, size=PAGE_SIZE, group=group, reassignable=False)
+    kept = max(api.rack.shell.state.allocations.values(), key=lambda a: a.va)
+    assert (kept.group, kept.may_be_stolen) == (group, False)
+    assert api.post("/v1/alloc", 507, pid=pid, size=PAGE_SIZE, media="nvm")["error"] == "out_of_memory"
+    assert api.post("/v1/alloc", 422, pid=pid, size=PAGE_SIZE, media="tape")["error"] == "malformed"
+    assert api.post("/v1/alloc", 404, pid=pid, size=PAGE_SIZE, group=999)["error"] == "not_found"
+    assert api.post("/v1/alloc", 404, pid=pid, size=PAGE_SIZE, element="c1")["error"] == "not_found"
+    assert api.post("/v1/alloc", 400, pid=pid, size=PAGE_SIZE, placement="any")["error"] == "bad_request"
