@@ -31,7 +31,7 @@ Samples = dict[int, list[float]]  # milliseconds, by size
 
 def _sizes(setting: Setting) -> tuple[int, ...]:
     if setting.quick:
-        return (4 * KIB, 64 * KIB, MIB)
+        return (4 * KIB, 64 * KIB, 256 * KIB, MIB)
     return (4 * KIB, 16 * KIB, 32 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB)
 
 
