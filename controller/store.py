@@ -52,9 +52,13 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._to_disk = True  # what ``PRAGMA synchronous`` says
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            # Without row ids a record is in one tree instead of two: fewer pages to write, and to wait for.
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+            )
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS records (kind TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key))"
+                " WITHOUT ROWID"
             )
             version = self._meta("schema")
         except sqlite3.Error as error:
