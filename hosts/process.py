@@ -258,10 +258,19 @@ class Process:
 
     def write(self, va: int, data: bytes | memoryview) -> None:
         """Write bytes."""
-        view = memoryview(data).cast("B")
-        batch = [(Header(Op.WRITE, va=a, length=n), bytes(view[a - va : a - va + n])) for a, n in pieces(va, len(view))]
+        self.write_all([(va, data)])
+
+    def write_all(self, writes: Iterable[tuple[int, bytes | memoryview]]) -> None:
+        """Write bytes at several addresses, in order and pipelined like one write. Where they overlap the outcome is open."""
+        batch, size = [], 0
+        for va, data in writes:
+            view = memoryview(data).cast("B")
+            batch += [
+                (Header(Op.WRITE, va=a, length=n), bytes(view[a - va : a - va + n])) for a, n in pieces(va, len(view))
+            ]
+            size += len(view)
         self.requester.requests(batch)
-        self._count("write", len(batch), len(view))
+        self._count("write", len(batch), size)
 
     def cas(self, va: int, expected: int, desired: int) -> int:
         """Compare and swap a 64-bit word (at a multiple of 8); the old value. It was swapped if that equals ``expected``."""

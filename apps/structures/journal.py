@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 from apps.structures.memory import PAGE, Full, Memory, NotFormatted, check_area, checksum
 
@@ -77,10 +78,20 @@ class Journal:
 
     def _carry_out(self, body: bytes) -> None:
         """Make the writes, again if need be, then forget them."""
-        at = 0
+        at, writes = 0, list[tuple[int, bytes]]()
         while at < len(body):
             va, length = _WRITE.unpack_from(body, at)
             at += _WRITE.size
-            self._memory.write(va, body[at : at + length])
+            writes.append((va, body[at : at + length]))
             at += length
+        if _overlap(writes):  # the later ones win
+            for va, data in writes:
+                self._memory.write(va, data)
+        else:
+            self._memory.write_all(writes)
         self._memory.write(self._va + _COMMIT_AT, _COMMIT.pack(self._number, 0, 0))
+
+
+def _overlap(writes: list[tuple[int, bytes]]) -> bool:
+    ordered = sorted((va, va + len(data)) for va, data in writes)
+    return any(end > start for (_, end), (start, _) in pairwise(ordered))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Protocol
 
 PAGE = 4096
@@ -18,6 +19,9 @@ class Memory(Protocol):
 
     def write(self, va: int, data: bytes) -> None:
         """Write bytes; when it returns they are there."""
+
+    def write_all(self, writes: Sequence[tuple[int, bytes]]) -> None:
+        """Write bytes at several addresses; when it returns they are there, before that any part may be."""
 
     def checksums(self, va: int, length: int) -> list[int]:
         """CRC-32 of the bytes, one for each page that the range touches, computed where they are."""

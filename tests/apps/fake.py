@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Sequence
 
 PAGE = 4096
 
@@ -35,10 +36,15 @@ class FakeMemory:
         return [zlib.crc32(self.bytes[at : at + size]) for at, size in self._pieces(va, length)]
 
     def write(self, va: int, data: bytes) -> None:
-        done, pieces = 0, []
-        for at, size in self._pieces(va, len(data)):
-            pieces.append((at, data[done : done + size]))
-            done += size
+        self.write_all([(va, data)])
+
+    def write_all(self, writes: Sequence[tuple[int, bytes]]) -> None:
+        pieces = []
+        for va, data in writes:
+            done = 0
+            for at, size in self._pieces(va, len(data)):
+                pieces.append((at, data[done : done + size]))
+                done += size
         robbed = self.requests_left is not None and self.requests_left < len(pieces)
         if robbed:
             pieces = [piece for piece in pieces if self.rng.random() < 0.5]

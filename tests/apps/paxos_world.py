@@ -7,7 +7,7 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -68,6 +68,9 @@ class Owned:
 
     def write(self, va: int, data: bytes) -> None:
         self._check().write(va, data)
+
+    def write_all(self, writes: Sequence[tuple[int, bytes]]) -> None:
+        self._check().write_all(writes)
 
     def checksums(self, va: int, length: int) -> list[int]:
         return self._check().checksums(va, length)
