@@ -14,9 +14,9 @@ from pathlib import Path
 from apps.paxos import control, frames, load
 from apps.paxos.client import Client, ServiceError, Unknown
 from apps.paxos.control import ControlError
-from apps.paxos.core import Timing
 from apps.paxos.messages import Member, parse_member
 from apps.paxos.replica import STOPPED, Options, Replica
+from apps.paxos.voter import Timing
 from apps.structures.memory import StructureError
 from hosts.errors import RemoteMemoryError
 from hosts.process import LocalOsError

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from apps.kv.commands import Answer, Status, decode_command
-from apps.paxos.core import Core, Effects, Timing
+from apps.paxos.core import Core
 from apps.paxos.messages import (
     AcceptedRun,
     Batch,
@@ -27,6 +27,7 @@ from apps.paxos.messages import (
 )
 from apps.paxos.store import Store
 from apps.paxos.transfer import PATIENCE, Sink, Source
+from apps.paxos.voter import Effects, Timing
 from apps.structures.memory import PAGE, Full
 
 KEEP_SLOTS = 2000  # slots whose entries are remembered for peers that missed them

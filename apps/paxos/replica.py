@@ -17,10 +17,10 @@ from apps.kv.machine import Machine
 from apps.kv.pages import Pages
 from apps.paxos import control
 from apps.paxos.control import ControlError
-from apps.paxos.core import Timing
 from apps.paxos.messages import Configuration, Member, Membership, encode, parse_member
 from apps.paxos.server import Server
 from apps.paxos.store import OVERHEAD, LocalStore, Make, RackStore, Store
+from apps.paxos.voter import Timing
 from apps.structures.memory import StructureError
 from apps.structures.namespace import PathError
 from hosts.errors import RemoteMemoryError

@@ -17,11 +17,11 @@ import msgspec
 
 from apps.kv.commands import encode as encode_answer
 from apps.paxos import frames
-from apps.paxos.core import Timing
 from apps.paxos.messages import Member, Resign, decode_message
 from apps.paxos.node import Node, Output
 from apps.paxos.peers import Peers
 from apps.paxos.store import Store
+from apps.paxos.voter import Timing
 from hosts.errors import ElementFailed, MemoryLost, PageFailed, RemoteMemoryError, RequestTimeout
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from apps.kv.machine import Machine
 from apps.kv.pages import LocalPages, Pages, RackPages
-from apps.paxos.core import Durable
 from apps.paxos.messages import (
     CHOSEN,
     NO_BALLOT,
@@ -26,6 +25,7 @@ from apps.paxos.messages import (
     decode_records,
     encode,
 )
+from apps.paxos.voter import Durable
 from apps.structures.journal import Journal
 from apps.structures.log import Log
 from apps.structures.memory import PAGE, Memory, NotFormatted

@@ -18,11 +18,11 @@ from apps.kv.pages import Pages
 from apps.paxos import node as node_module
 from apps.paxos import store as store_module
 from apps.paxos import transfer as transfer_module
-from apps.paxos.core import Timing
 from apps.paxos.messages import Configuration, Entry, Member, Membership, Message, decode_message
 from apps.paxos.messages import encode as encode_message
 from apps.paxos.node import Node
 from apps.paxos.store import OVERHEAD, LocalStore, RackStore, Store
+from apps.paxos.voter import Timing
 from experiments.kv_history import KvOperation, check
 from tests.apps.fake import PAGE, FakeMemory, Stolen
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from apps.kv.commands import Command, Kind, encode
-from apps.paxos.core import MAX_LEARN, WINDOW, Core, Durable, Timing
+from apps.paxos.core import Core
 from apps.paxos.leader import MAX_BATCH, MAX_BATCH_BYTES
 from apps.paxos.messages import (
     NO_OP,
@@ -35,6 +35,7 @@ from apps.paxos.messages import (
     Resign,
     parse_member,
 )
+from apps.paxos.voter import MAX_LEARN, WINDOW, Durable, Timing
 from tests.apps.paxos_world import Faults, World
 
 TIMING = Timing(heartbeat=0.1, election=1.0, retransmit=0.2)
