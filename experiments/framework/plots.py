@@ -35,6 +35,7 @@ def draw(chart: Chart, rows: Sequence[Row], directory: Path) -> Path | None:
     axes.set_title(chart.title, loc="left", fontsize=11)
     axes.set_xlabel(chart.xlabel or chart.x)
     axes.set_ylabel(chart.ylabel or ("us, projected" if chart.link else chart.y))
+    axes.set_axisbelow(True)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

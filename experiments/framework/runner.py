@@ -99,7 +99,7 @@ def run(experiment: Experiment[Any], plan: Plan, step: Callable[[str], None]) ->
     try:
         for row in experiment.run(context):
             result.rows.append(row)
-        result.findings = experiment.judge(result.rows)
+        result.findings = _complete(experiment, experiment.judge(result.rows))
     except KeyboardInterrupt:
         result.problem, result.interrupted = "interrupted", True
     except Exception as error:  # a broken experiment must not cost the others
@@ -110,6 +110,16 @@ def run(experiment: Experiment[Any], plan: Plan, step: Callable[[str], None]) ->
         for captures in out.rglob(CAPTURES):
             shutil.rmtree(captures)
     return result
+
+
+def _complete(experiment: Experiment[Any], findings: list[Finding]) -> list[Finding]:
+    """A finding for every claim, and none for others. Raises ValueError."""
+    claims = [claim.name for claim in experiment.claims]
+    strange = [finding.claim for finding in findings if finding.claim not in claims]
+    if strange:
+        raise ValueError(f"findings on {strange}, which are no claims of {experiment.name}; those are {claims}")
+    judged = {finding.claim for finding in findings}
+    return findings + [Finding(name, None, "this run cannot tell") for name in claims if name not in judged]
 
 
 def total_steps(experiments: Sequence[Experiment[Any]], plan: Plan) -> int:

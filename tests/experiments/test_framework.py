@@ -97,6 +97,14 @@ def test_a_failure_keeps_rows_captures_and_trace_and_the_next_experiment_runs(tm
     assert runner.run(SAMPLE, plan(tmp_path), nothing).held
 
 
+def test_every_claim_has_a_finding_and_every_finding_a_claim(tmp_path: Path) -> None:
+    silent = runner.run(replace(SAMPLE, judge=lambda rows: []), plan(tmp_path), nothing)
+    assert silent.held
+    assert [(f.claim, f.held) for f in silent.findings] == [("grows", None)]
+    strange = runner.run(replace(SAMPLE, judge=lambda rows: [Finding("grow", True, "")]), plan(tmp_path), nothing)
+    assert "which are no claims of sample; those are ['grows']" in strange.problem
+
+
 def quiet_with_captures(context: Context[Options]) -> Iterator[Row]:
     (context.out / runner.CAPTURES).mkdir()
     yield Row({}, {})
