@@ -14,6 +14,7 @@ MODULES: tuple[str, ...] = (
     "experiments.straggler",
     "experiments.relaunch",
     "experiments.translations",
+    "experiments.handover",
     "experiments.failover",
 )
 
