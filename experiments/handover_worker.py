@@ -21,9 +21,9 @@ class InstanceWorker:
     """The commands of an instance."""
 
     def __init__(self, process: Process, address: str):
-        self.memory = Counted(process)
+        self.memory = Counted(process)  # what moves parts; the rest is not counted
         self.inbox = Inbox(self.memory, address)
-        self.instance = Instance(self.memory, address, self.inbox)
+        self.instance = Instance(process, address, self.inbox)
         self._peer: Peer | None = None
 
     def do_address(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Struct
 
 from apps.dataflow.exchange import PATIENCE, Inbox, Outbox, Parcel, Way
-from apps.dataflow.memory import Extent, Memory
-from apps.shards.part import Part
+from apps.dataflow.memory import Extent
+from apps.shards.part import Memory, Part
 from apps.structures.memory import Full
 from hosts.process import Region
 

@@ -6,9 +6,10 @@ Nothing in the region depends on where it is or whose it is, so it can be grante
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from typing import Protocol
 
-from apps.dataflow.memory import Memory, round_up
+from apps.dataflow import memory as dataflow
+from apps.dataflow.memory import round_up
 from apps.kv.bulk import preload
 from apps.kv.machine import LEAST_PAGES, Machine
 from apps.kv.pages import RackPages
@@ -22,25 +23,8 @@ LEAST = JOURNAL + LEAST_PAGES * PAGE_SIZE
 CACHED = 256  # pages that an instance keeps locally
 
 
-class Plain:
-    """Rack memory as the structures want it: of pages that are this process's."""
-
-    def __init__(self, memory: Memory):
-        self._memory = memory
-
-    def read(self, va: int, length: int) -> bytes:
-        """Bytes."""
-        return self._memory.read(va, length)
-
-    def write(self, va: int, data: bytes) -> None:
-        """Write bytes."""
-        self._memory.write(va, data)
-
-    def checksums(self, va: int, length: int) -> list[int]:
-        """CRC-32 of the bytes, one for each page that the range touches, computed here."""
-        end = va + length
-        cuts = [va, *range(va - va % PAGE_SIZE + PAGE_SIZE, end, PAGE_SIZE), end]
-        return [structures.checksum(self._memory.read(a, b - a)) for a, b in pairwise(cuts)]
+class Memory(dataflow.Memory, structures.Memory, Protocol):
+    """Remote memory as ``hosts.process.Process`` offers it."""
 
 
 class Part:
@@ -57,7 +41,7 @@ class Part:
         if size < LEAST:
             raise ValueError(f"a part of {size} bytes; at least {LEAST} are needed")
         region = memory.alloc(round_up(size))
-        Journal.create(Plain(memory), region.va, JOURNAL)
+        Journal.create(memory, region.va, JOURNAL)
         pages = cls._pages(memory, region)
         machine = preload(pages, filled, seed) if filled else Machine.create(pages)
         machine.keep()
@@ -70,9 +54,8 @@ class Part:
 
     @classmethod
     def _pages(cls, memory: Memory, region: Region) -> RackPages:
-        plain = Plain(memory)
-        journal = Journal.open(plain, region.va)
-        return RackPages(plain, region.va + JOURNAL, (region.size - JOURNAL) // PAGE_SIZE, journal, CACHED)
+        journal = Journal.open(memory, region.va)
+        return RackPages(memory, region.va + JOURNAL, (region.size - JOURNAL) // PAGE_SIZE, journal, CACHED)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -40,6 +41,14 @@ class FakeProcess:
     def write(self, va: int, data: bytes | memoryview) -> None:
         self._mine(va, len(data))
         self.rack.write(va, bytes(data))
+
+    def write_all(self, writes: Sequence[tuple[int, bytes]]) -> None:
+        for va, data in writes:
+            self.write(va, data)
+
+    def checksums(self, va: int, length: int) -> list[int]:
+        self._mine(va, length)
+        return self.rack.checksums(va, length)
 
     def alloc(self, size: int, *, group: int = 0) -> Region:
         with self.rack.lock:
