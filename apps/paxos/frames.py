@@ -15,10 +15,11 @@ MAX_FRAME = 16 << 20
 
 class Hello(Struct, frozen=True, array_like=True):
     """The first frame of a connection. ``replica`` is the dialler's identity, 0 for a client; ``incarnation`` is another one when
-    another process goes on as this replica."""
+    another process goes on as this replica; ``addresses`` are where it can be reached, if it knows."""
 
     replica: int
     incarnation: int = 0
+    addresses: tuple[str, ...] = ()
 
 
 class FrameError(ConnectionError):

@@ -21,26 +21,39 @@ class Peers:
     """Sends messages to replicas by identity. Lives in one event loop."""
 
     def __init__(self, me: int, counts: Counter[str]):
-        self._hello = frames.Hello(me, secrets.randbits(62))
+        self.me = Member(me)
+        self.incarnation = secrets.randbits(62)
         self.counts = counts
         self._links: dict[int, _Link] = {}
         self._incarnations: dict[int, int] = {}
 
-    def set_members(self, members: dict[int, Member]) -> None:
-        """Whom to talk to."""
-        for number, link in list(self._links.items()):
-            if number not in members or members[number].addresses != link.addresses:
-                self._links.pop(number).close()
-        for number, member in members.items():
-            if number != self._hello.replica and number not in self._links and member.addresses:
-                self._links[number] = _Link(self._hello, member, self.counts)
+    def know(self, member: Member) -> None:
+        """Where a replica, or this one itself, can be reached."""
+        if member.id == self.me.id:
+            self.me = member
+            return
+        link = self._links.get(member.id)
+        if not member.addresses or (link is not None and link.member == member):
+            return
+        if link is not None:
+            link.close()
+        self._links[member.id] = _Link(self, member)
+
+    def hello(self) -> bytes:
+        """What this replica says first."""
+        return frames.pack(frames.encode(frames.Hello(self.me.id, self.incarnation, self.me.addresses)))
 
     def heard_from(self, hello: frames.Hello) -> None:
-        """A replica has dialled. Another process than before: connections to its predecessor lead nowhere."""
+        """A replica has dialled. One that was not known can be answered; of one that is another process than before, connections
+        to its predecessor lead nowhere."""
+        if not hello.replica:
+            return
         known = self._incarnations.get(hello.replica)
         self._incarnations[hello.replica] = hello.incarnation
         link = self._links.get(hello.replica)
-        if link is not None and known not in (None, hello.incarnation):
+        if link is None:
+            self.know(Member(hello.replica, hello.addresses))
+        elif link is not None and known not in (None, hello.incarnation):
             link.redial()
 
     def send(self, to: int, message: Message) -> None:
@@ -57,10 +70,9 @@ class Peers:
 
 
 class _Link:
-    def __init__(self, hello: frames.Hello, member: Member, counts: Counter[str]):
-        self.addresses = member.addresses
-        self._hello = frames.pack(frames.encode(hello))
-        self._name, self._counts = member.id, counts
+    def __init__(self, peers: Peers, member: Member):
+        self.member = member
+        self._peers = peers
         self._writer: asyncio.StreamWriter | None = None
         self._queue: deque[bytes] = deque(maxlen=MAX_QUEUE)
         self._filled = asyncio.Event()
@@ -82,33 +94,37 @@ class _Link:
         while True:
             await self._filled.wait()
             try:
-                reader, writer = await frames.dial(self.addresses[attempt % len(self.addresses)], TIMEOUT)
+                reader, writer = await frames.dial(self.member.addresses[attempt % len(self.member.addresses)], TIMEOUT)
             except (OSError, TimeoutError):
                 attempt += 1
                 self._queue.clear()  # what is old by then is worth nothing
                 self._filled.clear()
                 await asyncio.sleep(PAUSE)
                 continue
-            log.info("connected to replica %d at %s", self._name, self.addresses[attempt % len(self.addresses)])
+            log.info(
+                "connected to replica %d at %s",
+                self.member.id,
+                self.member.addresses[attempt % len(self.member.addresses)],
+            )
             self._writer = writer
             try:
                 await self._talk(reader, writer)
             except (OSError, TimeoutError) as error:
-                log.info("replica %d hung up: %s", self._name, error)
+                log.info("replica %d hung up: %s", self.member.id, error)
             finally:
                 self._writer = None
                 writer.transport.abort()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(self._hello)
+        writer.write(self._peers.hello())
         ended = asyncio.create_task(reader.read(1))  # nothing is ever said on it: it ends with the connection
         filled: asyncio.Task[bool] | None = None
         try:
             while not ended.done():
                 while self._queue:
                     data = self._queue.popleft()
-                    self._counts["peer messages sent"] += 1
-                    self._counts["peer bytes sent"] += len(data)
+                    self._peers.counts["peer messages sent"] += 1
+                    self._peers.counts["peer bytes sent"] += len(data)
                     writer.write(data)
                 self._filled.clear()
                 await writer.drain()

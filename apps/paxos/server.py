@@ -46,7 +46,7 @@ class Server:
         seed: int | None = None,
     ):
         self.me = me
-        self._known = dict(members)  # all who are or were members
+        self._founders = tuple(members.values())
         self.node = Node(me, store, timing, random.Random(seed), time.monotonic(), spares, eager)
         self.events: deque[tuple[float, str]] = deque(maxlen=MAX_EVENTS)
         self.counts: Counter[str] = Counter()
@@ -63,7 +63,8 @@ class Server:
         """Serve at this address. Raises OSError."""
         host, port = frames.parse_address(listen)
         self._listener = await asyncio.start_server(self._serve, host, port)
-        self._peers.set_members(self._known)
+        for member in self._founders:
+            self._peers.know(member)
         self._thread.start()
 
     async def stop(self) -> None:
@@ -158,8 +159,8 @@ class Server:
         members = core.membership.members if core.membership is not None else {}
         if frozenset(members) != self._members and members:
             self._members = frozenset(members)
-            self._known.update(members)
-            self.loop.call_soon_threadsafe(self._peers.set_members, dict(self._known))
+            for member in members.values():
+                self.loop.call_soon_threadsafe(self._peers.know, member)
             self.loop.call_soon_threadsafe(self.event, f"members {sorted(members)}")
 
     # --------------------------------------------------------------------------------------------------------- event loop
@@ -168,7 +169,7 @@ class Server:
         if self.ended.done():
             return
         if lost:
-            for member in self._members or self._known:
+            for member in self._members or {m.id for m in self._founders}:
                 self._peers.send(member, Resign(True))
         self.event(f"ended: {reason}")
         self.ended.set_result(reason)
