@@ -142,6 +142,9 @@ def show_quiet(report: QuietReport) -> None:
         f"  p99 of 64 B: {report.p99_busy:.0f} us, {report.p99_ratio:.2f} of its quiet value "
         f"({min(report.ratios):.2f}..{max(report.ratios):.2f}); goal {P99_GOAL}"
     )
+    control = sorted(report.control)
+    used = ", ".join(f"{name} {milliseconds:.1f} ms" for name, milliseconds in report.cpu_ms.items())
+    console.print(f"  two quiet times differ by {control[0]:.2f}..{control[-1]:.2f}; CPU of a revocation: {used}")
 
 
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:

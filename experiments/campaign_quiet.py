@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from experiments.campaign_check import add
@@ -17,6 +19,7 @@ from topologies.launch import RackLauncher
 RATE = 50  # revocations a second, at most
 BURST = 20_000  # late requests at a time
 LOST = 256  # pages of the intruder
+_WORKING = ("controller", "switch")  # on the machine's CPUs like the bystanders, which are never idle
 
 
 @dataclass
@@ -35,6 +38,10 @@ class QuietReport:
     p99_busy: float = 0.0
     p99_ratio: float = 0.0  # the median of the slices'
     ratios: list[float] = field(default_factory=list)
+    control: list[float] = field(
+        default_factory=list
+    )  # the same ratios of two quiet times: what the machine does by itself
+    cpu_ms: dict[str, float] = field(default_factory=dict)  # CPU time of a revocation, by part of the rack
     revoke_ms: float = 0.0  # median, as the API's caller sees it
     late: dict[str, int] = field(default_factory=dict)
 
@@ -71,23 +78,32 @@ class Quiet:
         seconds = max(each / RATE, 0.5)
         homes = [worker.call("alloc", pages=16)["va"] for worker in self.bystanders]
         tell(
-            f"{len(homes)} bystanders, {slices} times {seconds:.1f} s quiet and {seconds:.1f} s with {each} revocations"
+            f"{len(homes)} bystanders, {slices} times {2 * seconds:.1f} s quiet and {seconds:.1f} s with {each} revocations"
         )
         before = self._packets()
         quiet: list[float] = []
         busy: list[float] = []
         took: list[float] = []
         self._measure(homes, 0.3)  # warms up
+        spent = dict.fromkeys(_WORKING, 0.0)
         for _ in range(slices):
+            before_that = self._measure(homes, seconds)
+            idle = self._cpu()
             still = self._measure(homes, seconds)
+            rested = self._cpu()
             taken = self.intruder.call("alloc", pages=each)["va"]
+            started = self._cpu()
             thread = threading.Thread(target=self._revoke, args=(taken, each, seconds, took))
             thread.start()
             moved = self._measure(homes, seconds)
             thread.join()
+            ended = self._cpu()
+            for name in _WORKING:
+                spent[name] += (ended[name] - started[name]) - (rested[name] - idle[name])
             quiet += still
             busy += moved
             self.report.ratios.append(percentile(moved, 99) / percentile(still, 99))
+            self.report.control.append(percentile(still, 99) / percentile(before_that, 99))
         sent = self._packets() - before
         self.report.not_counted = self.report.requests + self.report.retries - sent
         self.report.p50_quiet, self.report.p99_quiet = percentile(quiet, 50), percentile(quiet, 99)
@@ -95,6 +111,11 @@ class Quiet:
         self.report.p99_ratio = statistics.median(self.report.ratios)
         self.report.revoke_ms = statistics.median(took) * 1e3
         self.report.revocations = len(took)
+        self.report.cpu_ms = {name: seconds * 1e3 / max(1, len(took)) for name, seconds in spent.items()}
+
+    def _cpu(self) -> dict[str, float]:
+        """CPU time that parts of the rack have used so far, in seconds."""
+        return {name: cpu_seconds(self.rack.children[name].popen.pid) for name in _WORKING}
 
     def _revoke(self, va: int, pages: int, seconds: float, took: list[float]) -> None:
         """One page after the other, evenly over the slice."""
@@ -143,6 +164,12 @@ class Quiet:
     def _attempt(self, how: str, **arguments: Any) -> None:
         answer = self.intruder.call(how, **arguments)
         add(self.report.late, answer["answers"] | {k: answer[k] for k in ("sent", "answered", "accepted")})
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its threads (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percentile(samples: list[float], n: int) -> float:
