@@ -259,11 +259,14 @@ class Requester:
         """What to send because of what the reply says of the translation; None when that is all right, or must be."""
         cached = bool(pending.header.flags & Flag.CACHED)
         if reply.status == Status.OK and not cached:
-            cache.learn(of_page(reply))
+            learnt = of_page(reply) if reply.va == pending.header.va else None
+            if learnt is not None:
+                cache.learn(learnt)
         elif reply.status == Status.STALE_GENERATION and cached:
-            cache.refuse(reply.va)
+            cache.refuse(pending.header.va)
             pending.header = unmarked(pending.header)
-            return [pending]
+            # Of the switch: there is a newer one. Of the element: it is about to change, as for requests without one.
+            return [pending] if reply.flags & Flag.BY_SWITCH else None
         elif reply.status == Status.UNMAPPED and reply.flags & Flag.BY_SWITCH:
             # The switch has no translation, or has none any more: the controller has, if there is one.
             pending.header, pending.reply = unmarked(pending.header), reply

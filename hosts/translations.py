@@ -187,7 +187,9 @@ def unmarked(header: Header) -> Header:
     return header._replace(flags=header.flags & ~Flag.CACHED, dst=0, pa=0, generation=0)
 
 
-def of_page(reply: Header) -> Translation:
-    """What the reply of a memory element tells of the page it is about."""
+def of_page(reply: Header) -> Translation | None:
+    """What the reply of a memory element tells of the page it is about; None when it makes no sense."""
     offset = reply.va % PAGE_SIZE
+    if reply.pa % PAGE_SIZE != offset:
+        return None
     return Translation(reply.va - offset, PAGE_SIZE, reply.src, reply.pa - offset, reply.generation)

@@ -86,6 +86,7 @@ def test_requests_are_marked_and_unmarked() -> None:
     assert carried.flags == Flag.RETRY | Flag.CACHED
     assert unmarked(carried) == header
     assert of_page(carried._replace(src=M1)) == Translation(VA + PAGE_SIZE, PAGE_SIZE, M1, 0x11000, 9)
+    assert of_page(carried._replace(pa=8)) is None, "made up by a hostile element"
 
 
 class ModelRack:
