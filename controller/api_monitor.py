@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from controller.core import events, monitor
-from controller.core.state import Thresholds
+from controller.core.state import Element, Thresholds
 from controller.shell import RequestRefused, Shell
-from protocol.wire import MAX_GROUP
+from protocol.wire import MAX_GROUP, NAME_BYTES, PAGE_SIZE
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -36,6 +36,24 @@ class NewThresholds(BaseModel):
     fail_ms: float | None = Field(
         default=None, description="silence that is taken for death, and made certain by fencing"
     )
+
+
+class Poison(BaseModel):
+    """Pages: at an address of an allocation, or at a physical address of a memory element."""
+
+    model_config = _STRICT
+
+    va: int | None = Field(default=None, ge=0, lt=1 << 64)
+    element: str | None = Field(default=None, max_length=NAME_BYTES)
+    pa: int | None = Field(default=None, ge=0, lt=1 << 64, description="with an element: a physical address")
+    pages: int = Field(default=1, ge=1, le=1 << 36)
+    bad: bool = Field(default=True, description="false: they are good again")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Poison:
+        if (self.va is None) == (self.element is None) or (self.element is None) != (self.pa is None):
+            raise ValueError("either va, or element and pa")
+        return self
 
 
 class NewWatch(BaseModel):
@@ -76,6 +94,23 @@ def monitor_routes(shell: Shell) -> APIRouter:
         wanted = [None if ms is None else ms / 1000 for ms in given]
         return _in_ms(Thresholds(**shell.request(lambda token: events.ThresholdsRequest(token, *wanted))))
 
+    @router.get("/v1/poison")
+    def bad_pages() -> dict[str, Any]:
+        """The bad pages."""
+        state = shell.state
+        places = [(state.elements[b.element].name, *p) for b in state.bad.values() for p in b.pages]
+        return {"bad": [{"element": e, "pa": first * PAGE_SIZE, "pages": n} for e, first, n in sorted(places)]}
+
+    @router.post("/v1/poison")
+    def poison(body: Poison) -> dict[str, Any]:
+        """Mark pages as bad: every access to them is refused from now on (PAGE_FAILED), and who frees them does not make them
+        free. Or heal them."""
+        if body.element is not None and body.pa is not None:
+            place: int | tuple[int, int] = (_find(shell, body.element).id, body.pa)
+        else:
+            place = body.va or 0
+        return shell.request(lambda token: events.PoisonRequest(token, place, body.pages, body.bad))
+
     @router.get("/v1/watches")
     def watches() -> dict[str, Any]:
         """Who stands by for whom."""
@@ -102,9 +137,14 @@ def _in_ms(found: Thresholds) -> dict[str, Any]:
     return {"heartbeat_ms": values["interval"], "suspect_ms": values["suspect"], "fail_ms": values["fail"]}
 
 
-def _fence(shell: Shell, name: str, fenced: bool) -> dict[str, Any]:
+def _find(shell: Shell, name: str) -> Element:
     element = next((e for e in shell.state.elements.values() if e.name == name), None)
     if element is None:
         names = ", ".join(e.name for e in shell.state.elements.values())
         raise RequestRefused(events.ApiError("not_found", f"there is no element {name!r}; there are {names}"))
+    return element
+
+
+def _fence(shell: Shell, name: str, fenced: bool) -> dict[str, Any]:
+    element = _find(shell, name)
     return shell.request(lambda token: events.FenceRequest(token, element.id, fenced))

@@ -14,10 +14,12 @@ def _frame(element: int, header: Header, payload: bytes = b"") -> bytes:
 
 
 def of_message(message: Message, state: State) -> bytes:
-    """A page-table change or a barrier."""
+    """A page-table change, bad pages, or a barrier."""
     header = Header(message.op, generation=message.generation, va=message.va, pa=message.pa, request_id=message.id)
     if message.op == Op.BARRIER:
         return _frame(message.element, header)
+    if message.op == Op.POISON:
+        return _frame(message.element, header, wire.POISON_ARGS.pack(message.pages, message.permissions))
     incarnation = state.elements[message.element].incarnation & 0xFFFFFFFF
     epoch = state.counters.epoch
     payload = wire.PT_ARGS.pack(message.pages, message.pid, message.permissions, message.zero, epoch, incarnation)

@@ -298,6 +298,22 @@ def monitor(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callabl
     return data, lambda: print(text + f"failed after {data['fail_ms']:g} ms")
 
 
+def poison(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Mark pages as bad, or heal them."""
+    bad = arguments.command == "poison"
+    place = {"va": arguments.at} if arguments.element is None else {"element": arguments.element, "pa": arguments.at}
+    data = client.call("POST", "/v1/poison", json=place | {"pages": arguments.pages, "bad": bad})
+    where = ", ".join(data["elements"])
+    return data, lambda: print(f"{many(data['pages'], 'page')} of {where} {'bad' if bad else 'good again'}")
+
+
+def bad_pages(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Pages that are marked as bad."""
+    data = client.call("GET", "/v1/poison")
+    rows = [(b["element"], f"{b['pa']:#x}", b["pages"]) for b in data["bad"]]
+    return data, lambda: show("bad pages", ("element", "physical address", "pages"), rows)
+
+
 def watch(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Have a process told when another one of its group is cut off for good."""
     body = {"pid": arguments.pid, "group": arguments.group, "source": arguments.source}
@@ -421,6 +437,9 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "addresses": addresses,
     "redirect": redirect,
     "monitor": monitor,
+    "poison": poison,
+    "unpoison": poison,
+    "bad-pages": bad_pages,
     "watch": watch,
     "unwatch": unwatch,
     "watches": watches,
@@ -429,6 +448,14 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "token-revoke": token_revoke,
     "counters": counters,
     "events": events,
+}
+
+
+_HELP = {
+    "fence": "Fence an element off.",
+    "unfence": "Let a fenced element in again.",
+    "poison": "Mark pages as bad.",
+    "unpoison": "Heal bad pages.",
 }
 
 
@@ -449,9 +476,7 @@ def parser() -> argparse.ArgumentParser:
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
     subs = {}
     for name, function in _COMMANDS.items():
-        text = {"fence": "Fence an element off.", "unfence": "Let a fenced element in again."}.get(
-            name, function.__doc__
-        )
+        text = _HELP.get(name, function.__doc__)
         subs[name] = commands.add_parser(name, help=text, description=text, parents=[common])
     subs["alloc"].add_argument("pid", type=number)
     subs["alloc"].add_argument("size", type=size, help="bytes, or with K, M, G")
@@ -494,6 +519,10 @@ def parser() -> argparse.ArgumentParser:
         subs[name].add_argument("element", help="its name")
     subs["redirect"].add_argument("address", help="a service address, such as 10.0.255.16")
     subs["redirect"].add_argument("pid", type=number, help="who gets it")
+    for name in ("poison", "unpoison"):
+        subs[name].add_argument("at", type=number, help="an address; with --element: a physical address")
+        subs[name].add_argument("pages", type=number, nargs="?", default=1)
+        subs[name].add_argument("--element", help="name of a memory element")
     subs["monitor"].add_argument("--heartbeat", type=float, metavar="MS", help="period of heartbeats")
     subs["monitor"].add_argument("--suspect", type=float, metavar="MS", help="silence that is reported")
     subs["monitor"].add_argument("--fail", type=float, metavar="MS", help="silence that is taken for death")

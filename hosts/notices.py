@@ -27,6 +27,7 @@ FAILURES = frozenset(
         NotifyCode.FENCED,
         NotifyCode.STOLEN,
         NotifyCode.MEMORY_LOST,
+        NotifyCode.PAGE_FAILED,
     }
 )
 

@@ -134,9 +134,8 @@ class NotifyCode(enum.IntEnum):
     STOLEN = 6  # the process has lost these pages; `element` is the pid that took them
     MEMORY_LOST = 7  # the element came back without contents
     MOVED = 8  # the pages have a new place or generation: forget what is cached of them
-    TAKEOVER = (
-        9  # a process that is watched is fenced off or has crashed; `element` is its pid, `pages` what may be stolen
-    )
+    TAKEOVER = 9  # a process that is watched is cut off for good; `element` is its pid, `pages` what may be stolen
+    PAGE_FAILED = 10  # these pages cannot be accessed any more
 
 
 class AllocFlag(enum.IntFlag):
@@ -243,9 +242,8 @@ STAT_REPLY = struct.Struct("!QIHHIBBxx")
 TRANSLATE_REPLY = struct.Struct("!QQIHBx")
 # IPv4 address, group; protocol.capability follows, unless nobody has the address
 TAKE_ADDRESS_ARGS = struct.Struct("!II")
-WATCH_ARGS = struct.Struct(
-    "!H2xI"
-)  # the pid to watch (0: every one with memory of the group), group; a capability follows
+# the pid to watch (0: every one with memory of the group), group; protocol.capability follows
+WATCH_ARGS = struct.Struct("!H2xI")
 RANGES_ARGS = struct.Struct("!H2xI")  # pid, group; from which address on in the header
 RANGES_REPLY = struct.Struct("!QI4x")  # where to go on (0: nowhere), count; so many RANGE follow
 RANGE = struct.Struct("!QQ")  # va, pages

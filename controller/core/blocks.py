@@ -56,3 +56,16 @@ def give_back(extents: Extents, first: int, pages: int) -> Extents:
         else:
             result.append((start, count))
     return tuple(result)
+
+
+def cut_out(extents: Extents, first: int, pages: int) -> Extents:
+    """Extents without whatever of this range is in them."""
+    end = first + pages
+    result: list[tuple[int, int]] = []
+    for start, count in extents:
+        before, behind = min(start + count, first), max(start, end)
+        if start < before:
+            result.append((start, before - start))
+        if behind < start + count:
+            result.append((behind, start + count - behind))
+    return tuple(result)

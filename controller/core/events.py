@@ -169,6 +169,15 @@ class FenceRequest(ApiRequest):
 
 
 @dataclass(frozen=True)
+class PoisonRequest(ApiRequest):
+    """Mark pages as bad, or heal them: those at ``place``, an address, or an element's id and a physical address in it."""
+
+    place: int | tuple[int, int]
+    pages: int
+    bad: bool
+
+
+@dataclass(frozen=True)
 class WatchRequest(ApiRequest):
     """Have process ``pid`` told when ``source`` (0: any process with memory of the group) is cut off."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from controller.core.allocator import align_va, place
 from controller.core.answers import Refused, reply
-from controller.core.blocks import give_back
+from controller.core.blocks import Extents, cut_out, give_back
 from controller.core.draft import Draft
 from controller.core.layout import GONE, changed, joined, overridden, rules, runs, without
 from controller.core.notices import notify
@@ -374,5 +374,9 @@ def owners(pieces: Iterable[Override]) -> list[tuple[int, int, int]]:
 
 
 def _give_back(draft: Draft, piece: Override) -> None:
-    free = draft.state.free.get(piece.element, ())
-    draft.set_free(piece.element, give_back(free, piece.pa // PAGE_SIZE, piece.pages))
+    good: Extents = ((piece.pa // PAGE_SIZE, piece.pages),)
+    if piece.element in draft.state.bad:  # nobody gets these
+        for first, pages in draft.state.bad[piece.element].pages:
+            good = cut_out(good, first, pages)
+    for first, pages in good:
+        draft.set_free(piece.element, give_back(draft.state.free.get(piece.element, ()), first, pages))

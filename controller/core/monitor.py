@@ -12,9 +12,9 @@ import dataclasses
 
 from immutables import Map
 
-from controller.core import fences, operations, processes, standby
+from controller.core import fences, operations, poison, processes, standby
 from controller.core.answers import Refused, reply
-from controller.core.blocks import Extents, take
+from controller.core.blocks import Extents, cut_out, take
 from controller.core.draft import Draft
 from controller.core.layout import GONE, NOT_KEPT, arrived, changed, joined, runs, without
 from controller.core.memory import Config, owners
@@ -160,6 +160,7 @@ def recover(draft: Draft, element_id: int, incarnation: int) -> None:
     for first, pages in idle:
         at = first << PAGE_SHIFT
         waiting.append(operations.send(draft, Op.PT_CLEAR, element_id, 0, at, pages, generation))
+    waiting += poison.repeat(draft, element_id)
     operations.begin(draft, "recover", element_id, Requester(), waiting)
 
 
@@ -227,11 +228,14 @@ def fail(draft: Draft, element: Element, why: str) -> None:
 
 
 def physical_free(state: State) -> dict[int, Extents]:
-    """The pages of each memory element that no allocation holds, from the allocations alone."""
+    """The good pages of each memory element that no allocation holds, from the allocations and the bad pages alone."""
     free: dict[int, Extents] = {e.id: ((0, e.pages),) for e in state.elements.values() if e.kind == "memory"}
     for allocation in state.allocations.values():
         for element, first, pages in held(allocation):
             free[element] = take(free[element], first, pages)
+    for number, bad in state.bad.items():
+        for first, pages in bad.pages:
+            free[number] = cut_out(free[number], first, pages)
     return free
 
 

@@ -221,6 +221,14 @@ class Address:
 
 
 @dataclass(frozen=True)
+class BadPages:
+    """Pages of a memory element that cannot be accessed: (first page, pages), sorted, not touching."""
+
+    element: int
+    pages: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Requester:
     """Who asked: an element's process in band (``element`` > 0), or the API."""
 
@@ -236,7 +244,7 @@ class Operation:
     """A change that is under way: done when no message of ``waiting`` is outstanding."""
 
     id: int
-    kind: str  # alloc, free, free-part, revoke, grant, steal, protect; recover, fence, unfence
+    kind: str  # alloc, free, free-part, revoke, grant, steal, protect; recover, fence, unfence; poison, heal
     va: int  # of the allocation; the element's id for recover, fence and unfence
     requester: Requester
     waiting: frozenset[int] = frozenset()
@@ -250,6 +258,7 @@ class Operation:
     permissions: int = 0
     # Elements that failed while it was under way, whether or not they had acknowledged.
     lost: frozenset[int] = frozenset()
+    places: tuple[tuple[int, int, int], ...] = ()  # physical pages concerned: (element, first page, pages)
     # Elements that came back without contents while it was under way: what arrives there is LOST.
     emptied: frozenset[int] = frozenset()
 
@@ -291,6 +300,7 @@ KINDS: dict[str, Any] = {
     "addresses": Address,
     "watches": Watch,
     "settings": Thresholds,
+    "bad": BadPages,
 }
 
 
@@ -310,6 +320,7 @@ class State:
     groups: Map[int, Group] = field(default_factory=Map)
     addresses: Map[int, Address] = field(default_factory=Map)
     watches: Map[int, Watch] = field(default_factory=Map)
+    bad: Map[int, BadPages] = field(default_factory=Map)  # by element
     settings: Map[int, Thresholds] = field(default_factory=Map)  # SET: what was set at run time
     free: Map[int, tuple[tuple[int, int], ...]] = field(default_factory=Map)  # element: (first page, pages), sorted
     last_seen: Map[int, float] = field(default_factory=Map)

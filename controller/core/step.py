@@ -13,6 +13,7 @@ from controller.core import (
     monitor,
     notices,
     operations,
+    poison,
     processes,
     reassign,
     standby,
@@ -36,6 +37,7 @@ from controller.core.events import (
     Heartbeat,
     NoticeAcknowledged,
     Notify,
+    PoisonRequest,
     ProtectRequest,
     RevokeRequest,
     Send,
@@ -305,6 +307,10 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
                 addresses.give(draft, to, address, pid)
             case FenceRequest(element=element, fenced=fenced):
                 fences.request(draft, to, element, fenced)
+            case PoisonRequest(place=(element, pa), pages=pages, bad=bad):
+                poison.by_place(draft, to, element, pa, pages, bad)
+            case PoisonRequest(place=int(va), pages=pages, bad=bad):
+                poison.by_address(draft, to, va, pages, bad)
             case WatchRequest(pid=pid, source=source, group=group):
                 standby.watch(draft, to, pid, source, group)
             case UnwatchRequest(watch=number):

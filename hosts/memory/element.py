@@ -79,7 +79,7 @@ class MemoryElement:
             if frame[6:12] != wire.element_mac(wire.CONTROLLER_ELEMENT):
                 status = Status.PERMISSION
             elif op == _POISON:
-                status = self._poison(pa, frame)
+                status = self._poison(pa, generation, frame)
             elif op == _BARRIER:  # frames are dealt with in order: what came before it is done
                 status = Status.OK
             else:
@@ -199,15 +199,15 @@ class MemoryElement:
                 self.table.clear(part, count, generation)
         return Status.OK
 
-    def _poison(self, pa: int, frame: bytes) -> Status:
-        """POISON: accesses to these pages fail from now on, or no longer. Their contents stay, for who heals them."""
+    def _poison(self, pa: int, generation: int, frame: bytes) -> Status:
+        """POISON: accesses to these pages fail from now on, or no longer. Their contents stay, for who heals them. Old news is
+        acknowledged and ignored."""
         if len(frame) < _BODY + wire.POISON_ARGS.size:
             return Status.BAD_REQUEST
         pages, bad = wire.POISON_ARGS.unpack_from(frame, _BODY)
         if not self.table.in_range(pa, pages) or bad > 1:
             return Status.BAD_REQUEST
-        first = pa >> wire.PAGE_SHIFT
-        self.table.bad[first : first + pages] = bytes([bad]) * pages
+        self.table.judge(pa, pages, bool(bad), generation)
         return Status.OK
 
     def _zero(self, pa: int, pages: int) -> None:

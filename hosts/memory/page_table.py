@@ -36,6 +36,7 @@ class PageTable:
         self.permissions = bytearray(pages)
         self.generation = array("I", bytes(4 * pages))
         self.bad: bytearray | memoryview = bytearray(pages)  # poisoned pages
+        self.judged = array("I", bytes(4 * pages))  # generation of the last word about whether a page is bad
 
     def check(self, pid: int, va: int, pa: int, need: int, generation: int) -> Status:
         """Whether this access may happen: OK or the reason why not."""
@@ -53,6 +54,13 @@ class PageTable:
         if owner != pid or self.va_page[page] != va >> PAGE_SHIFT or self.permissions[page] & need != need:
             return Status.PERMISSION
         return Status.PAGE_FAILED if self.bad[page] else Status.OK
+
+    def judge(self, pa: int, pages: int, bad: bool, generation: int) -> None:
+        """Note which pages are bad, or are not any more; for each page the newest word counts."""
+        first = pa >> PAGE_SHIFT
+        for page in range(first, first + pages):
+            if self.judged[page] <= generation:
+                self.judged[page], self.bad[page] = generation, bad
 
     def owns(self, pid: int) -> bool:
         """Whether any page is this process's."""

@@ -39,6 +39,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/fence": {"element": "c2"},
     "/v1/unfence": {"element": "c2"},
     "/v1/monitor": {"fail_ms": 700},
+    "/v1/poison": {"va": "{va}"},
     "/v1/watches": {"pid": "{other}", "group": 1, "source": "{pid}"},
     "/v1/tokens": {"name": "another", "role": "observer"},
 }
@@ -309,6 +310,10 @@ MALFORMED: list[tuple[str, Any]] = [
     ("/v1/redirect", {"address": "10.0.0.256", "pid": 1}),
     ("/v1/monitor", {"fail_ms": "600"}),
     ("/v1/watches", {"pid": 1, "group": 1, "source": -1}),
+    *[
+        ("/v1/poison", body)
+        for body in ({}, {"va": 4096, "element": "m1", "pa": 0}, {"element": "m1"}, {"va": 0, "pa": 0})
+    ],
 ]
 
 

@@ -6,6 +6,7 @@ an allocation; what a process depends on is the number of elements that hold its
 
 from __future__ import annotations
 
+import contextlib
 from statistics import mean
 
 from bench.mmu import traces
@@ -25,7 +26,6 @@ BASELINE = "best-fit"
 UNITS = {
     "elements a process depends on": "elements",
     "rules of an allocation": "rules",
-    "allocations refused": "%",
     "largest free block of the free memory": "%",
     "fullest element against the emptiest": "percentage points",
 }
@@ -65,17 +65,13 @@ def measure(name: str, policy: str, seed: int, events: int) -> dict[str, float]:
     controller = SimulatedController(ELEMENTS, pages, Config(placement=policy))
     pids = [controller.create(f"p{i}") for i in range(PROCESSES)]
     held: dict[int, int] = {}
-    asked = refused = 0
     for event in traces.TRACES[name](seed, events):
         if isinstance(event, traces.Free):
             if event.name in held:  # it was not refused
                 controller.free(held.pop(event.name))
             continue
-        asked += 1
-        try:
+        with contextlib.suppress(MemoryError):
             held[event.name] = controller.alloc(pids[event.name % PROCESSES], event.size)
-        except MemoryError:
-            refused += 1
     allocations = list(controller.state.allocations.values())
     needs = [{s.element for a in allocations if a.pid == pid for s in a.segments} for pid in pids]
     extents = [count for element in controller.state.free.values() for _, count in element]
@@ -83,7 +79,6 @@ def measure(name: str, policy: str, seed: int, events: int) -> dict[str, float]:
     return {
         "elements a process depends on": mean(len(n) for n in needs),
         "rules of an allocation": mean(len(a.segments) for a in allocations),
-        "allocations refused": 100 * refused / asked,
         "largest free block of the free memory": 100 * max(extents, default=0) / max(1, sum(extents)),
         "fullest element against the emptiest": 100 * (max(used) - min(used)),
     }
