@@ -130,6 +130,8 @@ class Case:
                         seen[piece.va + n * PAGE_SIZE] = piece.kind, piece.pid, piece.permissions, piece.element
         seen |= {f"process {p.pid}": p.element for p in state.processes.values()}
         seen |= {e.name: (e.fenced, e.liveness) for e in state.elements.values()}
+        seen |= {f"watch of {w.pid}": (w.source, w.group) for w in state.watches.values()}
+        seen |= {f"bad pages of {b.element}": b.pages for b in state.bad.values()}
         return seen
 
     def agree(self) -> None:
@@ -152,6 +154,9 @@ class Case:
                 if p.element == number and p.kind is OverrideKind.OWNED
                 for n in range(p.pages)
             }
+            known = state.bad[number].pages if number in state.bad else ()
+            marked = {n for n in range(world.rack.by_id(number).pages) if element.table.bad[n]}
+            assert marked == {first + n for first, count in known for n in range(count)}, "bad pages"
             for page in range(world.rack.by_id(number).pages):
                 entry = element.table.entry(page * PAGE_SIZE)
                 found = (entry.pid, entry.va, int(entry.permissions))
@@ -219,6 +224,35 @@ def unfence(case: Case) -> Status | None:
     return case.ask(lambda t: events.FenceRequest(t, 1, False))
 
 
+def poison(case: Case) -> Status | None:
+    return case.ask(lambda t: events.PoisonRequest(t, case.page(5), 6, True))
+
+
+def heal(case: Case) -> Status | None:
+    return case.ask(lambda t: events.PoisonRequest(t, case.page(5), 6, False))
+
+
+def watch(case: Case) -> Status | None:
+    token = capability.mint(SECRET, 1, case.other, 1000)
+    payload = wire.WATCH_ARGS.pack(case.owner, 1) + capability.pack(token)
+    return case.request(case.other, Op.WATCH, 0, payload)
+
+
+def silence(case: Case) -> Status | None:
+    """The owner's element falls silent, and somebody stands by."""
+    case.world.now += 10
+    for _ in range(3):
+        for element in (2, DRAM, NVM):
+            case.world.heartbeat(element)
+        case.world.feed(events.Tick())
+        case.settle()
+        case.world.now += 1
+    for element in (2, DRAM, NVM):
+        case.world.heartbeat(element)
+    assert NotifyCode.TAKEOVER in case.told(case.other)
+    return None
+
+
 def process_create(case: Case) -> Status | None:
     return case.request(0, Op.PROCESS_CREATE, 0, b"new".ljust(32, b"\0"), about=1)
 
@@ -269,6 +303,10 @@ def _prepare(case: Case, operation: Operation) -> None:
         world.feed(events.Tick())
         assert world.state.elements[NVM].liveness is Liveness.FAILED
         assert revoke(case) is Status.OK
+    elif operation is heal:
+        assert poison(case) is Status.OK
+    elif operation is silence:
+        assert watch(case) is Status.OK
     elif operation is process_crash:
         assert grant(case) is Status.OK
 
@@ -284,6 +322,10 @@ OPERATIONS: list[Operation] = [
     fence_compute,
     fence_memory,
     unfence,
+    poison,
+    heal,
+    watch,
+    silence,
     process_create,
     process_exit,
     process_crash,
