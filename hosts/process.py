@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any
 
 from hosts import addresses
-from hosts.errors import RemoteMemoryError
+from hosts.errors import Busy, RemoteMemoryError, RequestTimeout
 from hosts.faults import Faults, FaultyWire
 from hosts.link import Link, bpf_for_process
 from hosts.notices import FAILURES, Contact, Notice
@@ -371,7 +371,13 @@ class Process:
         it can neither write memory nor send to other racks any more."""
 
         def told(notice: Notice) -> None:
-            ranges = self.stealable(notice.about, notice.group)
+            while True:
+                try:
+                    ranges = self.stealable(notice.about, notice.group)
+                    break
+                except (RequestTimeout, Busy):  # the controller may be away: this is not to be missed for that
+                    if self._closed.wait(1):
+                        return
             callback(Takeover(notice.about, notice.group, ranges))
 
         self.on_notice(told, {NotifyCode.TAKEOVER})

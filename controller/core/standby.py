@@ -81,8 +81,9 @@ def stealable(state: State, source: int, group: int) -> list[tuple[int, int]]:
 
 
 def is_watched(state: State, element: int) -> bool:
-    """Whether somebody stands by for a process of this compute element."""
-    return any(_on(state, pid) == element for w in state.watches.values() for pid in _concerned(state, w))
+    """Whether somebody on another element stands by for a process of this compute element."""
+    others = (w for w in state.watches.values() if _on(state, w.pid) != element)
+    return any(_on(state, pid) == element for w in others for pid in _concerned(state, w))
 
 
 def fenced(draft: Draft, element: int) -> None:

@@ -266,6 +266,14 @@ def test_the_controller_dies_over_a_fence(rack: Standby) -> None:
         assert rack.world.state.elements[1].fenced
 
 
+def test_a_standby_on_the_same_element_is_no_reason_to_fence_it(rack: Standby) -> None:
+    neighbour = rack.world.create_process(1)
+    rack.ask(lambda t: events.WatchRequest(t, neighbour, rack.source, 1))
+    rack.at(1.0)
+    rack.at(2.0, 1)
+    assert not rack.world.state.elements[1].fenced
+
+
 # -------------------------------------------------------------------------------------------------------------- watches
 
 

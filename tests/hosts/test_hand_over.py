@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hosts import errors
-from hosts.process import Process, Region, Stat
+from hosts.process import Notice, Process, Region, Stat, Takeover
 from protocol import capability, wire
-from protocol.wire import PAGE_SIZE, AllocFlag, Header, Media, Op, Perm, Status
+from protocol.wire import PAGE_SIZE, AllocFlag, Header, Media, NotifyCode, Op, Perm, Placement, Status
 from tests.hosts.test_life_cycle import QUICK, ScriptedWire, reply_to
 
 VA = 5 << 48 | 0x10000
@@ -34,6 +36,52 @@ def test_allocation_flags() -> None:
     there.process.close()
     flags = [wire.ALLOC_ARGS.unpack(payload)[2] for _, payload in there.asked]
     assert flags == [AllocFlag.NOT_REASSIGNABLE | AllocFlag.NVM | 9 << wire.GROUP_SHIFT, 0]
+
+
+def test_wishes_of_where_memory_is_to_be() -> None:
+    there = Recorder(wire.ALLOC_REPLY.pack(VA, PAGE_SIZE, 1, 0))
+    with there.process as process:
+        process.alloc(1, element="m2", strict=True)
+        process.alloc(1, near=REGION, placement=Placement.LOCALITY)
+        process.alloc(1, near=VA + 5)
+        with pytest.raises(ValueError, match="more than 32 bytes"):
+            process.alloc(1, element="m" * 33)
+    wishes = [wire.ALLOC_HINT.unpack_from(payload, wire.ALLOC_ARGS.size) for _, payload in there.asked]
+    assert wishes == [
+        (0, Placement.DEFAULT, 1, b"m2".ljust(32, b"\0")),
+        (VA, Placement.LOCALITY, 0, bytes(32)),
+        (VA + 5, Placement.DEFAULT, 0, bytes(32)),
+    ]
+
+
+def test_standing_by() -> None:
+    asked: list[tuple[Header, bytes]] = []
+    listed = [(VA, 3), (VA + 8 * PAGE_SIZE, 1), (VA + 16 * PAGE_SIZE, 2)]
+
+    def answer(header: Header, payload: bytes) -> list[bytes]:
+        asked.append((header, payload))
+        if header.op != Op.RANGES:
+            return [reply_to(header, va=77)]
+        found = [r for r in listed if r[0] >= header.va][:2]
+        more = [r for r in listed if r[0] >= header.va][2:]
+        body = wire.RANGES_REPLY.pack(more[0][0] if more else 0, len(found))
+        return [reply_to(header, body + b"".join(wire.RANGE.pack(*r) for r in found))]
+
+    token = capability.mint(bytes(16), 9, 5, 1000)
+    with Process(5, 1, ScriptedWire(answer), None, QUICK) as process:
+        assert process.watch(9, token, source=6) == 77
+        regions = tuple(Region(va, pages * PAGE_SIZE) for va, pages in listed)
+        assert process.stealable(6, 9) == regions
+        told: list[Takeover] = []
+        process.on_takeover(told.append)
+        process._deliver(json.dumps(Notice(NotifyCode.TAKEOVER, 6, VA, 6, 9).to_json()).encode())
+        process._deliver(json.dumps(Notice(NotifyCode.STOLEN, 6, VA, 6).to_json()).encode())
+        assert told == [Takeover(6, 9, regions)]
+        process.unwatch(77)
+    (watch, given), *_, (unwatch, _) = asked
+    assert (watch.op, wire.WATCH_ARGS.unpack_from(given)) == (Op.WATCH, (6, 9))
+    assert capability.unpack(given[wire.WATCH_ARGS.size :]) == token
+    assert (unwatch.op, unwatch.va) == (Op.UNWATCH, 77)
 
 
 def test_grant_protect_and_steal() -> None:
