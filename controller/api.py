@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal, get_args
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from pydantic import BaseModel, ConfigDict, Field
@@ -169,7 +170,11 @@ def verdict_name(index: int) -> str:
 def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
     """The application. Its handlers run in worker threads: requests wait for the core without stopping one another."""
     about = "Memory and elements of a rack. Every request bears a token."
-    app = FastAPI(title="Rack MMU controller", version="1", description=about, docs_url=None, redoc_url=None)
+    # The guard checks tokens; that they are borne is said here, for those who read the description.
+    borne = [Depends(HTTPBearer(auto_error=False))]
+    app = FastAPI(
+        title="Rack MMU controller", version="1", description=about, docs_url=None, redoc_url=None, dependencies=borne
+    )
     app.add_middleware(Guard, tokens=tokens, routes=app.routes)
 
     def acting(request: Request) -> frozenset[int] | None:

@@ -88,8 +88,12 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.rack.kill()
 
 
-def test_every_route_has_a_rule(world: World) -> None:
+def test_every_route_has_a_rule_and_says_that_it_wants_a_token(world: World) -> None:
     assert world.routes() == set(RULES)
+    described = world.app.openapi()
+    for path, methods in described["paths"].items():
+        for method, route in methods.items():
+            assert route["security"] == [{"HTTPBearer": []}], (method, path)
 
 
 def test_every_route_for_every_role(world: World) -> None:

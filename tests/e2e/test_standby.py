@@ -125,6 +125,9 @@ def test_thresholds_are_adjusted_while_the_rack_runs(rack: RackLauncher) -> None
             rack.wait_for(lambda: "m1" in rack.get("/v1/monitor")["suspected"], "suspicion", 5)
             assert state_of(rack, "m1")["state"] == "alive"
         rack.wait_for(lambda: not rack.get("/v1/monitor")["suspected"], "the end of the suspicion", 5)
+        rack.kill("controller")
+        rack.start_controller()
+        assert rackctl("monitor") == told, "what was set outlives the controller"
         refused = subprocess.run(
             [sys.executable, "-m", "controller.rackctl", "monitor", "--fail", "10"],
             cwd=ROOT,
