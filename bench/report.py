@@ -95,15 +95,17 @@ def against(samples: Sequence[float], baseline: Sequence[float]) -> list[float]:
     return [sample / base for sample, base in zip(samples, baseline, strict=True)]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three digits, or all of a large one."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """The range of several values."""
     if len(values) < 2:
         return ""
     low, high = min(values), max(values)
-    return f" ({_number(low)}..{_number(high)})"
+    return f" ({number(low)}..{number(high)})"
 
 
 def _row(figure: Figure, with_baseline: bool = False) -> list[str]:
@@ -118,7 +120,7 @@ def _row(figure: Figure, with_baseline: bool = False) -> list[str]:
         figure.what,
         figure.subject,
         conditions,
-        f"{_number(figure.value)}{_spread(figure.samples)} {figure.unit}",
+        f"{number(figure.value)}{spread(figure.samples)} {figure.unit}",
         ratio,
         "" if figure.goal is None else f"{figure.goal} {figure.unit}" if figure.goal.absolute else str(figure.goal),
         f"[{colour}]{figure.verdict}[/{colour}]" if colour else "",

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import report
-from bench.mmu import plots
+from bench.mmu import plots, summary
 from bench.mmu.parts import changes, grant, placement, processes, rules, steal, tables
 from bench.mmu.setting import Setting
 from bench.options import add_arguments
@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench.mmu: interrupted; the rack is down", file=sys.stderr)
         return 130
     report.save(figures, {**setting, "notes": notes}, options.out)
+    (options.out / "summary.md").write_text(summary.markdown(figures))
     drawn = plots.save(figures, options.out)
     report.show(figures, Console(width=None if sys.stdout.isatty() else 160))
     for note in notes:

@@ -172,6 +172,13 @@ def test_the_part_without_a_rack(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert all(f["ratio"] > 0 for f in rules)
     assert (tmp_path / "tables.png").exists()
     assert "V2P rules" in capsys.readouterr().out
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    header = next(line for line in lines if line.startswith("| of |"))
+    (server,) = (line for line in lines if line.startswith("| server, 300 events |"))
+    assert len(header.split("|")) == len(server.split("|"))
+    cell = server.split("|")[header.split("|").index(" V2P rules ")]
+    assert "of 2 MiB pages" in cell
+    assert "of 1 GiB pages" in cell
 
 
 @pytest.mark.parametrize("wrong", [["--only", "nothing"], ["--repetitions", "0"], ["--only", ","]])
