@@ -36,7 +36,7 @@ ANNOUNCE_EVERY = 1.0  # seconds
 TOKEN_SECONDS = 60
 WATCH_SECONDS = 3600
 STOPPED = "stopped"
-_FAILED = (NotifyCode.ELEMENT_FAILED, NotifyCode.MEMORY_LOST)
+_FAILED = (NotifyCode.ELEMENT_FAILED, NotifyCode.MEMORY_LOST, NotifyCode.PAGE_FAILED)
 
 
 @dataclass(frozen=True)
