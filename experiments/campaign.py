@@ -1,9 +1,11 @@
 """A campaign: do the safety rules hold on a real rack while links lose, copy, delay and reorder frames, and memory changes hands?
 
 First stage, with faults on the links of processes and memory elements: players do random operations on shared words of their
-memory while it is granted, revoked, freed and allocated anew, and elements are fenced; an intruder writes to what it lost or
-gave to players. Every operation is recorded and judged (``experiments.campaign_check``). Second stage, without faults:
-bystanders must not notice a thousand revocations, and the intruder goes on until ``--late`` attempts have been made.
+memory while it is granted, stolen, revoked, freed and allocated anew, elements are fenced, and the controller and memory
+elements are killed and started again; an intruder writes to what it lost, until ``--late`` attempts have been answered. Every
+operation is recorded and judged (``experiments.campaign_check``). Second stage: the switch alone refuses late writes, with
+memory elements that refuse nothing (the first stage has shown the same of the elements alone, behind the switch's back). Third
+stage, without faults: bystanders must not notice a thousand revocations.
 
 The exit status is 0 only if every rule held.
 """
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from experiments.campaign_alone import Alone, AloneReport
 from experiments.campaign_check import Verdict, add
 from experiments.campaign_quiet import Quiet, QuietReport
 from experiments.campaign_storm import Storm, StormReport
@@ -48,16 +51,20 @@ class Summary:
     seed: int
     faults: str
     storm: StormReport | None = None
+    alone: AloneReport | None = None
     quiet: QuietReport | None = None
-    late: dict[str, int] = field(default_factory=dict)  # attempts and their answers, of both stages
+    late: dict[str, int] = field(default_factory=dict)  # attempts and their answers, of all stages
     seconds: float = 0.0
     held: bool = False
 
 
-def options(arguments: argparse.Namespace, faults: str, name: str) -> LaunchOptions:
-    """A rack whose memory elements have these faults."""
+def options(arguments: argparse.Namespace, faults: str, name: str, trusting: bool = False) -> LaunchOptions:
+    """A rack whose memory elements have these faults, or trust the switch."""
     rack = rack_of(arguments)
-    agents = {e.name: ("--faults", f"{faults},seed={arguments.seed + e.id}") for e in rack.memory} if faults else {}
+    agents: dict[str, tuple[str, ...]] = {}
+    for e in rack.memory:
+        agents[e.name] = ("--faults", f"{faults},seed={arguments.seed + e.id}") if faults else ()
+        agents[e.name] += ("--trust-switch",) if trusting else ()
     return LaunchOptions(
         target=arguments.target,
         out=arguments.out / name,
@@ -68,7 +75,7 @@ def options(arguments: argparse.Namespace, faults: str, name: str) -> LaunchOpti
 
 
 @contextlib.contextmanager
-def intruder(rack: RackLauncher, element: str, seed: int) -> Iterator[Worker]:
+def intruder(rack: RackLauncher, element: str, seed: int, faults: str = "") -> Iterator[Worker]:
     """The intruder, with a socket on the switch's port of every memory element."""
     with contextlib.ExitStack() as stack:
         ports: list[str] = []
@@ -79,29 +86,36 @@ def intruder(rack: RackLauncher, element: str, seed: int) -> Iterator[Worker]:
             descriptors.append(port.fileno())
             ports += ("--port", f"{memory.id}={port.fileno()}")
         command = ("--interface", f"{element}-rack", "--seed", str(seed), *ports)
+        command += ("--faults", f"{faults},seed={seed}") if faults else ()
         made = Worker(rack, element, "intruder", "experiments.campaign_intruder", command, descriptors)
         stack.callback(made.close)
         yield made
 
 
 def campaign(arguments: argparse.Namespace, summary: Summary) -> None:
-    """Both stages."""
+    """All stages."""
     rack = rack_of(arguments)
     if len(rack.compute) < 2 or len(rack.memory) < 2:
         raise StartError("a campaign needs at least two compute and two memory elements")
     home = rack.compute[0].name
     console.print(f"booting a rack with faults on its links: {summary.faults}")
     faulty, sound = options(arguments, summary.faults, "storm"), options(arguments, "", "quiet")
-    with RackLauncher(rack, faulty) as launched, intruder(launched, home, arguments.seed) as late:
-        storm = Storm(launched, late, home, arguments.players, summary.faults, arguments.seed)
-        summary.storm = storm.run(arguments.seconds, tell)
+    with RackLauncher(rack, faulty) as launched, intruder(launched, home, arguments.seed, summary.faults) as late:
+        crashes = not arguments.no_crashes
+        storm = Storm(launched, late, home, arguments.players, summary.faults, arguments.seed, crashes)
+        summary.storm = storm.run(arguments.seconds, arguments.late, arguments.longest, tell)
     add(summary.late, summary.storm.late)
     show_storm(summary.storm)
+    console.print("booting a rack whose memory elements refuse nothing")
+    trusting = options(arguments, "", "alone", trusting=True)
+    with RackLauncher(rack, trusting) as launched, intruder(launched, home, arguments.seed, summary.faults) as late:
+        summary.alone = Alone(launched, late, rack.compute[1].name).run(max(arguments.late // 20, 2000))
+    add(summary.late, summary.alone.late)
+    show_alone(summary.alone, summary.storm)
     console.print("booting a rack without faults")
     with RackLauncher(rack, sound) as launched, intruder(launched, home, arguments.seed) as late:
         quiet = Quiet(launched, late, [e.name for e in rack.compute[1:]])
-        left = arguments.late - summary.late.get("answered", 0)
-        summary.quiet = quiet.run(arguments.revocations, arguments.slices, max(left, 1000), tell)
+        summary.quiet = quiet.run(arguments.revocations, arguments.slices, 1000, tell)
     add(summary.late, summary.quiet.late)
     show_quiet(summary.quiet)
 
@@ -123,6 +137,7 @@ def show_storm(report: StormReport) -> None:
     console.print(f"  {report.operations} operations on {report.words} words; {done}")
     outcomes = ", ".join(f"{n} {what or 'carried out'}" for what, n in report.outcomes.items())
     console.print(f"  outcomes: {outcomes}; {report.retries} retries")
+    console.print("  late writes answered, by the loss: " + ", ".join(f"{n} {k}" for k, n in report.late_after.items()))
     console.print(f"  {mark(not verdict.not_linearizable)}  linearizable word by word, no effect lost or doubled")
     console.print(f"  {mark(not verdict.late_effects)}  nothing took effect after its loss was acknowledged")
     console.print(f"  {mark(not verdict.false_refusals)}  nobody was refused what is its own")
@@ -132,8 +147,22 @@ def show_storm(report: StormReport) -> None:
             console.print(f"    [red]{text}[/]")
 
 
-def show_quiet(report: QuietReport) -> None:
+def show_alone(report: AloneReport, storm: StormReport) -> None:
     """The second stage."""
+    past = f"{report.control['accepted']} of {report.control['answered']} past it were, as they should be"
+    answered, accepted = report.late["answered"], report.late["accepted"]
+    console.print(
+        f"  {mark(report.held)}  the switch alone: {answered} late writes answered, {accepted} accepted; {past}"
+    )
+    alone = sum(n for what, n in storm.late.items() if what.endswith(" element"))
+    accepted = sum(n for what, n in storm.late.items() if " OK " in what)
+    console.print(
+        f"  {mark(not accepted)}  the elements alone: {alone} late writes past the switch, {accepted} accepted"
+    )
+
+
+def show_quiet(report: QuietReport) -> None:
+    """The third stage."""
     console.print(
         f"  {mark(report.held)}  bystanders during {report.revocations} revocations: {report.requests} requests, "
         f"{len(report.failures)} errors, {report.lost} packets lost, {report.retries} retries"
@@ -159,7 +188,9 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--copies", type=float, default=0.03, help="that it doubles one (default 0.03)")
     parser.add_argument("--reorder", type=float, default=0.1, help="that it holds one back (default 0.1)")
     parser.add_argument("--delay", type=float, default=0.02, help="for how long at most, in seconds (default 0.02)")
-    parser.add_argument("--late", type=int, default=1_000_000, help="late writes to attempt (default 1000000)")
+    parser.add_argument("--late", type=int, default=1_000_000, help="late writes in the first stage (default 1000000)")
+    parser.add_argument("--longest", type=float, default=480.0, help="seconds of the first stage at most (default 480)")
+    parser.add_argument("--no-crashes", action="store_true", help="kill no part of the rack")
     parser.add_argument("--revocations", type=int, default=1000, help="that bystanders live through (default 1000)")
     parser.add_argument("--slices", type=int, default=5, help="of quiet and busy time in turn (default 5)")
     parser.add_argument("--strict", action="store_true", help=f"fail also when the p99 ratio is above {P99_GOAL}")
@@ -192,9 +223,10 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("interrupted; the rack is down")
         return 130
-    assert summary.storm is not None and summary.quiet is not None
+    assert summary.storm is not None and summary.alone is not None and summary.quiet is not None
     accepted = summary.late.get("accepted", 0)
-    summary.held = summary.storm.held and summary.quiet.held and not accepted
+    enough = summary.storm.late.get("answered", 0) >= arguments.late
+    summary.held = summary.storm.held and summary.alone.held and summary.quiet.held and not accepted and enough
     summary.seconds = time.perf_counter() - start
     (arguments.out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     answers = ", ".join(
@@ -202,6 +234,8 @@ def main() -> int:
     )
     late = f"{summary.late['answered']} late writes of {summary.late['sent']} answered, {accepted} accepted"
     console.print(f"  {mark(not accepted)}  {late}: {answers}")
+    if not enough:
+        console.print(f"  [red]fewer than {arguments.late} late writes were answered in {arguments.longest:.0f} s[/]")
     console.print(f"{mark(summary.held)} in {summary.seconds:.0f} s; {arguments.out / 'summary.json'}")
     slow = arguments.strict and summary.quiet.p99_ratio > P99_GOAL
     return 0 if summary.held and not slow else 1

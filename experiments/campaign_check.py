@@ -17,6 +17,8 @@ from protocol.wire import PAGE_SIZE
 
 WITHDRAWN = ("PermissionDenied", "Unmapped", "StaleGeneration", "NotFound")  # how a process hears that pages are gone
 FENCED = "Fenced"
+LOST = "MemoryLost"
+AWAY = ("ElementFailed", "RequestTimeout")  # what may be heard while a part of the rack is dead
 
 
 def add(into: dict[str, int], more: Mapping[str, int]) -> None:
@@ -65,6 +67,15 @@ class Fence:
 
 
 @dataclass(frozen=True)
+class Outage:
+    """A part of the rack was killed, and in order again. ``emptied``: a memory element that came back without contents."""
+
+    began: float
+    ended: float
+    emptied: bool = False
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What was found: a text for each violation of a rule."""
 
@@ -79,7 +90,9 @@ class Verdict:
         return not (self.not_linearizable or self.late_effects or self.false_refusals or self.unexpected)
 
 
-def judge(records: Sequence[Record], losses: Iterable[Loss], fences: Iterable[Fence]) -> Verdict:
+def judge(
+    records: Sequence[Record], losses: Iterable[Loss], fences: Iterable[Fence], outages: Sequence[Outage] = ()
+) -> Verdict:
     """All rules."""
     by_page: dict[tuple[int, int], list[Loss]] = defaultdict(list)
     for loss in losses:
@@ -100,7 +113,12 @@ def judge(records: Sequence[Record], losses: Iterable[Loss], fences: Iterable[Fe
         elif record.error == FENCED:
             if not any(f.asked <= record.ended and record.operation.called <= f.open for f in closed[record.pid]):
                 refused.append(f"{_text(record)}, though its element was not fenced")
-        else:
+        elif record.error == LOST:
+            if not any(o.emptied and o.began <= record.ended for o in outages):
+                refused.append(f"{_text(record)}, though no element had lost its contents")
+        elif record.error not in AWAY or not any(
+            o.began <= record.ended and record.operation.called <= o.ended for o in outages
+        ):
             unexpected.append(_text(record))
     wrong = history.check(r.operation for r in records if not (r.error and r.operation.kind == "read"))
     return Verdict(tuple(map(str, wrong)), tuple(late), tuple(refused), tuple(unexpected))

@@ -15,13 +15,17 @@ from collections import Counter
 from typing import Any
 
 from experiments import worker
+from hosts.faults import Faults
 from hosts.link import Link, frame
-from hosts.process import Process, Region
+from hosts.process import Process, Region, RetryPolicy
 from protocol import wire
 from protocol.wire import PAGE_SIZE, Flag, Header, Op, Status
 
+POLICY = RetryPolicy(budget=20.0)  # controllers die here
 BATCH = 32  # requests in flight
-PATIENCE = 0.01  # seconds without an answer until more is sent: some are lost, and late ones are counted when they come
+PATIENCE = (
+    0.005  # seconds without an answer until more is sent: some are lost, and late ones are counted when they come
+)
 MARK = 1 << 63  # in the ids of late requests: the process's own do not have it
 _LD_B, _LD_H, _JEQ, _JSET, _RET = 0x30, 0x28, 0x15, 0x45, 0x06
 _PID_AT, _ID_AT, _OP_AT = 14 + 8, 14 + 32, 14 + 1
@@ -47,8 +51,12 @@ def accept(pid: int, late: bool) -> list[tuple[int, int, int, int]]:
 class Intruder:
     """The commands."""
 
-    def __init__(self, process: Process, interface: str, ports: dict[int, socket.socket], seed: int):
+    def __init__(
+        self, process: Process, interface: str, ports: dict[int, socket.socket], seed: int, faults: Faults | None = None
+    ):
         self.process = process
+        self._faults = faults or Faults()
+        self._held: list[tuple[socket.socket, bytes]] = []  # by the network: they come later, behind younger ones
         self._ports = ports  # by memory element: where its frames come out of the switch
         self._link = Link(interface, accept(process.pid, late=True))
         self._rng = random.Random(seed)
@@ -57,10 +65,10 @@ class Intruder:
         assert isinstance(link, Link)
         link.accept(accept(process.pid, late=False))
 
-    def do_alloc(self, pages: int) -> dict[str, Any]:
+    def do_alloc(self, pages: int, group: int = 0) -> dict[str, Any]:
         """Allocate, write every page, and note where each is (element, physical address, generation)."""
         called = time.monotonic()
-        region = self.process.alloc(pages * PAGE_SIZE)
+        region = self.process.alloc(pages * PAGE_SIZE, group=group)
         found = []
         for va in range(region.va, region.va + region.size, PAGE_SIZE):
             self.process.write(va, wire.WORD.pack(va))
@@ -113,14 +121,9 @@ class Intruder:
         counts: Counter[tuple[int, int, int]] = Counter()
         sent = 0
         receiver = self._link.socket
-        while sent < count and frames:
-            batch = self._rng.choices(frames, k=min(BATCH, count - sent))
-            for out, data in batch:
-                data[_ID] = self._next_id.to_bytes(8, "big")
-                self._next_id += 1
-                out.send(data)
-            sent += len(batch)
-            missing = len(batch)
+        while (sent < count and frames) or self._held:  # at the end nothing is held back: it may be allowed again later
+            missing = self._send(self._rng.choices(frames, k=min(BATCH, count - sent)) if sent < count else [])
+            sent += missing
             receiver.settimeout(PATIENCE)
             try:
                 while missing:
@@ -136,6 +139,28 @@ class Intruder:
         accepted = sum(number for (_, status, _), number in counts.items() if status == Status.OK)
         return {"sent": sent, "answered": counts.total(), "accepted": accepted, "answers": dict(named)}
 
+    def _send(self, batch: list[tuple[socket.socket, bytearray]]) -> int:
+        """Send frames, each with an id of its own, as a network with faults does: how many went out, copies and late ones too."""
+        late, self._held = self._held, []
+        roll, faults = self._rng.random, self._faults
+        sent = 0
+        for out, data in batch:
+            data[_ID] = self._next_id.to_bytes(8, "big")
+            self._next_id += 1
+            if roll() < faults.loss:
+                continue
+            if roll() < faults.late:
+                self._held.append((out, bytes(data)))
+                continue
+            out.send(data)
+            sent += 1
+            if roll() < faults.copies:
+                out.send(data)
+                sent += 1
+        for out, held in late:
+            out.send(held)
+        return sent + len(late)
+
 
 def main() -> int:
     """Serve commands."""
@@ -145,13 +170,15 @@ def main() -> int:
         "--port", action="append", default=[], metavar="ELEMENT=FD", help="socket on the switch's port of an element"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--faults", type=Faults.parse, help="of the link that late requests take, as NAME=VALUE,...")
     arguments = parser.parse_args()
     ports = {}
     for port in arguments.port:
         element, _, descriptor = port.partition("=")
         ports[int(element)] = socket.socket(fileno=int(descriptor))
-    with Process.create(arguments.run_dir, arguments.name) as process:
-        worker.serve(Intruder(process, arguments.interface, ports, arguments.seed), process.pid)
+    with Process.create(arguments.run_dir, arguments.name, POLICY) as process:
+        made = Intruder(process, arguments.interface, ports, arguments.seed, arguments.faults)
+        worker.serve(made, process.pid)
     return 0
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments import worker
-from experiments.campaign_check import WITHDRAWN
-from hosts.errors import Fenced, RemoteMemoryError, RequestTimeout
+from experiments.campaign_check import LOST, WITHDRAWN
+from hosts.errors import ElementFailed, Fenced, RemoteMemoryError, RequestTimeout
 from hosts.faults import Faults
 from hosts.process import Process, Region, RetryPolicy
+from protocol import capability
 from protocol.wire import PAGE_SIZE, WORD
 
 POLICY = RetryPolicy(first=0.02, longest=0.2, budget=8.0)
@@ -38,10 +39,10 @@ class Player:
         self._threads: list[threading.Thread] = []
         self._records: list[tuple[Any, ...]] = []
 
-    def do_alloc(self, pages: int) -> dict[str, Any]:
+    def do_alloc(self, pages: int, group: int = 0) -> dict[str, Any]:
         """Allocate, and play there."""
         try:
-            region = self.process.alloc(pages * PAGE_SIZE)
+            region = self.process.alloc(pages * PAGE_SIZE, group=group)
         except RemoteMemoryError as error:
             return {"error": type(error).__name__, "text": str(error)}
         self.do_adopt(region.va, pages)
@@ -60,6 +61,12 @@ class Player:
     def do_grant(self, va: int, pages: int, to: int) -> dict[str, Any]:
         """Grant pages."""
         return self._reassign(lambda: self.process.grant(Region(va, pages * PAGE_SIZE), to))
+
+    def do_steal(self, va: int, pages: int, source: int, group: int, secret: str) -> dict[str, Any]:
+        """Take pages of another process by the secret of their group (hex)."""
+        token = capability.mint(bytes.fromhex(secret), group, self.process.pid, int(time.time()) + 60)
+        region = Region(va, pages * PAGE_SIZE)
+        return self._reassign(lambda: self.process.steal(region, source, token, group))
 
     @staticmethod
     def _reassign(call: Any) -> dict[str, Any]:
@@ -167,10 +174,12 @@ class Player:
 
     def _learn(self, error: RemoteMemoryError, page: int) -> None:
         """Pages that are gone are left alone; a fenced process waits."""
-        if type(error).__name__ in WITHDRAWN:
+        if type(error).__name__ in (*WITHDRAWN, LOST):
             with self._lock:
                 if page in self._pages:
                     self._pages.remove(page)
+        elif isinstance(error, ElementFailed):
+            self._stop.wait(PROBE)
         elif isinstance(error, Fenced):
             while not self._stop.wait(PROBE):
                 try:

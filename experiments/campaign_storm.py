@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import random
 import threading
@@ -12,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from experiments.campaign_check import Fence, Loss, Record, add, judge
+from experiments.campaign_check import LOST as MEMORY_LOST
+from experiments.campaign_check import Fence, Loss, Outage, Record, add, judge
 from experiments.history import Operation
 from experiments.workers import Worker
 from protocol.wire import PAGE_SIZE
@@ -22,11 +25,13 @@ THREADS = 3  # of a player
 POOL = 16  # pages of a player, below which it allocates more
 ALLOCATED = 16  # pages at a time
 PAUSE = 0.02  # seconds between changes
-BURST = 600  # late requests after each loss of the intruder
+BURST = 4000  # late requests after each loss of the intruder
 GIFTS = 3  # grants of the intruder that stay
 LOST = 24  # pages that the intruder loses at a time
-# What a process may be told of a request to the controller while its element is fenced.
-_REFUSED_BY_FENCE = ("Fenced", "RequestTimeout")
+SECONDS_A_CRASH = 6.0  # between crashes
+TOLD = 10.0  # seconds between signs of progress
+# What a process may be told of a request to the controller while its element is fenced, or a part of the rack is dead.
+_EXCUSES = ("Fenced", "RequestTimeout", "ElementFailed", MEMORY_LOST)
 
 
 @dataclass
@@ -40,9 +45,14 @@ class StormReport:
     actions: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     late: dict[str, int] = field(default_factory=dict)
+    late_after: dict[str, int] = field(default_factory=dict)  # answered, by what the process had lost its pages
+    restart_seconds: dict[str, list[float]] = field(default_factory=dict)  # from the death until it was in order again
     verdict: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     held: bool = False
+
+
+GoesOn = Callable[[], bool]
 
 
 @dataclass
@@ -54,19 +64,39 @@ class Owner:
 
 
 class Storm:
-    """One thread takes memory from players, one is the intruder's."""
+    """One thread takes memory from players, one is the intruder's, one kills parts of the rack and starts them again."""
 
-    def __init__(self, rack: RackLauncher, intruder: Worker, home: str, players: int, faults: str, seed: int):
+    def __init__(
+        self,
+        rack: RackLauncher,
+        intruder: Worker,
+        home: str,
+        players: int,
+        faults: str,
+        seed: int,
+        crashes: bool = True,
+    ):
         self.rack, self.intruder, self.home = rack, intruder, home
         self.rng = random.Random(seed)
         self.report = StormReport()
         self.losses: list[Loss] = []
         self.fences: list[Fence] = []
+        self.outages: list[Outage] = []
+        group = rack.post("/v1/groups", {"name": f"campaign{seed}"})
+        self.group: int = group["id"]
+        self.secret: str = group["secret"]
+        self._kill_controller = threading.Event()  # during an operation of a player, soon
+        self._killing = False  # during the next one
+        self._calm = (
+            threading.Lock()
+        )  # taken before ``_players``; held while the intruder is at work, and while something is dead
+        self._crashes = crashes
         self._given: dict[tuple[int, int], int] = {}  # (pid, page): the loss of it by a grant that holds
         self._allocations: dict[int, set[int]] = {}  # address: pages that somebody has still
         self._errors: list[Exception] = []
         self._players = threading.Lock()  # held while players are commanded
-        self._gifts: list[tuple[int, Owner, int, int]] = []  # whole allocation, whose the pages are, address, pages
+        # Whole allocation; whose the pages are, address, pages.
+        self._gifts: list[tuple[int, list[tuple[Owner, int, int]]]] = []
         self._first: list[Record] = []  # what the intruder wrote to pages that it then granted
         elements = [e.name for e in rack.rack.compute]
         self.owners = []
@@ -76,19 +106,33 @@ class Storm:
             worker = Worker(rack, element, f"player{number}", "experiments.campaign_player", command)
             self.owners.append(Owner(worker))
 
-    def run(self, seconds: float, tell: Callable[[str], None]) -> StormReport:
-        """The stage."""
-        tell(f"{len(self.owners)} players of {THREADS} threads and an intruder, {seconds:.0f} s")
+    def run(self, seconds: float, late: int, longest: float, tell: Callable[[str], None]) -> StormReport:
+        """The stage: for so many seconds and late writes, though not for longer than ``longest`` seconds."""
+        tell(f"{len(self.owners)} players of {THREADS} threads and an intruder, {seconds:.0f} s and {late} late writes")
         started = time.monotonic()
         try:
             for owner in self.owners:
                 self._allocate(owner)
                 owner.worker.call("play", threads=THREADS)
-            ends = started + seconds
-            thread = threading.Thread(target=self._guard, args=(self._intrude, ends))
-            thread.start()
-            self._guard(self._reassign, ends)
-            thread.join()
+
+            def goes_on() -> bool:
+                now = time.monotonic() - started
+                enough = now >= seconds and self.report.late.get("answered", 0) >= late
+                return not enough and now < longest and not self._errors
+
+            works = (self._reassign, self._intrude, *((self._crash,) if self._crashes else ()))
+            threads = [threading.Thread(target=self._guard, args=(work, goes_on)) for work in works]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                threads[0].join(TOLD)
+                changes = sum(self.report.actions.values())
+                answered, accepted = (self.report.late.get(k, 0) for k in ("answered", "accepted"))
+                now = time.monotonic() - started
+                tell(f"{now:4.0f} s: {changes} changes, {answered} late writes answered, {accepted} accepted")
+                if not threads[0].is_alive():
+                    for thread in threads:
+                        thread.join()
             if self._errors:
                 raise self._errors[0]
             records = self._collect() + self._first
@@ -100,14 +144,14 @@ class Storm:
         self.report.words = len({r.operation.word for r in records})
         self.report.operations = len(records)
         self.report.outcomes = dict(Counter(r.error for r in records))
-        verdict = judge(records, self.losses, self.fences)
+        verdict = judge(records, self.losses, self.fences, self.outages)
         self.report.verdict = asdict(verdict)
         self.report.held = verdict.held and not self.report.problems and not self.report.late.get("accepted", 0)
         return self.report
 
-    def _guard(self, work: Callable[[float], None], ends: float) -> None:
+    def _guard(self, work: Callable[[GoesOn], None], goes_on: GoesOn) -> None:
         try:
-            work(ends)
+            work(goes_on)
         except Exception as error:  # raised again by the main thread
             self._errors.append(error)
 
@@ -125,11 +169,17 @@ class Storm:
 
     # ------------------------------------------------------------------------------------------------------- reassigning
 
-    def _reassign(self, ends: float) -> None:
-        choices = [self._revoke] * 4 + [self._free] * 2 + [self._free_by_api] + [self._grant] * 5
-        while time.monotonic() < ends and not self._errors:
+    def _reassign(self, goes_on: GoesOn) -> None:
+        choices = [self._revoke] * 4 + [self._free] * 2 + [self._free_by_api] + [self._grant] * 4 + [self._steal] * 4
+        if "/v1/migrate" in self.rack.get("/openapi.json")["paths"]:
+            choices += [self._migrate] * 3
+        while goes_on():
             owner = self.rng.choice(self.owners)
-            with self._players:
+            with contextlib.ExitStack() as held:
+                self._killing = self._kill_controller.is_set()
+                if self._killing:
+                    held.enter_context(self._calm)
+                held.enter_context(self._players)
                 if len(owner.pages) < POOL:
                     self._allocate(owner)
                 else:
@@ -137,7 +187,7 @@ class Storm:
             time.sleep(PAUSE)
 
     def _allocate(self, owner: Owner) -> None:
-        answer = owner.worker.call("alloc", pages=ALLOCATED)
+        answer = self._command(owner, "alloc", pages=ALLOCATED, group=self.group)
         if answer["error"]:
             self._excuse(f"alloc by process {owner.worker.pid}", answer)
             return
@@ -191,7 +241,7 @@ class Storm:
 
     def _free(self, owner: Owner) -> None:
         va, pages = self._choose(owner)
-        answer = owner.worker.call("free", va=va, pages=pages)
+        answer = self._command(owner, "free", va=va, pages=pages)
         if answer["error"]:  # it may have been done all the same: the answer was lost, and the repetition was refused
             self._excuse(f"free by process {owner.worker.pid}", answer)
             self._lose("not known to be freed", owner, va, pages, answer["asked"], float("inf"))
@@ -200,14 +250,31 @@ class Storm:
         self._gone(va, pages)
 
     def _grant(self, owner: Owner) -> None:
+        self._hand_over(owner, "granted")
+
+    def _steal(self, owner: Owner) -> None:
+        self._hand_over(owner, "stolen")
+
+    def _migrate(self, owner: Owner) -> None:
+        """Its owner goes on, wherever the pages are."""
+        va, pages = self._choose(owner)
+        element = self.rng.choice([e.name for e in self.rack.rack.memory])
+        if self._post("/v1/migrate", {"va": va, "pages": pages, "element": element}):
+            add(self.report.actions, {"migrated": 1})
+
+    def _hand_over(self, owner: Owner, how: str) -> None:
         to = self.rng.choice([o for o in self.owners if o is not owner] or [owner])
         if to is owner:
             return
         va, pages = self._choose(owner)
-        answer = owner.worker.call("grant", va=va, pages=pages, to=to.worker.pid)
+        if how == "granted":
+            answer = self._command(owner, "grant", va=va, pages=pages, to=to.worker.pid)
+        else:
+            source = {"source": owner.worker.pid, "group": self.group, "secret": self.secret}
+            answer = self._command(to, "steal", va=va, pages=pages, **source)
         if answer["error"]:
-            self._excuse(f"grant by process {owner.worker.pid}", answer)
-            self._lose("not known to be granted", owner, va, pages, answer["asked"], float("inf"))
+            self._excuse(f"{how} pages of process {owner.worker.pid}", answer)
+            self._lose(f"not known to be {how}", owner, va, pages, answer["asked"], float("inf"))
             return
         granted = range(va, va + pages * PAGE_SIZE, PAGE_SIZE)
         for page in granted:  # what it gave away before comes back
@@ -216,63 +283,146 @@ class Storm:
                 old = self.losses[index]
                 self.losses[index] = Loss(old.why, old.pid, page, 1, old.asked, old.acknowledged, answer["asked"])
         first = len(self.losses)
-        self._lose("granted", owner, va, pages, answer["asked"], answer["acknowledged"])
+        self._lose(how, owner, va, pages, answer["asked"], answer["acknowledged"])
         self._given |= {(owner.worker.pid, page): first + i for i, page in enumerate(granted)}
         to.pages.update(granted)
         to.worker.call("adopt", va=va, pages=pages)
 
     def _excuse(self, what: str, answer: dict[str, Any]) -> None:
-        """An error of a request to the controller: right only while its element is fenced."""
-        if answer["error"] not in _REFUSED_BY_FENCE:
+        """An error of a request to the controller: right only while its element is fenced, or something is dead."""
+        if answer["error"] not in _EXCUSES:
             self.report.problems.append(f"{what}: {answer['text']}")
+
+    def _command(self, owner: Owner, do: str, **arguments: Any) -> dict[str, Any]:
+        """An operation of a player. The controller dies in the middle of it when its time has come."""
+        if not self._killing:
+            return owner.worker.call(do, **arguments)
+        owner.worker.start(do, **arguments)
+        time.sleep(self.rng.random() * 0.02)
+        began = time.monotonic()
+        self.rack.kill("controller")
+        self.rack.start_controller()
+        answer = owner.worker.finish()
+        self._killing = False
+        self._kill_controller.clear()
+        self._in_order_again("controller", began)
+        return answer
 
     def _post(self, path: str, body: dict[str, Any]) -> bool:
         try:
             self.rack.post(path, body)
         except urllib.error.HTTPError as error:
-            self.report.problems.append(f"{path} {body}: {error.code} {error.read().decode()[:200]}")
+            code, text = error.code, error.read().decode()[:200]
+            if code not in (410, 503):  # lost, or on an element that is dead
+                self.report.problems.append(f"{path} {body}: {code} {text}")
             return False
         return True
 
+    # ------------------------------------------------------------------------------------------------------------ crashes
+
+    def _crash(self, goes_on: GoesOn) -> None:
+        """Controller, NVM and DRAM elements in turn; nothing is dead for long."""
+        elements = {media: [e.name for e in self.rack.rack.memory if e.media == media] for media in ("nvm", "dram")}
+        turn = itertools.cycle(["controller", *(media for media, names in elements.items() if names)])
+        due = time.monotonic() + SECONDS_A_CRASH
+        while goes_on():
+            time.sleep(PAUSE)
+            if time.monotonic() < due:
+                continue
+            victim = next(turn)
+            if victim == "controller":
+                self._kill_controller.set()
+            else:
+                with self._calm, self._players:
+                    self._crash_element(self.rng.choice(elements[victim]), victim == "dram")
+            due = time.monotonic() + SECONDS_A_CRASH
+
+    def _crash_element(self, name: str, emptied: bool) -> None:
+        began = time.monotonic()
+        self.rack.kill(name)
+        time.sleep(self.rng.random() * 0.3)
+        self.rack.start_element(name)
+        self.rack.wait_for(self.rack._all_alive, f"{name} to serve again", 20)
+        self._in_order_again("DRAM element" if emptied else "NVM element", began, emptied)
+        if emptied:
+            self._forget_lost(began)
+
+    def _in_order_again(self, what: str, began: float, emptied: bool = False) -> None:
+        self.outages.append(Outage(began, time.monotonic(), emptied))
+        self.report.restart_seconds.setdefault(what, []).append(time.monotonic() - began)
+        add(self.report.actions, {f"crashes of a {what}": 1})
+
+    def _forget_lost(self, began: float) -> None:
+        """Pages whose contents are gone are nobody's game any more."""
+        lost = {
+            o["va"] + n * PAGE_SIZE
+            for process in self.rack.get("/v1/processes")["processes"]
+            for a in process["allocations"]
+            for o in a["overrides"]
+            if o["kind"] == "lost"
+            for n in range(o["pages"])
+        }
+        for owner in self.owners:
+            for va in sorted(owner.pages & lost):
+                self._lose("pages lost by their element", owner, va, 1, began, time.monotonic())
+                self._gone(va, 1)
+
     # ----------------------------------------------------------------------------------------------------------- intruder
 
-    def _intrude(self, ends: float) -> None:
+    def _intrude(self, goes_on: GoesOn) -> None:
         """Loses pages in every way and goes on writing to them."""
-        lost: list[int] = []
         old: list[Any] = []
-        while time.monotonic() < ends and not self._errors:
-            made = self.intruder.call("alloc", pages=2 * LOST)
-            va, places = made["va"], made["places"]
-            gone = [p[0] for p in places[:LOST]]
-            self._post("/v1/revoke", {"va": va, "pages": LOST})
-            self._attempt("late", pages=gone, count=BURST)
-            self._attempt("inject", places=places[:LOST], count=BURST // 2)
-            self._fence_attempt([p[0] for p in places[LOST:]], va + LOST * PAGE_SIZE)
-            self.intruder.call("free", va=va + LOST * PAGE_SIZE, pages=LOST // 2)
-            self._give(made, LOST + LOST // 2)
-            lost = (lost + [p[0] for p in places])[-16 * LOST :]
-            old = (old + places)[-16 * LOST :]
-            self._attempt("late", pages=lost, count=BURST)
-            self._attempt("inject", places=old, count=BURST // 2)
-            add(self.report.actions, {"losses of the intruder": 1})
+        while goes_on():
+            with self._calm:
+                old = (old + self._lose_in_every_way(old))[-16 * LOST :]
+            time.sleep(PAUSE)
 
-    def _give(self, made: dict[str, Any], first: int) -> None:
-        """Grant the pages from number ``first`` on to a player, who plays there while the intruder writes to them."""
-        va, given = made["va"] + first * PAGE_SIZE, made["places"][first:]
+    def _lose_in_every_way(self, old: list[Any]) -> list[Any]:
+        """One allocation of the intruder, from its beginning to its end; its places."""
+        made = self.intruder.call("alloc", pages=2 * LOST, group=self.group)
+        va: int = made["va"]
+        places: list[Any] = made["places"]
+        quarter = LOST // 4
+        self._post("/v1/revoke", {"va": va, "pages": LOST})
+        self._attempts("revoked", places[:LOST])
+        self._fence_attempt([p[0] for p in places[LOST:]], va + LOST * PAGE_SIZE)
+        self.intruder.call("free", va=va + LOST * PAGE_SIZE, pages=LOST - 2 * quarter)
+        self._attempts("freed", places[LOST : -2 * quarter])
+        gifts = []
+        for how, given in (("granted", places[-2 * quarter : -quarter]), ("stolen", places[-quarter:])):
+            gifts.append(self._give(made, given, how))
+            self._attempts(how, given)
+        self._attempts("lost long ago", old or places[:LOST])
+        self._gifts.append((va, gifts))
+        if len(self._gifts) > GIFTS:  # the memory is wanted again
+            self._take_back(*self._gifts.pop(0))
+        add(self.report.actions, {"losses of the intruder": 1})
+        return places
+
+    def _give(self, made: dict[str, Any], given: list[Any], how: str) -> tuple[Owner, int, int]:
+        """A player gets these pages, or steals them, and plays there while the intruder writes to them."""
+        va = given[0][0]
         for page, _, _, _ in given:
             operation = Operation("intruder", "write", page, (page,), None, made["called"], made["returned"])
             self._first.append(Record(self.intruder.pid, operation, made["returned"]))
         with self._players:
             owner = self.rng.choice(self.owners)
-            self.intruder.call("grant", va=va, pages=len(given), to=owner.worker.pid)
+            if how == "granted":
+                self.intruder.call("grant", va=va, pages=len(given), to=owner.worker.pid)
+            else:
+                source = {"source": self.intruder.pid, "group": self.group, "secret": self.secret}
+                answer = owner.worker.call("steal", va=va, pages=len(given), **source)
+                if answer["error"]:
+                    self.report.problems.append(f"steal from the intruder: {answer['text']}")
             owner.worker.call("adopt", va=va, pages=len(given))
-        self._gifts.append((made["va"], owner, va, len(given)))
-        add(self.report.actions, {"granted by the intruder": 1})
-        if len(self._gifts) > GIFTS:  # the memory is wanted again
-            whole, owner, va, pages = self._gifts.pop(0)
-            asked = time.monotonic()
-            if self._post("/v1/free", {"va": whole}):
-                with self._players:
+        add(self.report.actions, {f"{how} by the intruder" if how == "granted" else "stolen from the intruder": 1})
+        return owner, va, len(given)
+
+    def _take_back(self, whole: int, gifts: list[tuple[Owner, int, int]]) -> None:
+        asked = time.monotonic()
+        if self._post("/v1/free", {"va": whole}):
+            with self._players:
+                for owner, va, pages in gifts:
                     self._lose("gift freed", owner, va, pages, asked, time.monotonic())
 
     def _fence_attempt(self, pages: list[int], va: int) -> None:
@@ -282,7 +432,7 @@ class Storm:
         if not self._post("/v1/fence", {"element": self.home}):
             return
         acknowledged = time.monotonic()
-        self._attempt("late", pages=pages, count=BURST)
+        self._attempt("fenced", "late", pages=pages, count=BURST)
         time.sleep(PAUSE)
         lifted = time.monotonic()
         self._post("/v1/unfence", {"element": self.home})
@@ -294,6 +444,12 @@ class Storm:
             )
         add(self.report.actions, {"fences": 1})
 
-    def _attempt(self, how: str, **arguments: Any) -> None:
+    def _attempts(self, why: str, places: list[Any]) -> None:
+        """Through the switch, and past it."""
+        self._attempt(why, "late", pages=[p[0] for p in places], count=BURST)
+        self._attempt(why, "inject", places=places, count=BURST // 10)
+
+    def _attempt(self, why: str, how: str, **arguments: Any) -> None:
         answer = self.intruder.call(how, **arguments)
         add(self.report.late, answer["answers"] | {k: answer[k] for k in ("sent", "answered", "accepted")})
+        add(self.report.late_after, {why: answer["answered"]})

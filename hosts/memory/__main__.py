@@ -14,7 +14,7 @@ from hosts import agent
 from hosts.link import Link, LinkError
 from hosts.memory.durable import Durable, DurableError
 from hosts.memory.element import MemoryElement
-from hosts.memory.page_table import PageTable
+from hosts.memory.page_table import PageTable, TrustingTable
 from hosts.requester import Wire
 from protocol import wire
 from protocol.crash import CrashAt
@@ -60,6 +60,9 @@ def main() -> int:
     parser.add_argument(
         "--nvm-file", type=Path, help="keep the contents in this file, and beside it (.state) what was done (NVM)"
     )
+    parser.add_argument(
+        "--trust-switch", action="store_true", help="for tests: refuse nothing, to see what the switch refuses alone"
+    )
     arguments = parser.parse_args()
     agent.set_up_logging(arguments)
     try:
@@ -73,7 +76,7 @@ def main() -> int:
         return 1
     stop = agent.StopSignal()
     registration = agent.Registration(link, description, arguments.ready_file)
-    table = PageTable(description.pages)
+    table = (TrustingTable if arguments.trust_switch else PageTable)(description.pages)
     element = MemoryElement(description.id, memoryview(memory), table, registration.incarnation, durable)
     element.on_reply = registration.on_reply
     element.crash = CrashAt(arguments.crash_at)
