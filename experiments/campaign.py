@@ -101,8 +101,8 @@ def campaign(arguments: argparse.Namespace, summary: Summary) -> None:
     console.print(f"booting a rack with faults on its links: {summary.faults}")
     faulty, sound = options(arguments, summary.faults, "storm"), options(arguments, "", "quiet")
     with RackLauncher(rack, faulty) as launched, intruder(launched, home, arguments.seed, summary.faults) as late:
-        crashes = not arguments.no_crashes
-        storm = Storm(launched, late, home, arguments.players, summary.faults, arguments.seed, crashes)
+        more = arguments.players, summary.faults, arguments.seed, arguments.crash_every
+        storm = Storm(launched, late, home, *more)
         summary.storm = storm.run(arguments.seconds, arguments.late, arguments.longest, tell)
     add(summary.late, summary.storm.late)
     show_storm(summary.storm)
@@ -190,13 +190,15 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--delay", type=float, default=0.02, help="for how long at most, in seconds (default 0.02)")
     parser.add_argument("--late", type=int, default=1_000_000, help="late writes in the first stage (default 1000000)")
     parser.add_argument("--longest", type=float, default=480.0, help="seconds of the first stage at most (default 480)")
-    parser.add_argument("--no-crashes", action="store_true", help="kill no part of the rack")
+    parser.add_argument("--crash-every", type=float, default=6.0, help="seconds between crashes (default 6; 0: none)")
     parser.add_argument("--revocations", type=int, default=1000, help="that bystanders live through (default 1000)")
     parser.add_argument("--slices", type=int, default=5, help="of quiet and busy time in turn (default 5)")
     parser.add_argument("--strict", action="store_true", help=f"fail also when the p99 ratio is above {P99_GOAL}")
     arguments = parser.parse_args(given)
     if arguments.seconds <= 0 or arguments.players < 1 or arguments.late < 0:
         parser.error("--seconds and --players are above 0, --late is not negative")
+    if arguments.crash_every < 0 or arguments.longest < arguments.seconds:
+        parser.error("--crash-every is not negative, --longest not below --seconds")
     if arguments.slices < 1 or arguments.revocations < arguments.slices:
         parser.error("there is at least one slice, and at least one revocation in each")
     faults = f"loss={arguments.loss},copies={arguments.copies},late={arguments.reorder},delay={arguments.delay}"

@@ -28,7 +28,6 @@ PAUSE = 0.02  # seconds between changes
 BURST = 4000  # late requests after each loss of the intruder
 GIFTS = 3  # grants of the intruder that stay
 LOST = 24  # pages that the intruder loses at a time
-SECONDS_A_CRASH = 6.0  # between crashes
 TOLD = 10.0  # seconds between signs of progress
 # What a process may be told of a request to the controller while its element is fenced, or a part of the rack is dead.
 _EXCUSES = ("Fenced", "RequestTimeout", "ElementFailed", MEMORY_LOST)
@@ -74,8 +73,9 @@ class Storm:
         players: int,
         faults: str,
         seed: int,
-        crashes: bool = True,
+        crash_every: float,
     ):
+        """``crash_every`` so many seconds a part of the rack is killed; 0: none is."""
         self.rack, self.intruder, self.home = rack, intruder, home
         self.rng = random.Random(seed)
         self.report = StormReport()
@@ -90,7 +90,7 @@ class Storm:
         self._calm = (
             threading.Lock()
         )  # taken before ``_players``; held while the intruder is at work, and while something is dead
-        self._crashes = crashes
+        self._crash_every = crash_every
         self._given: dict[tuple[int, int], int] = {}  # (pid, page): the loss of it by a grant that holds
         self._allocations: dict[int, set[int]] = {}  # address: pages that somebody has still
         self._errors: list[Exception] = []
@@ -120,7 +120,7 @@ class Storm:
                 enough = now >= seconds and self.report.late.get("answered", 0) >= late
                 return not enough and now < longest and not self._errors
 
-            works = (self._reassign, self._intrude, *((self._crash,) if self._crashes else ()))
+            works = (self._reassign, self._intrude, *((self._crash,) if self._crash_every else ()))
             threads = [threading.Thread(target=self._guard, args=(work, goes_on)) for work in works]
             for thread in threads:
                 thread.start()
@@ -324,7 +324,7 @@ class Storm:
         """Controller, NVM and DRAM elements in turn; nothing is dead for long."""
         elements = {media: [e.name for e in self.rack.rack.memory if e.media == media] for media in ("nvm", "dram")}
         turn = itertools.cycle(["controller", *(media for media, names in elements.items() if names)])
-        due = time.monotonic() + SECONDS_A_CRASH
+        due = time.monotonic() + self._crash_every
         while goes_on():
             time.sleep(PAUSE)
             if time.monotonic() < due:
@@ -335,7 +335,7 @@ class Storm:
             else:
                 with self._calm, self._players:
                     self._crash_element(self.rng.choice(elements[victim]), victim == "dram")
-            due = time.monotonic() + SECONDS_A_CRASH
+            due = time.monotonic() + self._crash_every
 
     def _crash_element(self, name: str, emptied: bool) -> None:
         began = time.monotonic()

@@ -11,17 +11,34 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_short_campaign(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "experiments.campaign", "--seconds", "5", "--late", "40000", "--seed", "11"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.campaign",
+        "--seconds",
+        "10",
+        "--late",
+        "40000",
+        "--crash-every",
+        "2",
+        "--seed",
+        "11",
+    ]
     command += ["--revocations", "50", "--slices", "2", "--loss", "0.05", "--out", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=140, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=145, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
-    storm, quiet, late = summary["storm"], summary["quiet"], summary["late"]
+    storm, quiet, alone, late = summary["storm"], summary["quiet"], summary["alone"], summary["late"]
     assert summary["held"]
     # It has done what it is for.
     assert storm["operations"] > 500
+    assert storm["late"]["answered"] >= 40000
+    assert {"revoked", "fenced", "freed", "granted", "stolen"} <= set(storm["late_after"])
+    assert {"controller", "NVM element"} <= set(storm["restart_seconds"])
+    assert alone["late"]["accepted"] == 0
+    assert alone["control"]["accepted"] > 100, "elements that trust the switch refuse nothing"
     assert storm["retries"] > 0
-    assert {"revoked", "freed", "granted", "fences", "granted by the intruder"} <= set(storm["actions"])
+    assert {"revoked", "freed", "granted", "stolen", "fences", "granted by the intruder"} <= set(storm["actions"])
     assert {"", "PermissionDenied", "Fenced"} <= set(storm["outcomes"])
     assert late["sent"] >= late["answered"] >= 40000
     assert late["accepted"] == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from experiments.campaign_check import Fence, Loss, Record, judge
+from experiments.campaign_check import Fence, Loss, Outage, Record, judge
 from experiments.history import Operation
 
 PID = 7
@@ -77,3 +77,15 @@ def test_a_lost_effect_and_a_refused_write_that_took_effect() -> None:
     assert judge([write(0, 1), read(2, 3, 0)], [], []).not_linearizable
     refused = [write(0, 1, "PermissionDenied", 5), read(0.5, 0.7, 5)]
     assert judge(refused, [loss(0, 2)], []).held, "its first frame came through, and the answer was lost"
+
+
+def test_outages_excuse_what_is_heard_while_they_last() -> None:
+    outages = [Outage(10, 12), Outage(20, 22, emptied=True)]
+    for error in ("ElementFailed", "RequestTimeout"):
+        assert judge([write(11, 13, error)], [], [], outages).held
+        assert judge([write(9, 10.5, error)], [], [], outages).held
+        assert judge([write(12.5, 13, error)], [], [], outages).unexpected
+        assert judge([write(5, 9, error)], [], [], outages).unexpected
+    assert judge([write(30, 31, "MemoryLost")], [], [], outages).held, "it stays lost"
+    assert judge([write(13, 14, "MemoryLost")], [], [], outages).false_refusals
+    assert judge([write(11, 11.5, "PermissionDenied")], [], [], outages).false_refusals

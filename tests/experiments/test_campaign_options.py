@@ -16,6 +16,8 @@ from experiments.campaign import parse_arguments
         (["--slices", "0"], "at least one slice"),
         (["--revocations", "1", "--slices", "2"], "at least one revocation in each"),
         (["--loss", "2"], "probabilities are 0 to 1"),
+        (["--crash-every", "-1"], "--crash-every is not negative"),
+        (["--seconds", "9", "--longest", "8"], "--longest not below --seconds"),
         (["--delay", "-1"], "a delay is not negative"),
     ],
 )
