@@ -16,6 +16,8 @@ MODULES: tuple[str, ...] = (
     "experiments.translations",
     "experiments.handover",
     "experiments.failover",
+    "experiments.failover_memory",
+    "experiments.failover_rolling",
 )
 
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments import kv_history
-from experiments.failover_cluster import SPARE, Cluster, Timeouts, Way
-from experiments.failover_net import ports_of, stopped_by_fence
-from experiments.failover_timeline import Event, first, of_controller, outage, show, stages, usual_gap
-from experiments.framework.measure import Meter, captured, since
+from experiments.failover_cluster import Cluster, Timeouts, Way, newcomer
+from experiments.failover_net import stopped_by_fence
+from experiments.failover_scenario import Observer, three_racks
+from experiments.failover_timeline import first, stages
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
-from experiments.framework.runner import CAPTURES
 from experiments.framework.summary import value
-from topologies.site import site
-from topologies.site_launch import SiteLauncher, SiteOptions
+from topologies.site_launch import SiteLauncher
 
 WAYS: tuple[Way, ...] = ("memory", "ordinary")
-MIB = 1 << 20
-BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the recovery
-LIMIT = 240.0  # seconds until a recovery counts as failed
 TIMES_FASTER = 10.0  # what is to be reached at 256 MiB
 FLAT = 1.5  # times the recovery of the smallest state
 
@@ -48,28 +40,11 @@ def steps(options: Options, repetitions: int) -> int:
     return 1 + len(cases(options)) * len(WAYS) * repetitions
 
 
-@contextlib.contextmanager
-def three_racks(context: Context[Options], state_mib: int, full: int = 1) -> Iterator[SiteLauncher]:
-    """One full rack (or more) and simple ones, with room for two states of this size in each element of memory, and captures."""
-    timeouts = context.options.timeouts
-    monitor = (
-        *("--heartbeat-interval", str(timeouts.rack_heartbeat)),
-        *("--suspect-timeout", str(timeouts.rack_suspect)),
-        *("--heartbeat-timeout", str(timeouts.rack_fail)),
-    )
-    described = site(racks=3, full=full, compute=2, dram=2, memory_mib=2 * state_mib + 48, servers=2, clients=1)
-    options = SiteOptions(
-        target=context.target, out=context.out / "racks", name="experiment-site", rack={"controller_options": monitor}
-    )
-    with SiteLauncher(described, options) as launched, captured(ports_of(launched), context.out / CAPTURES):
-        yield launched
-
-
 def run(context: Context[Options]) -> Iterator[Row]:
     """Both ways of a size take turns."""
     options = context.options
     context.step("booting three racks")
-    with three_racks(context, max(size for _, size in cases(options))) as launched:
+    with three_racks(context, options.timeouts, max(size for _, size in cases(options))) as launched:
         for repetition in range(context.repetitions):
             for what, size in cases(options):
                 for way in WAYS:
@@ -88,56 +63,33 @@ class Scenario:
     """One failure of the leader's compute element, in one way."""
 
     def __init__(self, launched: SiteLauncher, options: Options, way: Way, size: int, out: Path, seed: int):
-        self.site, self.options, self.way, self.out, self.seed = launched, options, way, out, seed
+        self.site, self.way, self.out = launched, way, out
         self.cluster = Cluster(launched, way, size, out, options.timeouts)
+        self.observer = Observer(self.cluster, options.clients, seed)
         self.rack = launched.racks[1]
         self.host = self.cluster.host(1, 1)
         self.port = next(e.tor_port for e in self.rack.rack.compute if e.name == self.host)
-        self.events: list[Event] = []
 
     def run(self, case: dict[str, Case], repetition: int) -> Row:
         """Fail, recover, and judge what clients saw."""
-        meter = Meter(ports_of(self.site))
-        since_event = max((e["id"] for e in self.rack.get("/v1/events")["events"]), default=0)
         dies = case["element"] == "dies"
         values: dict[str, float] = {}
         with self.cluster as cluster:
             try:
-                cluster.begin_load(self.options.clients, self.seed)
-                time.sleep(BEFORE)
-                if cluster.leader_status().get("id") != 1:
-                    raise ScenarioFailed("replica 1 does not lead")
-                before = meter.read()
-                failed = cluster.kill_element(self.host) if dies else cluster.freeze_element(self.host)
-                full = cluster.wait(self._is_full, "the service to be complete again", LIMIT)
-                counted = since(before, meter.read())
-                if not dies:
-                    values |= self._come_back()
-                time.sleep(AFTER)
-                cluster.end_load()
-                self._collect(since_event)
+                with self.observer.under_load():
+                    failed = self.observer.begin(cluster.kill_element if dies else cluster.freeze_element, self.host)
+                    full = self.observer.until(self._is_full, "the service to be complete again")
+                    if not dies:
+                        values |= self._come_back()
             finally:
                 cluster.mend_element(self.host)
-        history = kv_history.load(cluster.history)
-        answers = [o.returned for o in history if not math.isinf(o.returned)]
-        gap = outage(answers, failed)
-        (self.out / "timeline.txt").write_text(show([e for e in self.events if e.at >= failed], failed))
-        values |= {
-            "unavailable s": gap.seconds,
-            "complete again s": full - failed,
-            "usual gap s": usual_gap(answers, failed),
-            "answers": len(answers),
-            **{f"{n} MiB": t.size / MIB for n, t in counted.items()},
-            **self._stages(failed, gap.end, full),
-        }
-        violations = kv_history.check(history)
-        (self.out / "violations.txt").write_text("".join(f"{v}\n" for v in violations))
-        problem = f"{self.out.name}: the history of {len(violations)} keys is not linearizable" if violations else ""
-        return Row(case, values, counted, repetition, problem)
+        seen = self.observer.judge()
+        values |= {"complete again s": full - failed, **seen.values, **self._stages(failed, seen.gap.end, full)}
+        return Row(case, values, seen.counted, repetition, seen.problem)
 
     def _is_full(self) -> bool:
         status = self.cluster.leader_status()
-        here = 1 if self.way == "memory" else SPARE
+        here = 1 if self.way == "memory" else newcomer(1)
         return bool(status.get("full")) and here in status["members"] and (here == 1 or 1 not in status["members"])
 
     def _come_back(self) -> dict[str, float]:
@@ -146,7 +98,7 @@ class Scenario:
         self.cluster.thaw_element(self.host)
         child = self.cluster.replicas[self.host].child
         self.cluster.wait(lambda: child.popen.poll() is not None, "the old replica to see that it is out", 20)
-        time.sleep(1.0)
+        time.sleep(1.0)  # what its kernel still has to send
         values = {
             "memory accesses refused": float(self._refused() - refused),
             "frames sent": float(self._sent() - sent),
@@ -171,23 +123,13 @@ class Scenario:
         counters = Path("/sys/class/net") / f"{self.rack.tor_name}-eth{self.port}" / "statistics"
         return int((counters / "rx_packets").read_text())
 
-    def _collect(self, since_event: int) -> None:
-        """What everybody said."""
-        offset = time.monotonic() - time.time()
-        told = self.rack.get(f"/v1/events?since={since_event}")["events"]
-        self.events += of_controller(told, offset, "rack 1")
-        for replica in self.cluster.replicas.values():
-            if replica.child.popen.poll() is None:
-                who = f"{replica.kind} on {replica.host}"
-                self.events += [Event(at, who, text) for at, text in replica.status().get("events", [])]
-
     def _stages(self, failed: float, answered: float, full: float) -> dict[str, float]:
         """Seconds for each stage of the recovery."""
-        events = self.events
+        events = self.observer.events
         if self.way == "memory":
             moments = {
-                "detected s": first(events, failed, "element_suspected") or first(events, failed, "fenced"),
-                "fenced s": first(events, failed, "fenced"),
+                "suspected s": first(events, failed, "element_suspected"),
+                "fenced s": first(events, failed, "fence_certain"),
                 "taken over s": first(events, failed, "stolen"),
                 "address s": first(events, failed, "address_taken"),
                 "answers again s": answered,
@@ -195,10 +137,10 @@ class Scenario:
             }
         else:
             moments = {
-                "elected s": first(events, failed, "leader ("),
+                "elected s": first(events, failed, "elected with"),
                 "answers again s": answered,
-                "replaced s": first(events, failed, "members", str(SPARE)),
-                "transferred s": first(events, failed, "transfer", "ends"),
+                "replaced s": first(events, failed, "replaces replica 1"),
+                "transferred s": first(events, failed, "transfer of the state ended"),
                 "caught up s": full,
             }
         return stages(failed, moments)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from experiments.failover_net import ControlError, ask
 from experiments.framework.model import ScenarioFailed
+from protocol.wire import PAGE_SIZE
 from topologies import targets
 from topologies.processes import Child, StartError
 from topologies.site import FullRack, SimpleRack, service_address
@@ -25,8 +26,13 @@ from topologies.site_launch import SiteLauncher
 
 Way = Literal["memory", "ordinary"]
 PORT, CONTROL_PORT = 7400, 7500
-SPARE = 4  # the id of the first replica that comes new into the group
+FOUNDERS = 3
 START_TIMEOUT = 120.0  # seconds: a state of 1 GiB is loaded first
+
+
+def newcomer(rack: int) -> int:
+    """The id of the replica that comes new into the group for the one in a rack."""
+    return FOUNDERS + rack
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,13 @@ class Cluster:
     state_mib: int
     out: Path
     timeouts: Timeouts = field(default_factory=Timeouts)
-    spare_has_rack_memory: bool = False
+    spare_has_rack_memory: bool = False  # a spare instead of a standby, with memory in another element than replica 1's
+    all_spares: bool = False  # a spare or standby for every replica, not only for replica 1
+    memory_element: str = ""  # that holds the memory of replica 1, if the spare has rack memory
     replicas: dict[str, Replica] = field(default_factory=dict)  # by host
     load: Child | None = None
     history: Path = Path()
+    _filler: int = 0
     _groups: dict[int, tuple[int, Path]] = field(default_factory=dict)  # of full racks: group, file of its secret
 
     def __enter__(self) -> Cluster:
@@ -101,6 +110,7 @@ class Cluster:
     def close(self) -> None:
         """End every program; the rack memory that they leave behind for others is freed."""
         left = [(r.host, line["va"]) for r in self.replicas.values() for line in r.said() if "va" in line]
+        left += [(self.host(1, 1), self._filler)] if self._filler else []
         for child in [self.load, *(r.child for r in self.replicas.values())]:
             if child is not None:
                 with contextlib.suppress(ProcessLookupError):
@@ -145,9 +155,9 @@ class Cluster:
             return found.rack.compute[number].ip.split("/")[0]
         return found.servers[number].ip
 
-    def spare(self) -> str:
-        """Who comes new into the group when one of them is lost."""
-        return f"{SPARE}={self.address(1, newcomer=True)}:{PORT}"
+    def newcomer(self, rack: int) -> str:
+        """Who comes new into the group for the replica in a rack, as the programs' options want it."""
+        return f"{newcomer(rack)}={self.address(rack, newcomer=True)}:{PORT}"
 
     def _start(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -158,14 +168,34 @@ class Cluster:
             self._start_replica(rack.number, self.host(rack.number, 1), rack.number, preload=True)
         for replica in self.replicas.values():
             replica.child.wait_ready(START_TIMEOUT)
-        if self.way == "memory" and not self.spare_has_rack_memory:
-            for rack in self.racks:
-                if isinstance(rack, FullRack):
-                    self._start_standby(rack.number, self.host(rack.number, 2))
-        else:
-            self._start_replica(SPARE, self.host(1, 2), 1, preload=False)
-            self.replicas[self.host(1, 2)].child.wait_ready(START_TIMEOUT)
+        if self.spare_has_rack_memory:
+            self._fill_memory_beside(self.replicas[self.host(1, 1)])
+        for rack in self.racks if self.all_spares else self.racks[:1]:
+            host = self.host(rack.number, 2)
+            if self.way == "memory" and isinstance(rack, FullRack) and not self.spare_has_rack_memory:
+                self._start_standby(rack.number, host)
+            else:
+                self._start_replica(newcomer(rack.number), host, rack.number, preload=False)
+                self.replicas[host].child.wait_ready(START_TIMEOUT)
         self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 30)
+
+    def _fill_memory_beside(self, replica: Replica) -> None:
+        """What is left of the memory element that holds a replica's memory is taken, so that no other replica's is there."""
+        rack = self.site.rack_of(replica.host)
+        self.memory_element = self.memory_of(replica)
+        elements = rack.get("/v1/elements")["elements"]
+        free = next(e["free_pages"] for e in elements if e["name"] == self.memory_element)
+        pid = replica.said()[0]["pid"]
+        self._filler = rack.post("/v1/alloc", {"pid": pid, "size": free * PAGE_SIZE})["va"]
+
+    def memory_of(self, replica: Replica) -> str:
+        """The one element that holds a replica's memory. Raises ScenarioFailed when it is in several."""
+        processes = self.site.rack_of(replica.host).get("/v1/processes")["processes"]
+        own = next(p for p in processes if p["pid"] == replica.said()[0]["pid"])
+        found = {element for a in own["allocations"] for element in a["elements"]}
+        if len(found) != 1:
+            raise ScenarioFailed(f"the memory of {replica.kind} {replica.number} is in {sorted(found)}")
+        return str(found.pop())
 
     def _common(self, rack: int) -> list[str]:
         timeouts = self.timeouts
@@ -175,7 +205,7 @@ class Cluster:
             "--replace-ms",
             str(timeouts.replace),
             "--spare",
-            self.spare(),
+            self.newcomer(1),
             "--state-mib",
             str(self.capacity_mib),
         ]
@@ -198,13 +228,13 @@ class Cluster:
     def _start_replica(self, number: int, host: str, rack: int, preload: bool) -> None:
         command = ["replica", "--id", str(number), *self._common(rack)]
         in_memory = isinstance(self.racks[rack - 1], FullRack) and self.way == "memory"
+        address = self.address(rack, newcomer=not preload)
         if in_memory:
-            address = self.address(rack, newcomer=number == SPARE)
             command += [*self._rack_memory(rack, host), "--service-address", address]
         else:
             command += ["--ordinary"]
             if self.way == "memory":
-                self._answer_to(host, self.address(rack))
+                self._answer_to(host, address)
         command += ["--preload-mib", str(self.state_mib)] if preload else ["--join"]
         command += ["--lead"] if number == 1 else []
         self._spawn(number, host, "replica", command)
@@ -240,8 +270,9 @@ class Cluster:
         """Clients on x1 begin."""
         self.history = self.out / "history.jsonl"
         servers = ",".join(f"{self.address(r.number)}:{PORT}" for r in self.racks)
-        if self.way == "ordinary" or self.spare_has_rack_memory:
-            servers += f",{self.address(1, newcomer=True)}:{PORT}"
+        for replica in self.replicas.values():
+            if replica.number > FOUNDERS:
+                servers += f",{self.address(replica.number - FOUNDERS, newcomer=True)}:{PORT}"
         command = [sys.executable, "-m", "apps.paxos", "load", "--servers", servers, "--clients", str(clients)]
         command += ["--seconds", "600", "--history", str(self.history), "--seed", str(seed)]
         self.load = Child(
@@ -264,6 +295,17 @@ class Cluster:
 
     def leader_status(self) -> dict[str, Any]:
         """What the leader says, or nothing when nobody leads."""
+        return self._leader()[1]
+
+    def leader(self) -> Replica:
+        """The leader. Raises ScenarioFailed when nobody leads."""
+        found = self._leader()[0]
+        if found is None:
+            raise ScenarioFailed("there is no leader")
+        return found
+
+    def _leader(self) -> tuple[Replica | None, dict[str, Any]]:
+        leader: Replica | None = None
         found: dict[str, Any] = {}
         for replica in self.replicas.values():
             if replica.stopped or replica.child.popen.poll() is not None:
@@ -275,8 +317,8 @@ class Cluster:
             if status.get("role") == "leader" and status.get("ballot", 0) >= found.get(
                 "ballot", status.get("ballot", 0)
             ):
-                found = status
-        return found
+                leader, found = replica, status
+        return leader, found
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float) -> float:
         """Wait; when it was so (monotonic seconds). Raises ScenarioFailed when the time is up."""

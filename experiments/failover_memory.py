@@ -1,0 +1,147 @@
+"""A memory element fails under a replica whose compute element lives: it says so, against peers that have to wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from experiments.failover_cluster import Cluster, Timeouts, newcomer
+from experiments.failover_scenario import Observer, three_racks
+from experiments.failover_timeline import first, stages
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
+from experiments.framework.summary import value
+from topologies.site_launch import SiteLauncher
+
+Dies = Literal["memory element", "whole machine"]
+KINDS: tuple[Dies, ...] = ("memory element", "whole machine")
+
+
+@dataclass(frozen=True)
+class Options:
+    """``sizes`` of the state in MiB."""
+
+    sizes: tuple[int, ...]
+    clients: int = 4
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+def steps(options: Options, repetitions: int) -> int:
+    """Of the progress bar."""
+    return 1 + len(options.sizes) * len(KINDS) * repetitions
+
+
+def run(context: Context[Options]) -> Iterator[Row]:
+    """Both kinds of failure take turns."""
+    options = context.options
+    context.step("booting three racks")
+    with three_racks(context, options.timeouts, max(options.sizes)) as launched:
+        for repetition in range(context.repetitions):
+            for size in options.sizes:
+                for dies in KINDS:
+                    context.step(f"{dies} dies, {size} MiB")
+                    out = context.out / f"{dies.replace(' ', '-')}-{size}-{repetition}"
+                    case: dict[str, Case] = {"dies": dies, "MiB": size}
+                    try:
+                        yield _fail(launched, options, case, out, context.seed + repetition, repetition)
+                    except ScenarioFailed as error:
+                        yield Row(case, {}, repetition=repetition, problem=f"{dies}, {size} MiB: {error}")
+
+
+def _fail(
+    launched: SiteLauncher, options: Options, case: dict[str, Case], out: Path, seed: int, repetition: int
+) -> Row:
+    cluster = Cluster(launched, "memory", int(case["MiB"]), out, options.timeouts, spare_has_rack_memory=True)
+    observer, rack = Observer(cluster, options.clients, seed), launched.racks[1]
+
+    def fail(host: str) -> float:
+        at = time.monotonic()
+        rack.kill(cluster.memory_element)
+        if case["dies"] == "whole machine":
+            cluster.kill_element(host)
+        else:
+            cluster.replicas[host].stopped = True  # it cannot go on
+        return at
+
+    def is_full() -> bool:
+        status = cluster.leader_status()
+        return bool(status.get("full")) and newcomer(1) in status["members"] and 1 not in status["members"]
+
+    try:
+        with cluster:
+            if cluster.memory_of(cluster.replicas[cluster.host(1, 2)]) == cluster.memory_element:
+                raise ScenarioFailed(f"the spare's memory is in {cluster.memory_element}, too")
+            try:
+                with observer.under_load():
+                    failed = observer.begin(fail, cluster.host(1, 1))
+                    full = observer.until(is_full, "the service to be complete again")
+            finally:
+                cluster.mend_element(cluster.host(1, 1))
+    finally:
+        _mend(launched, cluster.memory_element)
+    seen = observer.judge()
+    replaced = first(observer.events, failed, "replaces replica 1")
+    moments = {
+        "told s": first(observer.events, failed, "memory lost"),
+        "elected s": first(observer.events, failed, "elected with"),
+        "answers again s": seen.gap.end,
+        "replaced s": replaced,
+        "transferred s": first(observer.events, failed, "transfer of the state ended"),
+        "caught up s": full,
+    }
+    values = {"complete again s": full - failed, **seen.values, **stages(failed, moments)}
+    values |= {"reconfiguration begins s": replaced - failed} if replaced is not None else {}
+    return Row(case, values, seen.counted, repetition, seen.problem)
+
+
+def _mend(launched: SiteLauncher, element: str) -> None:
+    """The memory element starts again, empty; it serves when nobody relies on what it had."""
+    rack = launched.racks[1]
+    if element and element not in rack.children:
+        rack.start_element(element)
+        rack.wait_for(lambda: _is_alive(launched, element), f"{element} to serve again", 20)
+
+
+def _is_alive(launched: SiteLauncher, element: str) -> bool:
+    elements = launched.racks[1].get("/v1/elements")["elements"]
+    return any(e["name"] == element and e["state"] == "alive" for e in elements)
+
+
+def judge(rows: Sequence[Row]) -> list[Finding]:
+    """How much sooner reconfiguration begins, and the service answers."""
+    findings: list[Finding] = []
+    for size in sorted({int(row.case["MiB"]) for row in rows if not row.problem}):
+        begins = [value(rows, "reconfiguration begins s", dies=dies, MiB=size) for dies in KINDS]
+        silent = [value(rows, "unavailable s", dies=dies, MiB=size) for dies in KINDS]
+        if begins[0] is not None and begins[1] is not None:
+            text = f"{size} MiB: reconfiguration begins after {begins[0]:.2f} s against {begins[1]:.2f} s"
+            findings.append(Finding("told at once", begins[0] < begins[1], text))
+        if silent[0] is not None and silent[1] is not None:
+            text = f"{size} MiB: no answer for {silent[0]:.2f} s against {silent[1]:.2f} s"
+            findings.append(Finding("answers sooner", silent[0] < silent[1], text))
+    return findings
+
+
+EXPERIMENT = Experiment(
+    name="failover_memory",
+    title="A replica loses its memory",
+    about="The memory element that holds log and state of the leader dies. Alone: its compute element hears of it from the rack and "
+    "tells the others, which elect a leader and put in a new replica at once. With the whole machine, as where compute and memory "
+    "fail together: nobody is told; they wait for the election timeout (1 to 2 s) and for the silence after which a member is "
+    "replaced (5 s). The state is copied from a peer in both.",
+    claims=(
+        Claim("told at once", "4.1", "Live compute detects failed memory: reconfiguration need not wait for timeouts."),
+        Claim("answers sooner", "4.1", "And so the service is back sooner."),
+    ),
+    scales={"quick": Options(sizes=(1,)), "full": Options(sizes=(1, 16, 64))},
+    repetitions={"quick": 1, "full": 3},
+    run=run,
+    steps=steps,
+    judge=judge,
+    charts=(
+        Chart("begins", "Until reconfiguration begins", "MiB", "reconfiguration begins s", "dies", kind="bar"),
+        Chart("complete", "Until the group is complete again", "MiB", "complete again s", "dies", log=(True, False)),
+    ),
+)

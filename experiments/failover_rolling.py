@@ -1,0 +1,135 @@
+"""Every replica of a service is replaced under load, one after the other: by handing memory over, against copying the state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.failover_cluster import CONTROL_PORT, Cluster, Timeouts, Way, newcomer
+from experiments.failover_net import ask
+from experiments.failover_scenario import Observer, three_racks
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
+from experiments.framework.summary import value
+from topologies.site_launch import SiteLauncher
+
+WAYS: tuple[Way, ...] = ("memory", "ordinary")
+ORDER = (2, 3, 1)  # racks; the leader comes last
+
+
+@dataclass(frozen=True)
+class Options:
+    """``sizes`` of the state in MiB; ``full`` of the three racks have a Rack MMU, so that memory can change hands in them."""
+
+    sizes: tuple[int, ...]
+    full: int
+    clients: int = 4
+    timeouts: Timeouts = field(default_factory=lambda: Timeouts(replace=0))
+
+
+def steps(options: Options, repetitions: int) -> int:
+    """Of the progress bar."""
+    return 1 + len(options.sizes) * len(WAYS) * repetitions
+
+
+def run(context: Context[Options]) -> Iterator[Row]:
+    """Both ways of a size take turns."""
+    options = context.options
+    context.step("booting three racks")
+    with three_racks(context, options.timeouts, max(options.sizes), options.full) as launched:
+        for repetition in range(context.repetitions):
+            for size in options.sizes:
+                for way in WAYS:
+                    context.step(f"{size} MiB, {way}")
+                    out = context.out / f"{size}-{way}-{repetition}"
+                    case: dict[str, Case] = {"MiB": size, "way": way}
+                    try:
+                        yield _roll(launched, options, way, case, out, context.seed + repetition, repetition)
+                    except ScenarioFailed as error:
+                        yield Row(case, {}, repetition=repetition, problem=f"{size} MiB, {way}: {error}")
+
+
+def _roll(
+    launched: SiteLauncher, options: Options, way: Way, case: dict[str, Case], out: Path, seed: int, repetition: int
+) -> Row:
+    cluster = Cluster(launched, way, int(case["MiB"]), out, options.timeouts, all_spares=True)
+    observer = Observer(cluster, options.clients, seed)
+    took: dict[str, float] = {}
+    with cluster, observer.under_load():
+        started = observer.begin(lambda _: time.monotonic(), "")
+        for rack in ORDER:
+            began = time.monotonic()
+            if way == "memory" and rack in launched.racks:
+                _hand_over(cluster, rack)
+            else:
+                _replace(cluster, rack)
+            took[f"replica {rack} s"] = time.monotonic() - began
+        full = observer.until(lambda: bool(cluster.leader_status().get("full")), "the service to be complete")
+    seen = observer.judge()
+    values = {"all replaced s": full - started, **took, **seen.values}
+    return Row(case, values, seen.counted, repetition, seen.problem)
+
+
+def _hand_over(cluster: Cluster, rack: int) -> None:
+    """The replica stops with its state kept, and the standby takes its memory."""
+    old, new = (cluster.replicas[cluster.host(rack, n)] for n in (1, 2))
+    held = ask(old.child.popen.pid, CONTROL_PORT, {"do": "hand_over"}, 30)
+    old.stopped = True
+    where = {name: held[name] for name in ("pid", "va", "size")}
+    ask(new.child.popen.pid, CONTROL_PORT, {"do": "take_over", "replica": rack, **where}, 30)
+    cluster.wait(lambda: bool(cluster.leader_status().get("full")), f"replica {rack} to go on elsewhere", 60)
+    old.child.stop()
+
+
+def _replace(cluster: Cluster, rack: int) -> None:
+    """A new replica gets the state of the others, and takes the place of the old one."""
+    change = {"do": "replace", "remove": rack, "add": cluster.newcomer(rack)}
+    ask(cluster.leader().child.popen.pid, CONTROL_PORT, change, 30)
+
+    def is_done() -> bool:
+        status = cluster.leader_status()
+        return bool(status.get("full")) and newcomer(rack) in status["members"] and rack not in status["members"]
+
+    cluster.wait(is_done, f"replica {rack} to be replaced", 240)
+    old = cluster.replicas[cluster.host(rack, 1)]
+    old.stopped = True
+    old.child.stop()
+
+
+def judge(rows: Sequence[Row]) -> list[Finding]:
+    """How long it takes, what clients notice, and what is moved."""
+    findings: list[Finding] = []
+
+    def of(name: str, size: int) -> list[float]:
+        found = [value(rows, name, way=way, MiB=size) for way in WAYS]
+        return [v for v in found if v is not None]
+
+    for size in sorted({int(row.case["MiB"]) for row in rows}):
+        times, moved, silent = (of(name, size) for name in ("all replaced s", "cross_rack MiB", "unavailable s"))
+        if len(times) < len(WAYS):
+            continue
+        text = f"{size} MiB: {times[0]:.1f} s against {times[1]:.1f} s, {moved[0]:.1f} MiB between racks against "
+        text += f"{moved[1]:.1f}; longest time without an answer {silent[0]:.2f} s against {silent[1]:.2f} s"
+        findings.append(Finding("rolling", times[0] < times[1], text))
+    return findings
+
+
+EXPERIMENT = Experiment(
+    name="failover_rolling",
+    title="Rolling replacement of all replicas",
+    about="All three replicas are replaced under load, the leader last. Memory: in a rack with a Rack MMU a replica stops with its "
+    "state kept and a standby takes its memory and address, so that no state is copied. Ordinary: a new replica is added for the "
+    "old one and copies the state from a peer. Every history of the clients is checked for linearizability.",
+    claims=(Claim("rolling", "4.1", "Replacing a replica by taking its memory is faster than by copying the state."),),
+    scales={"quick": Options(sizes=(1,), full=1), "full": Options(sizes=(1, 16, 64), full=3)},
+    repetitions={"quick": 1, "full": 3},
+    run=run,
+    steps=steps,
+    judge=judge,
+    charts=(
+        Chart("rolling", "Until all replicas are replaced", "MiB", "all replaced s", "way", log=(True, True)),
+        Chart("rolling-moved", "Moved between racks", "MiB", "cross_rack MiB", "way", log=(True, True)),
+        Chart("rolling-silent", "Longest time without an answer", "MiB", "unavailable s", "way", log=(True, False)),
+    ),
+)

@@ -1,0 +1,123 @@
+"""What failover experiments have in common: racks to run on, load around a failure, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from experiments import kv_history
+from experiments.failover_cluster import Cluster, Timeouts
+from experiments.failover_net import ports_of
+from experiments.failover_timeline import Event, Gap, of_controller, outage, show, usual_gap
+from experiments.framework.measure import Meter, captured, since
+from experiments.framework.model import Context, Network, ScenarioFailed, Traffic
+from experiments.framework.runner import CAPTURES
+from topologies.site import site
+from topologies.site_launch import SiteLauncher, SiteOptions
+
+BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the recovery
+LIMIT = 240.0  # seconds until a recovery counts as failed
+MIB = 1 << 20
+
+
+@contextlib.contextmanager
+def three_racks(context: Context[Any], timeouts: Timeouts, state_mib: int, full: int = 1) -> Iterator[SiteLauncher]:
+    """One full rack (or more) and simple ones, with room for a state of this size in each element of memory, and captures."""
+    monitor = (
+        *("--heartbeat-interval", str(timeouts.rack_heartbeat)),
+        *("--suspect-timeout", str(timeouts.rack_suspect)),
+        *("--heartbeat-timeout", str(timeouts.rack_fail)),
+    )
+    described = site(racks=3, full=full, compute=2, dram=2, memory_mib=2 * state_mib + 48, servers=2, clients=1)
+    options = SiteOptions(
+        target=context.target, out=context.out / "racks", name="experiment-site", rack={"controller_options": monitor}
+    )
+    with SiteLauncher(described, options) as launched, captured(ports_of(launched), context.out / CAPTURES):
+        yield launched
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of a failure: the time without answers, what crossed the links until the service was complete, figures of
+    both, and what was wrong with the history."""
+
+    gap: Gap
+    counted: dict[Network, Traffic]
+    values: dict[str, float]
+    problem: str
+
+
+class Observer:
+    """Watches a cluster: load before, during and after a failure, links meanwhile, and what everybody says."""
+
+    def __init__(self, cluster: Cluster, clients: int, seed: int):
+        self.cluster, self._clients, self._seed = cluster, clients, seed
+        self.events: list[Event] = []
+        self.failed = self.full = math.inf
+        self._counted: dict[Network, Traffic] = {}
+        self._before: dict[Network, Traffic] = {}
+        self._meter = Meter(ports_of(cluster.site))
+
+    @contextlib.contextmanager
+    def under_load(self) -> Iterator[None]:
+        """Clients work before, during and after the body; then everybody is asked what happened."""
+        heard = {n: _last_event(r.get("/v1/events")["events"]) for n, r in self.cluster.site.racks.items()}
+        self.cluster.begin_load(self._clients, self._seed)
+        time.sleep(BEFORE)
+        if self.cluster.leader_status().get("id") != 1:
+            raise ScenarioFailed("replica 1 does not lead")
+        yield
+        time.sleep(AFTER)
+        self.cluster.end_load()
+        self._collect(heard)
+
+    def begin(self, fail: Callable[[str], float], what: str) -> float:
+        """The failure; when (monotonic seconds)."""
+        self._before = self._meter.read()
+        self.failed = fail(what)
+        return self.failed
+
+    def until(self, condition: Callable[[], bool], what: str) -> float:
+        """The recovery is over when this is so; when that was. Raises ScenarioFailed when it does not come."""
+        self.full = self.cluster.wait(condition, what, LIMIT)
+        self._counted = since(self._before, self._meter.read())
+        return self.full
+
+    def _collect(self, heard: dict[int, int]) -> None:
+        offset = time.monotonic() - time.time()
+        for number, rack in self.cluster.site.racks.items():
+            told = rack.get(f"/v1/events?since={heard[number]}")["events"]
+            self.events += of_controller(told, offset, f"rack {number}")
+        for replica in self.cluster.replicas.values():
+            if replica.child.popen.poll() is None:
+                who = f"{replica.kind} on {replica.host}"
+                self.events += [Event(at, who, text) for at, text in replica.status().get("events", [])]
+
+    def judge(self) -> Seen:
+        """What clients saw, checked; the timeline and violations are written down. Raises ScenarioFailed."""
+        out = self.cluster.out
+        history = kv_history.load(self.cluster.history)
+        answers = [o.returned for o in history if not math.isinf(o.returned)]
+        try:
+            gap = outage(answers, self.failed)
+        except ValueError as error:
+            raise ScenarioFailed(str(error)) from None
+        (out / "timeline.txt").write_text(show([e for e in self.events if e.at >= self.failed], self.failed))
+        violations = kv_history.check(history)
+        (out / "violations.txt").write_text("".join(f"{v}\n" for v in violations))
+        values = {
+            "unavailable s": gap.seconds,
+            "usual gap s": usual_gap(answers, self.failed),
+            "answers": float(len(answers)),
+        }
+        values |= {f"{network} MiB": traffic.size / MIB for network, traffic in self._counted.items()}
+        problem = f"{out.name}: the history of {len(violations)} keys is not linearizable" if violations else ""
+        return Seen(gap, self._counted, values, problem)
+
+
+def _last_event(events: list[dict[str, Any]]) -> int:
+    return max((int(e["id"]) for e in events), default=0)
