@@ -356,6 +356,11 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
         """Give a service address to a process, whoever has it; when this returns, the top-of-rack switch sends there."""
         return shell.request(lambda token: events.AddressRequest(token, int(body.address), body.pid))
 
+    @app.delete("/v1/addresses/{address}")
+    def release(address: IPv4Address) -> dict[str, Any]:
+        """Take a service address from whoever has it; any process may take it then."""
+        return shell.request(lambda token: events.AddressReleaseRequest(token, int(address)))
+
     app.include_router(monitor_routes(shell))
     app.include_router(token_routes(shell, tokens))
 

@@ -362,6 +362,12 @@ def token_revoke(client: Client, arguments: argparse.Namespace) -> tuple[Any, Ca
     return data, lambda: print(f"token {data['id']} is revoked")
 
 
+def release(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Take a service address from whoever has it."""
+    data = client.call("DELETE", f"/v1/addresses/{arguments.address}")
+    return data, lambda: print(f"{data['address']} is free; process {data['pid']} had it")
+
+
 def switch_map(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """V2P and protection tables as the switch holds them."""
     data = client.call("GET", "/v1/map")
@@ -436,6 +442,7 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "unfence": fence,
     "addresses": addresses,
     "redirect": redirect,
+    "release": release,
     "monitor": monitor,
     "poison": poison,
     "unpoison": poison,
@@ -523,6 +530,7 @@ def parser() -> argparse.ArgumentParser:
         subs[name].add_argument("at", type=number, help="an address; with --element: a physical address")
         subs[name].add_argument("pages", type=number, nargs="?", default=1)
         subs[name].add_argument("--element", help="name of a memory element")
+    subs["release"].add_argument("address", help="a service address")
     subs["monitor"].add_argument("--heartbeat", type=float, metavar="MS", help="period of heartbeats")
     subs["monitor"].add_argument("--suspect", type=float, metavar="MS", help="silence that is reported")
     subs["monitor"].add_argument("--fail", type=float, metavar="MS", help="silence that is taken for death")

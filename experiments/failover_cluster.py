@@ -108,7 +108,7 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """End every program; the rack memory that they leave behind for others is freed."""
+        """End every program; what they leave behind for others, rack memory and service addresses, is freed."""
         left = [(r.host, line["va"]) for r in self.replicas.values() for line in r.said() if "va" in line]
         left += [(self.host(1, 1), self._filler)] if self._filler else []
         for child in [self.load, *(r.child for r in self.replicas.values())]:
@@ -122,6 +122,9 @@ class Cluster:
             # Not there any more: it was lost with its element, or taken over and freed under its later owner.
             with contextlib.suppress(urllib.error.HTTPError):
                 self.site.rack_of(host).post("/v1/free", {"va": va})
+        for rack in self.site.racks.values():  # those of processes that crashed wait for the group of this cluster
+            for held in rack.get("/v1/addresses")["addresses"]:
+                rack.delete(f"/v1/addresses/{held['address']}")
 
     # ------------------------------------------------------------------------------------------------------ starting
 

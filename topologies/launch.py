@@ -356,6 +356,12 @@ class RackLauncher:
         with urllib.request.urlopen(request, timeout=30) as reply:
             return json.load(reply)
 
+    def delete(self, path: str) -> Any:
+        """DELETE at the controller's API, decoded; raises urllib.error.HTTPError on a refusal."""
+        request = urllib.request.Request(self.api + path, headers=self.headers, method="DELETE")
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return json.load(reply)
+
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         """Poll until the condition holds; StartError when the time is up."""
         wait_for(condition, what, timeout)

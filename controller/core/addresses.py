@@ -36,6 +36,16 @@ def give(draft: Draft, to: Requester, address: int, pid: int) -> None:
     _move(draft, to, address, pid, had.group if had else 0)
 
 
+def free(draft: Draft, to: Requester, address: int) -> None:
+    """Plan that nobody has an address any more. Raises Refused."""
+    had, name = draft.state.addresses.get(address), str(IPv4Address(address))
+    if had is None:
+        raise Refused(Status.NOT_FOUND, "not_found", f"nobody has {name}")
+    draft.remove("addresses", address)
+    draft.publish("address_released", address=name, pid=had.pid)
+    reply(draft, to, Status.OK, address=name, pid=had.pid)
+
+
 def release(draft: Draft, pid: int, crashed: bool) -> None:
     """A process has ended. Its addresses wait for members of their groups if it crashed, and are free otherwise."""
     for had in list(draft.state.addresses.values()):

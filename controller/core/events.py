@@ -161,6 +161,13 @@ class AddressRequest(ApiRequest):
 
 
 @dataclass(frozen=True)
+class AddressReleaseRequest(ApiRequest):
+    """Take a service address from whoever has it: anybody may take it then."""
+
+    address: int
+
+
+@dataclass(frozen=True)
 class FenceRequest(ApiRequest):
     """Fence an element off, or let it in again."""
 

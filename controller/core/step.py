@@ -23,6 +23,7 @@ from controller.core.answers import Refused, reply, requester_of_token
 from controller.core.draft import Draft, Step
 from controller.core.events import (
     Acknowledged,
+    AddressReleaseRequest,
     AddressRequest,
     AllocRequest,
     Answer,
@@ -305,6 +306,8 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
                 reassign.stat(draft, to, va)
             case AddressRequest(address=address, pid=pid):
                 addresses.give(draft, to, address, pid)
+            case AddressReleaseRequest(address=address):
+                addresses.free(draft, to, address)
             case FenceRequest(element=element, fenced=fenced):
                 fences.request(draft, to, element, fenced)
             case PoisonRequest(place=(element, pa), pages=pages, bad=bad):

@@ -198,6 +198,9 @@ def test_a_service_address_is_given_and_listed(api: Api) -> None:
         {"address": "10.0.255.16", "pid": pid, "element": "c1", "group": 0}
     ]
     assert api.post("/v1/redirect", 404, address="10.0.255.16", pid=999)["error"] == "no_such_process"
+    assert api.client.delete("/v1/addresses/10.0.255.16").json() == {"address": "10.0.255.16", "pid": pid}
+    assert api.get("/v1/addresses")["addresses"] == []
+    assert api.client.delete("/v1/addresses/10.0.255.16").status_code == 404
     assert api.post("/v1/redirect", 400, address="10.0.1.1", pid=pid)["error"] == "bad_request"
     api.post("/v1/redirect", 422, address="nonsense", pid=pid)
 
