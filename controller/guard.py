@@ -53,6 +53,7 @@ RULES: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/v1/monitor"): _OPERATE,
     ("POST", "/v1/poison"): _OPERATE,
     ("POST", "/v1/watches"): _OPERATE,
+    ("DELETE", "/v1/addresses/{address}"): _OPERATE,
     ("DELETE", "/v1/watches/{number}"): _OPERATE,
     ("GET", "/v1/tokens"): _OPERATE,
     ("POST", "/v1/tokens"): _OPERATE,
