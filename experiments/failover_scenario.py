@@ -20,6 +20,7 @@ from topologies.site import site
 from topologies.site_launch import SiteLauncher, SiteOptions
 
 BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the recovery
+WARM = 50  # operations until it has begun
 LIMIT = 240.0  # seconds until a recovery counts as failed
 MIB = 1 << 20
 
@@ -67,6 +68,7 @@ class Observer:
         """Clients work before, during and after the body; then everybody is asked what happened."""
         heard = {n: _last_event(r.get("/v1/events")["events"]) for n, r in self.cluster.site.racks.items()}
         self.cluster.begin_load(self._clients, self._seed)
+        self.cluster.wait(lambda: self._carried_out() > WARM, "the load to begin", 30)
         time.sleep(BEFORE)
         if self.cluster.leader_status().get("id") != 1:
             raise ScenarioFailed("replica 1 does not lead")
@@ -74,6 +76,9 @@ class Observer:
         time.sleep(AFTER)
         self.cluster.end_load()
         self._collect(heard)
+
+    def _carried_out(self) -> int:
+        return int(self.cluster.leader_status().get("counts", {}).get("commands", 0))
 
     def begin(self, fail: Callable[[str], float], what: str) -> float:
         """The failure; when (monotonic seconds)."""
