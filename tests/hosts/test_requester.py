@@ -205,3 +205,59 @@ def test_strangers_are_counted_and_passed_on() -> None:
         time.sleep(0.005)
     assert [h.op for h in others] == [Op.NOTIFY]
     requester.close()
+
+
+class HoldingWire(FaultyWire):
+    """Holds frames back while told to, and delivers them when told to."""
+
+    holding = False
+
+    def send(self, frame: bytes) -> None:
+        if self.holding:
+            self.kept.append(frame)
+        else:
+            super().send(frame)
+
+    def __init__(self, element: MemoryElement):
+        super().__init__(element)
+        self.kept: list[bytes] = []
+
+
+@pytest.mark.parametrize("next_access", ["read", "write", "fetch_add"])
+def test_a_write_that_timed_out_takes_no_effect_behind_the_next_access(next_access: str) -> None:
+    link = HoldingWire(make_element())
+    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=0.1))
+    p.write(VA + 8, b"before")
+    link.holding = True
+    with pytest.raises(errors.RequestTimeout):
+        p.write(VA + 8, b"held back")
+    link.holding = False
+    if next_access == "read":
+        assert p.read(VA + 8, 6) == b"before"
+    elif next_access == "write":
+        p.write(VA + 100, b"elsewhere in the element")
+    else:
+        p.fetch_add(VA, 1)
+    assert len(link.kept) > 1, "it was repeated, too"
+    for frame in link.kept:
+        FaultyWire.send(link, frame)
+    assert p.read(VA + 8, 9) == b"before\0\0\0"
+    assert link.element.counts["WRITE BAD_REQUEST"] == len(link.kept)
+    p.close()
+
+
+def test_a_write_that_is_only_late_still_counts() -> None:
+    """Requests of other threads do not give up one that is waited for."""
+    link = HoldingWire(make_element())
+    p = Process(PID, 1, link, None, QUICK)
+    link.holding = True
+    late = threading.Thread(target=lambda: p.write(VA, b"late but alive"))
+    late.start()
+    while not link.kept:
+        time.sleep(0.001)
+    link.holding = False
+    for _ in range(5):
+        p.fetch_add(VA + 64, 1)
+    late.join(5)
+    assert p.read(VA, 14) == b"late but alive"
+    p.close()
