@@ -27,7 +27,8 @@ from topologies.site_launch import SiteLauncher
 Way = Literal["memory", "ordinary"]
 PORT, CONTROL_PORT = 7400, 7500
 FOUNDERS = 3
-START_TIMEOUT = 120.0  # seconds: a state of 1 GiB is loaded first
+START_TIMEOUT = 60.0  # seconds
+LOAD_TIMEOUT = 0.6  # seconds more for each MiB of state that is loaded before
 
 
 def newcomer(rack: int) -> int:
@@ -134,6 +135,10 @@ class Cluster:
         return self.state_mib + self.state_mib // 2 + 4
 
     @property
+    def _patience(self) -> float:
+        return START_TIMEOUT + LOAD_TIMEOUT * self.state_mib
+
+    @property
     def racks(self) -> tuple[FullRack | SimpleRack, ...]:
         """The racks."""
         return self.site.site.racks
@@ -166,11 +171,11 @@ class Cluster:
         self.out.mkdir(parents=True, exist_ok=True)
         # The first is to lead, and loads longest: the others come when it is there.
         self._start_replica(1, self.host(1, 1), 1, preload=True)
-        self.replicas[self.host(1, 1)].child.wait_ready(START_TIMEOUT)
+        self.replicas[self.host(1, 1)].child.wait_ready(self._patience)
         for rack in self.racks[1:]:
             self._start_replica(rack.number, self.host(rack.number, 1), rack.number, preload=True)
         for replica in self.replicas.values():
-            replica.child.wait_ready(START_TIMEOUT)
+            replica.child.wait_ready(self._patience)
         if self.spare_has_rack_memory:
             self._fill_memory_beside(self.replicas[self.host(1, 1)])
         for rack in self.racks if self.all_spares else self.racks[:1]:
@@ -179,7 +184,7 @@ class Cluster:
                 self._start_standby(rack.number, host)
             else:
                 self._start_replica(newcomer(rack.number), host, rack.number, preload=False)
-                self.replicas[host].child.wait_ready(START_TIMEOUT)
+                self.replicas[host].child.wait_ready(self._patience)
         self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 30)
 
     def _fill_memory_beside(self, replica: Replica) -> None:
@@ -246,7 +251,7 @@ class Cluster:
         command = ["standby", *self._common(rack), *self._rack_memory(rack, host), "--watch"]
         command += ["--service-address", service_address(rack)]
         self._spawn(0, host, "standby", command)
-        self.replicas[host].child.wait_ready(START_TIMEOUT)
+        self.replicas[host].child.wait_ready(self._patience)
 
     def _spawn(self, number: int, host: str, kind: Literal["replica", "standby"], command: list[str]) -> None:
         ready = self.out / f"{host}.ready"

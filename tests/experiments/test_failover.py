@@ -34,7 +34,7 @@ def test_ten_times_is_judged_at_256_mib() -> None:
 
 
 def test_flat_needs_sizes_that_differ_and_times_that_do_not() -> None:
-    assert found(judge(dead(64, 0.5, 9.0)), "flat") == []
+    assert found(judge(dead(64, 0.5, 9.0)), "flat") == [None]
     assert found(judge(dead(1, 0.5, 9.0) + dead(256, 0.6, 9.0)), "flat") == [True]
     assert found(judge(dead(1, 0.5, 9.0) + dead(256, 0.9, 9.0)), "flat") == [False]
 
@@ -51,4 +51,5 @@ def test_no_rows_no_findings_and_steps_are_counted() -> None:
     assert judge([]) == []
     assert judge([Row({"element": "dies", "MiB": 4, "way": "memory"}, {}, problem="no")]) == []
     assert steps(Options(sizes=(1, 2), slow=(1,)), 3) == 1 + 3 * 2 * 3
+    assert steps(Options(sizes=(1, 2), slow=(1,), slow_ways=("memory",)), 1) == 1 + 5
     assert {f.claim for f in judge(dead(256, 0.5, 9.0))} <= {c.name for c in EXPERIMENT.claims}
