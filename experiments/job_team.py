@@ -48,6 +48,7 @@ class Measured:
         self._meter, self._workers = Meter(rack_ports(rack)), workers
         self.seconds: dict[str, float] = {}
         self.traffic: dict[str, dict[Network, Traffic]] = {}
+        self.retries = 0  # of all workers in all phases: bytes that would not have had to cross the interconnect
         self.begin()
 
     def begin(self) -> None:
@@ -66,6 +67,7 @@ class Measured:
     def _round_trips(self) -> Mapping[Network, float]:
         """Workers wait at the same time: of the one that waited most."""
         each = [worker.call("round_trips") for worker in self._workers]
+        self.retries = sum(one["retries"] for one in each)
         return {
             "interconnect": max(one["interconnect"] for one in each),
             "rack": max(one["network"] for one in each),

@@ -101,6 +101,7 @@ def _ranks(
         "interconnect in exchanges, MiB": exchanged["interconnect"].size / MIB,
         "network in exchanges, MiB": exchanged["rack"].size / MIB,
         "interconnect in the job, MiB": whole / MIB,
+        "repeated requests": measured.retries,
     }
     problem = "" if right else f"the ranks are not those of an independent computation: {case}"
     return Row(

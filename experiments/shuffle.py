@@ -88,6 +88,7 @@ def _job(
         "interconnect in the shuffle, MiB": traffic["shuffle"]["interconnect"].size / MIB,
         "network in the shuffle, MiB": traffic["shuffle"]["rack"].size / MIB,
         "interconnect in the job, MiB": sum(t["interconnect"].size for t in traffic.values()) / MIB,
+        "repeated requests": measured.retries,
     }
     case: dict[str, Case] = {"job": job, "MiB": size, "workers": len(workers), "way": way}
     return Row(case, values, traffic["shuffle"], repetition), work.results(out)

@@ -11,6 +11,7 @@ from typing import Any
 
 from apps.dataflow.exchange import Inbox, Outbox, Parcel, Way
 from apps.dataflow.memory import Counted, chunks, round_up, store
+from apps.dataflow.peer import PATIENT
 from experiments import worker
 from hosts.process import Process
 
@@ -89,7 +90,7 @@ def main() -> int:
     parser = worker.options(__doc__)
     parser.add_argument("--address", required=True, help="of this element on the rack's IP network")
     arguments = parser.parse_args()
-    with Process.create(arguments.run_dir, arguments.name) as process:
+    with Process.create(arguments.run_dir, arguments.name, PATIENT) as process:
         worker.serve(TransferWorker(process, arguments.address), process.pid)
     return 0
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from apps.dataflow.exchange import Inbox, Outbox, Parcel, Way
 from apps.dataflow.memory import Counted
-from hosts.process import Process
+from hosts.process import Process, RetryPolicy
+
+# For bulk data: a busy memory element answers late; a request that is repeated too soon costs it and the links twice.
+PATIENT = RetryPolicy(first=1.0, longest=4.0, budget=60.0)
 
 
 class Peer:
@@ -31,12 +34,14 @@ class Peer:
         return {}
 
     def do_round_trips(self) -> dict[str, Any]:
-        """Round trips that this worker has waited for since it was asked last: on the interconnect and in the network."""
+        """Round trips that this worker has waited for since it was asked last: on the interconnect and in the network. And how
+        many requests it has repeated, in all."""
         network = sum(outbox.round_trips for outbox in self._outboxes.values())
         for outbox in self._outboxes.values():
             outbox.round_trips = 0
         interconnect, self.memory.round_trips = self.memory.round_trips, 0
-        return {"interconnect": interconnect, "network": network}
+        retries = self.process.statistics()["retries"]
+        return {"interconnect": interconnect, "network": network, "retries": retries}
 
     def send_all(self, parcels: Mapping[str, Sequence[Parcel]], way: Way) -> int:
         """Parcels by name of the worker that they are for, to all workers at once; bytes when all have arrived."""

@@ -64,6 +64,9 @@ class FakeProcess:
         self._mine(region.va, region.size)
         self._give(region, to)
 
+    def statistics(self) -> dict[str, int]:
+        return {"retries": 0}
+
     def steal(self, region: Region, source: int, token: Token, group: int) -> None:
         assert token_is_genuine(token, SECRET, GROUP, self.pid)
         assert group == GROUP
