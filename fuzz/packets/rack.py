@@ -34,6 +34,8 @@ add liveness element:{_MEMORY} alive(port:4)
 def script() -> str:
     """Table entries, then packets; nothing is expected."""
     request = {"pid": 5, "va": _BASE, "request_id": 1}
+    cached = {"flags": int(wire.Flag.CACHED), "dst": _MEMORY, "length": 64, "generation": 7, "pid": 5}
+    place = (_BASE + 0x10000) % (1 << 64)
     frames = [
         (1, element_frame(_COMPUTE, wire.Op.READ, b"", length=64, **request)),
         (1, element_frame(_COMPUTE, wire.Op.WRITE, b"page" * 16, **request)),
@@ -41,6 +43,8 @@ def script() -> str:
         (1, element_frame(_COMPUTE, wire.Op.FETCH_ADD, Word(word=1), **request)),
         (1, element_frame(_COMPUTE, wire.Op.READ, length=64, pid=5, va=_BASE + 8192)),
         (1, element_frame(_COMPUTE, wire.Op.READ, length=64, pid=6, va=_BASE)),
+        (1, element_frame(_COMPUTE, wire.Op.READ, b"", **cached, va=_BASE, pa=place)),
+        (1, element_frame(_COMPUTE, wire.Op.READ, b"", **cached, va=_BASE, pa=place + 4096)),
         (3, element_frame(2, wire.Op.READ, b"", length=64, **request)),
         (4, element_frame(_MEMORY, wire.Op.READ | wire.REPLY, b"page" * 16, dst=_COMPUTE, **request)),
         (1, element_frame(_COMPUTE, wire.Op.HELLO, Hello())),
