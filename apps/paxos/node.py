@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from apps.kv.commands import Answer, Status, decode_command
 from apps.paxos.core import Core
 from apps.paxos.messages import (
+    Accepted,
     AcceptedRun,
     Batch,
     Committed,
     Entry,
     Member,
     Message,
+    Promise,
     Reconfigure,
     Record,
     StatePart,
@@ -112,12 +114,15 @@ class Node:
         excluded, notes = False, list[str]()
         while True:
             effects = self.core.take()
-            self._append(effects.records)
+            if not self._append(effects.records):  # no room: so it has not voted
+                effects.messages = [m for m in effects.messages if not isinstance(m[1], Promise | Accepted)]
             self._messages += effects.messages
             excluded |= effects.excluded
             notes += effects.notes
             for slot, entry in effects.decided:
                 self._apply(slot, entry)
+                if self.store.due():
+                    self.keep()
             if effects.needs_state_from is not None:
                 self._begin_transfer(effects.needs_state_from, now)
             if not _any(effects):
@@ -133,24 +138,30 @@ class Node:
         self._messages, self._answers = [], []
         return output
 
-    def keep(self) -> None:
-        """Make the state durable as it is, so that nothing has to be replayed."""
+    def keep(self, full: bool = False) -> None:
+        """Make the state durable as it is, so that nothing has to be replayed. ``full``: to make room in the log."""
         core = self.core
         above: list[Record] = [
             AcceptedRun(ballot, slot, (entry,))
             for slot, (ballot, entry) in sorted(core.accepted.items())
             if slot > (core.committed if self.store.machine is None else self.applied)
         ]
-        self.store.keep(core.promised, core.membership, [*above, Committed(core.committed)])
+        self.store.keep(core.promised, core.membership, [*above, Committed(core.committed)], full)
         self.counts["kept"] += 1
         core.forget(self.applied - KEEP_SLOTS)
 
-    def _append(self, records: list[Record]) -> None:
+    def _append(self, records: list[Record]) -> bool:
+        """Keep records; False when they do not fit a new log either, as may be while a long transfer of the state is awaited."""
         try:
             self.store.append(records)
         except Full:
-            self.keep()
-            self.store.append(records)
+            try:
+                self.keep(full=True)
+                self.store.append(records)
+            except Full:
+                self.counts["votes without room"] += 1
+                return False
+        return True
 
     def _not_leader(self, session: int, number: int) -> Answer:
         leader: tuple[str, ...] = ()

@@ -57,8 +57,11 @@ class Store(Protocol):
     def due(self) -> bool:
         """Whether the state should be kept soon."""
 
-    def keep(self, promised: Ballot, membership: Membership | None, above: Sequence[Record]) -> None:
-        """Make the state as it is now durable; of the log only the promise and ``above`` are needed then."""
+    def keep(
+        self, promised: Ballot, membership: Membership | None, above: Sequence[Record], full: bool = False
+    ) -> None:
+        """Make the state as it is now durable; of the log only the promise and ``above`` are needed then. ``full``: there is no
+        more room in the log. Raises Full if that is not enough."""
 
     def begin_install(self) -> None:
         """Another state is going to be loaded into the pages."""
@@ -89,7 +92,9 @@ class LocalStore:
         """Never."""
         return False
 
-    def keep(self, promised: Ballot, membership: Membership | None, above: Sequence[Record]) -> None:
+    def keep(
+        self, promised: Ballot, membership: Membership | None, above: Sequence[Record], full: bool = False
+    ) -> None:
         """Nothing is kept."""
 
     def begin_install(self) -> None:
@@ -118,6 +123,7 @@ class RackStore:
         except NotFormatted:
             self.machine = None
         firsts = [log.first() for log in self._logs]
+        self._room = LOG_BYTES  # in the log when it was begun
         heads = [_FIRST.unpack_from(f) if f is not None else (0, 0) for f in firsts]
         self._generation, self.me = max(heads)
         self._current = heads.index(max(heads))
@@ -185,17 +191,19 @@ class RackStore:
 
     def due(self) -> bool:
         """Whether many pages are dirty or the log is long."""
-        return self.pages.dirty() >= KEEP_DIRTY or self._log_used() >= KEEP_LOG
+        return self.pages.dirty() >= KEEP_DIRTY or self._log_is_long()
 
-    def _log_used(self) -> int:
-        return LOG_BYTES - self._logs[self._current].free
+    def _log_is_long(self) -> bool:
+        return self._logs[self._current].free <= self._room - KEEP_LOG
 
-    def keep(self, promised: Ballot, membership: Membership | None, above: Sequence[Record]) -> None:
+    def keep(
+        self, promised: Ballot, membership: Membership | None, above: Sequence[Record], full: bool = False
+    ) -> None:
         """The pages first, then, if the log is long, a new one: the old one, too, is good for the new state."""
         if self.machine is not None:
             self.machine.extra = encode(membership)
             self.machine.keep()
-        if self._log_used() >= KEEP_LOG:
+        if self._log_is_long() or full:
             self._begin_log([Promised(promised), *above])
 
     def _begin_log(self, records: Sequence[Record]) -> None:
@@ -204,6 +212,7 @@ class RackStore:
         other.append(_FIRST.pack(self._generation + 1, self.me) + encode(records))
         self._generation += 1
         self._current = 1 - self._current
+        self._room = other.free
 
     def begin_install(self) -> None:
         """The state is not whole from here on, also for whoever opens it."""

@@ -28,7 +28,7 @@ from tests.apps.fake import PAGE, FakeMemory, Stolen
 
 STATE_PAGES = 64
 TICK = 0.02
-TIMING = Timing(heartbeat=0.1, election=0.5, retransmit=0.15, replace=0.0)
+TIMING = Timing(heartbeat=0.05, election=0.3, retransmit=0.08, replace=0.0)
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ class World:
 class SimClient:
     """One session, one operation at a time, repeated until it is answered."""
 
-    ATTEMPT = 0.4
+    ATTEMPT = 0.2
 
     def __init__(self, world: World, number: int):
         self.world, self.name = world, f"client {number}"

@@ -1,0 +1,131 @@
+"""One replica on its memory: much at once, logs that are full, and what it has voted for is there when it is opened."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from apps.kv.commands import Command, Kind, encode
+from apps.kv.machine import Machine
+from apps.kv.pages import Pages
+from apps.paxos import store as store_module
+from apps.paxos.messages import (
+    NO_OP,
+    Accept,
+    Accepted,
+    Ballot,
+    Batch,
+    Configuration,
+    Heartbeat,
+    HeartbeatAck,
+    Learn,
+    Member,
+    Membership,
+    Message,
+    Prepare,
+    Promise,
+)
+from apps.paxos.messages import encode as encode_message
+from apps.paxos.node import Node
+from apps.paxos.store import LOG_BYTES, OVERHEAD, RackStore
+from apps.paxos.voter import MAX_LEARN, WINDOW, Timing
+from tests.apps.fake import PAGE, FakeMemory
+
+THREE = Membership(Configuration(1, (Member(1), Member(2), Member(3))))
+BALLOT = Ballot(1, 1)
+
+
+def first_state(pages: Pages) -> Machine:
+    machine = Machine.create(pages)
+    machine.applied, machine.extra = 1, encode_message(THREE)
+    return machine
+
+
+def made(memory: FakeMemory, join: bool = False) -> Node:
+    make = None if join else first_state
+    return node_of(RackStore.create(memory, memory.base, len(memory.bytes), 2, make, THREE))
+
+
+def node_of(store: RackStore) -> Node:
+    return Node(2, store, Timing(), random.Random(1), 0.0)
+
+
+def give(node: Node, *messages: Message) -> list[Message]:
+    """What replica 2 answers to replica 1."""
+    for message in messages:
+        node.receive(1, message, 0.0)
+    return [m for to, m in node.flush(0.0).messages if to == 1]
+
+
+def batches(count: int, commands: int, value: int) -> tuple[Batch, ...]:
+    """Each command changes another key; the first opens a session."""
+    entries = [Batch((encode(Command(0, 1, Kind.OPEN)),))]
+    for slot in range(count - 1):
+        puts = [
+            Command(1, slot * commands + n + 1, Kind.PUT, b"%d/%d" % (slot, n), bytes(value)) for n in range(commands)
+        ]
+        entries.append(Batch(tuple(map(encode, puts))))
+    return tuple(entries)
+
+
+def test_a_state_of_many_slots_is_kept_in_between() -> None:
+    """More pages are changed than the journal has room for."""
+    memory = FakeMemory(4000 + OVERHEAD // PAGE)
+    node = made(memory)
+    entries = batches(MAX_LEARN, 64, 60)
+    give(node, Heartbeat(BALLOT, 1 + MAX_LEARN), Learn(2, entries, 1 + MAX_LEARN))
+    assert node.applied == 1 + MAX_LEARN
+    assert node.counts["kept"] > 5
+    resumed = node_of(RackStore.open(memory, memory.base))
+    resumed.flush(0.0)
+    assert resumed.applied == node.applied
+    assert resumed.store.machine is not None
+    assert resumed.store.machine.table.space.items == 64 * (MAX_LEARN - 1)
+
+
+def test_what_was_voted_for_is_there_when_logs_begin_anew() -> None:
+    memory = FakeMemory(1000 + OVERHEAD // PAGE)
+    node = made(memory)
+    entries = batches(400, 8, 700)
+    voted = 0
+    for at in range(0, 400, 8):
+        answers = give(node, Accept(BALLOT, at + 2, entries[at : at + 8], max(1, at - 4)))
+        voted += sum(isinstance(a, Accepted) for a in answers)
+    assert voted == 50
+    assert sum(len(c) for e in entries for c in e.commands) > LOG_BYTES, "one log would have been too short"
+    resumed = node_of(RackStore.open(memory, memory.base))
+    resumed.flush(0.0)
+    (promise,) = give(resumed, Prepare(Ballot(2, 1), 1))
+    assert isinstance(promise, Promise)
+    assert promise.committed >= 380
+    assert [r.slot for r in promise.accepted] == list(range(promise.committed + 1, 402))
+    assert resumed.applied == promise.committed
+
+
+def test_who_waits_for_a_state_and_has_no_room_does_not_vote_and_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LOG_BYTES", 32 * PAGE)
+    monkeypatch.setattr(store_module, "KEEP_LOG", 8 * PAGE)
+    memory = FakeMemory(100 + OVERHEAD // PAGE)
+    node = made(memory, join=True)
+    voted = set()
+    for slot in range(100, 200):
+        for answer in give(node, Accept(BALLOT, slot, (Batch((bytes(2000),)),), slot - WINDOW)):
+            if isinstance(answer, Accepted):
+                voted.add(answer.first)
+    assert 20 < len(voted) < 80
+    assert voted == set(range(100, 100 + len(voted)))
+    assert HeartbeatAck(BALLOT, 0) in give(node, Heartbeat(BALLOT, 150)), "it is not taken for dead"
+    (promise,) = give(node, Prepare(Ballot(5, 1), 1))  # that is small enough
+    assert isinstance(promise, Promise)
+    resumed = node_of(RackStore.open(memory, memory.base))
+    resumed.flush(0.0)
+    assert voted <= set(resumed.core.accepted)
+    assert resumed.core.promised == Ballot(5, 1)
+
+
+def test_an_entry_of_nothing_is_a_slot_as_any_other() -> None:
+    memory = FakeMemory(100 + OVERHEAD // PAGE)
+    node = made(memory)
+    assert Accepted(BALLOT, 2, 3) in give(node, Accept(BALLOT, 2, (NO_OP,) * 3, 3))
+    assert node.applied == 3
