@@ -14,7 +14,7 @@ def _frame(element: int, header: Header, payload: bytes = b"") -> bytes:
 
 
 def of_message(message: Message, state: State) -> bytes:
-    """A page-table change, bad pages, or a barrier."""
+    """A page-table change, bad pages, a barrier, or a part of a migration."""
     header = Header(message.op, generation=message.generation, va=message.va, pa=message.pa, request_id=message.id)
     if message.op == Op.BARRIER:
         return _frame(message.element, header)
@@ -22,6 +22,12 @@ def of_message(message: Message, state: State) -> bytes:
         return _frame(message.element, header, wire.POISON_ARGS.pack(message.pages, message.permissions))
     incarnation = state.elements[message.element].incarnation & 0xFFFFFFFF
     epoch = state.counters.epoch
+    if message.op == Op.COPY:
+        rest = message.peer, message.pid, message.transfer, epoch, incarnation
+        return _frame(message.element, header, wire.COPY_ARGS.pack(message.pages, *rest))
+    if message.op == Op.RECEIVE:
+        rest = message.pid, message.peer, message.permissions, epoch, incarnation
+        return _frame(message.element, header, wire.RECEIVE_ARGS.pack(message.pages, *rest))
     payload = wire.PT_ARGS.pack(message.pages, message.pid, message.permissions, message.zero, epoch, incarnation)
     return _frame(message.element, header, payload)
 

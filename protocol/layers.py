@@ -189,6 +189,42 @@ class Poison(_Payload):
     fields_desc = [IntField("pages", 1), ByteField("bad", 1), BitField("reserved", 0, 24)]
 
 
+class Copy(_Payload):
+    """COPY: which element gets the pages, in which transfer."""
+
+    name = "rmem COPY"
+    fields_desc = [
+        IntField("pages", 1),
+        ShortField("target", 0),
+        ShortField("pid", 0),
+        LongField("transfer", 0),
+        IntField("epoch", 1),
+        IntField("incarnation", 0),
+    ]
+
+
+class Receive(_Payload):
+    """RECEIVE: which element sends pages, and whose they are to be."""
+
+    name = "rmem RECEIVE"
+    fields_desc = [
+        IntField("pages", 1),
+        ShortField("pid", 0),
+        ShortField("source", 0),
+        ByteField("permissions", 0),
+        BitField("reserved", 0, 24),
+        IntField("epoch", 1),
+        IntField("incarnation", 0),
+    ]
+
+
+class Migrate(_Payload):
+    """MIGRATE: how many pages, and where to."""
+
+    name = "rmem MIGRATE"
+    fields_desc = [LongField("pages", 1), ShortField("target", 0), BitField("reserved", 0, 48)]
+
+
 class Hello(_Payload):
     """HELLO: what an element is."""
 
@@ -319,7 +355,10 @@ _PAYLOADS: dict[tuple[int, bool], type[Packet]] = {
     (wire.Op.RANGES, False): Ranges,
     (wire.Op.RANGES, True): RangesReply,
     (wire.Op.HEARTBEAT, False): Heartbeat,
+    (wire.Op.MIGRATE, False): Migrate,
     (wire.Op.POISON, False): Poison,
+    (wire.Op.COPY, False): Copy,
+    (wire.Op.RECEIVE, False): Receive,
     (wire.Op.PT_SET, False): PageTableChange,
     (wire.Op.PT_CLEAR, False): PageTableChange,
     (wire.Op.NOTIFY, False): Notify,

@@ -53,12 +53,15 @@ class Op(enum.IntEnum):
     UNWATCH = 0x2B
     RANGES = 0x2C
     HEARTBEAT = 0x2F
+    MIGRATE = 0x30
     # control: controller -> element, through the switch's packet-out
     PT_SET = 0x40
     PT_CLEAR = 0x41
     NOTIFY = 0x42
     BARRIER = 0x43
     POISON = 0x44
+    COPY = 0x45  # its "reply" goes to another memory element: a page
+    RECEIVE = 0x46
 
 
 DATA_OPS = frozenset({Op.READ, Op.WRITE, Op.CAS, Op.FETCH_ADD, Op.CHECKSUM})
@@ -74,6 +77,7 @@ CONTROL_OPS = frozenset(
         Op.STEAL,
         Op.PROTECT,
         Op.STAT,
+        Op.MIGRATE,
         Op.TRANSLATE,
         Op.TAKE_ADDRESS,
         Op.WATCH,
@@ -249,6 +253,11 @@ RANGES_REPLY = struct.Struct("!QI4x")  # where to go on (0: nowhere), count; so 
 RANGE = struct.Struct("!QQ")  # va, pages
 MAX_RANGES = (PAGE_SIZE - RANGES_REPLY.size) // RANGE.size
 HEARTBEAT_ARGS = struct.Struct("!I4x")  # the sender's present interval in ms; the payload may be left out
+MIGRATE_ARGS = struct.Struct("!QH6x")  # pages, the element that gets them (0: the controller chooses); va in the header
+# pages, the element that gets them, whose outcomes go with them (pid, 0: nobody's), id of its RECEIVE, epoch, incarnation
+COPY_ARGS = struct.Struct("!IHHQII")
+# pages, pid (0: nobody), the element that sends them, permissions, epoch, incarnation
+RECEIVE_ARGS = struct.Struct("!IHHBxxxII")
 POISON_ARGS = struct.Struct("!IB3x")  # pages, 1 to mark them bad and 0 to heal them
 PT_ARGS = struct.Struct("!IHBBII")  # pages, pid, permissions, zero (0/1), epoch, incarnation (low 32 bits)
 NOTIFY_ARGS = struct.Struct("!BBHIQQ")  # NotifyCode, reserved, element, group (TAKEOVER; else 0), va, pages

@@ -76,6 +76,7 @@ def element_entries(element: Element) -> Iterator[Entry]:
         yield Entry("binding", (("element", element.id), ("pid", LOCAL_OS_PID)), "bind")
     elif action == "attach":
         yield Entry("liveness", me, "alive", port)
+        yield Entry("reply_route", me, "route", port)  # other memory elements send it pages
     else:
         yield Entry("liveness", me, "failed")
 
@@ -109,7 +110,7 @@ def allocation_entries(allocation: Allocation, start: int = 0, end: int = 1 << 6
 def _override_entries(segment: Segment, o: Override) -> Iterator[Entry]:
     va = ("va", (o.va, prefix_length(o.pages)))
     rights = (("permissions", o.permissions), ("generation", o.generation))
-    owned = o.kind is OverrideKind.OWNED
+    owned = o.kind in (OverrideKind.OWNED, OverrideKind.MIGRATING) and o.permissions
     if not owned or o.pid != segment.pid:
         yield Entry("protection", (("pid", segment.pid), va), "deny")
     if owned:

@@ -122,6 +122,15 @@ class ProtectRequest(ApiRequest):
 
 
 @dataclass(frozen=True)
+class MigrateRequest(ApiRequest):
+    """Move ``pages`` pages from ``va`` on to another memory element; ``target`` None: the controller chooses."""
+
+    va: int
+    pages: int
+    target: int | None
+
+
+@dataclass(frozen=True)
 class StatRequest(ApiRequest):
     """Tell what is at an address."""
 

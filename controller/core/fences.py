@@ -43,6 +43,7 @@ def fence(draft: Draft, to: Requester, element_id: int, by: str) -> None:
     concerned = [e.id for e in draft.state.elements.values() if e.kind == "memory"]
     if element.kind == "memory":
         concerned = [element_id]
+        operations.isolate(draft, element_id)
     waiting = [operations.send(draft, Op.BARRIER, e) for e in concerned if operations.is_reachable(draft.state, e)]
     if element.kind == "compute":
         waiting.append(operations.send(draft, Op.BARRIER, TOR))

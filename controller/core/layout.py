@@ -23,7 +23,7 @@ from protocol.wire import PAGE_SIZE
 
 GONE = (OverrideKind.FREED,)  # pages that may belong to another allocation by now
 NOT_KEPT = (OverrideKind.FREED, OverrideKind.FREEING, OverrideKind.LOST)  # pages without contents that anybody wants
-_UNDER_WAY = (OverrideKind.MOVING, OverrideKind.FREEING)  # an operation finds its pages by their generation
+_UNDER_WAY = (OverrideKind.MOVING, OverrideKind.MIGRATING, OverrideKind.FREEING)  # their generation has a meaning
 _Block = TypeVar("_Block", Segment, Override)
 
 
@@ -122,6 +122,14 @@ def overridden(allocation: Allocation, changed: Iterable[Override]) -> Change:
         segments[number], normal = _normal(segment, sorted(pieces, key=_va))
         granted += _granted(normal, segment) - _granted(overrides[low:high], segment)
         overrides[low:high] = normal
+        if any(_place(o) != _place(segment) for o in normal):  # perhaps these were the last to move
+            low, high = _window(overrides, segment.va, segment.end)
+            moved = _elsewhere(segments[number], overrides[low:high])
+            if moved is not None:
+                segments[number], normal = _normal(moved, [_plain(moved, o) for o in overrides[low:high]])
+                granted += _granted(normal, segment) - _granted(overrides[low:high], segment)
+                overrides[low:high] = normal
+                start, end = min(start, segment.va), max(end, segment.end)
         del new[:count]
     now = dataclasses.replace(allocation, segments=tuple(segments), overrides=tuple(overrides), granted=granted)
     return Change(now, start, end)
@@ -167,13 +175,8 @@ def _normal(segment: Segment, pieces: Iterable[Override]) -> tuple[Segment, list
     whole: list[Override] = []
     generation = segment.generation
     for piece in pieces:
-        at = piece.va - segment.va
-        if piece.kind is OverrideKind.FREED:  # nobody's; all of them are alike
-            piece = dataclasses.replace(
-                piece, element=segment.element, pa=segment.pa + at, pid=segment.pid, generation=0
-            )
-        same = (piece.pid, piece.permissions, piece.element, piece.pa - at)
-        if piece.kind is OverrideKind.OWNED and same == (segment.pid, segment.permissions, segment.element, segment.pa):
+        as_segment = piece.kind is OverrideKind.OWNED and _place(piece) == _place(segment)
+        if as_segment and (piece.pid, piece.permissions) == (segment.pid, segment.permissions):
             generation = max(generation, piece.generation)
         elif whole and _joins(whole[-1], piece):
             last, newest = whole[-1], max(whole[-1].generation, piece.generation)
@@ -185,6 +188,20 @@ def _normal(segment: Segment, pieces: Iterable[Override]) -> tuple[Segment, list
         p = whole[0]
         return Segment(p.va, p.pages, p.element, p.pa, p.pid, p.permissions, p.generation), []
     return segment, [block for piece in whole for block in blocks(piece)]
+
+
+def _place(block: Segment | Override) -> tuple[int, int]:
+    """What translates its addresses."""
+    return block.element, block.pa - block.va
+
+
+def _elsewhere(segment: Segment, overrides: Sequence[Override]) -> Segment | None:
+    """The segment at another place, if all of it is there by now, whoever owns it."""
+    places = {_place(o) for o in overrides if o.kind is not OverrideKind.FREED}
+    if len(places) != 1 or sum(o.pages for o in overrides) != segment.pages:
+        return None
+    ((element, offset),) = places
+    return dataclasses.replace(segment, element=element, pa=segment.va + offset)
 
 
 def _granted(overrides: Iterable[Override], segment: Segment) -> int:

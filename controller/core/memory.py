@@ -33,8 +33,10 @@ from controller.core.state import (
 from protocol import wire
 from protocol.wire import GROUP_SHIFT, MAX_GENERATION, PAGE_SIZE, PID_SHIFT, AllocFlag, NotifyCode, Op, Perm, Status
 
-_MEDIA = AllocFlag.DRAM | AllocFlag.NVM
-_KNOWN = int(_MEDIA | AllocFlag.NOT_REASSIGNABLE | AllocFlag.CACHED)  # ~ of an IntFlag is only what else has a name
+MEDIA = AllocFlag.DRAM | AllocFlag.NVM
+MEDIA_OF = {0: ("dram", "nvm"), int(AllocFlag.DRAM): ("dram",), int(AllocFlag.NVM): ("nvm",)}  # by those flags
+_KNOWN = int(MEDIA | AllocFlag.NOT_REASSIGNABLE | AllocFlag.CACHED)  # ~ of an IntFlag is only what else has a name
+_UNDER_WAY = (OverrideKind.MOVING, OverrideKind.MIGRATING, OverrideKind.FREEING)
 _FREEABLE = (OverrideKind.OWNED, OverrideKind.REVOKED, OverrideKind.LOST)
 SPARE_GENERATIONS = 1 << 20  # kept back from requests: processes end and elements recover without asking
 
@@ -69,7 +71,7 @@ def alloc(
         raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid}")
     if not 0 < size <= 1 << PID_SHIFT or permissions not in (Perm.READ, Perm.WRITE, Perm.RW):
         raise Refused(Status.BAD_REQUEST, "bad_request", f"cannot allocate {size} bytes with permissions {permissions}")
-    media = {0: ("dram", "nvm"), AllocFlag.DRAM: ("dram",), AllocFlag.NVM: ("nvm",)}.get(flags & _MEDIA)
+    media = MEDIA_OF.get(flags & MEDIA)
     if media is None or flags & ((1 << GROUP_SHIFT) - 1) & ~_KNOWN:
         raise Refused(Status.BAD_REQUEST, "bad_request", f"flags {flags:#x} make no sense")
     group = flags >> GROUP_SHIFT
@@ -200,7 +202,7 @@ def pieces_of(allocation: Allocation, va: int, pages: int, *kinds: OverrideKind)
     for piece in pieces:
         if piece.kind not in kinds:
             text = f"the page at {piece.va:#x} is {piece.kind}"
-            if piece.kind in (OverrideKind.MOVING, OverrideKind.FREEING):
+            if piece.kind in _UNDER_WAY:
                 raise Refused(Status.BUSY, "busy", text)
             if piece.kind is OverrideKind.LOST:
                 raise Refused(Status.MEMORY_LOST, "memory_lost", f"{text}: its element restarted without contents")
@@ -251,6 +253,9 @@ def free_of(draft: Draft, pid: int, crashed: bool) -> None:
     steal is kept for them when it ``crashed``."""
     for allocation in list(draft.state.allocations.values()):
         if allocation.status is AllocationStatus.READY and not (crashed and allocation.may_be_stolen):
+            away = [p for p in runs(allocation) if p.kind is OverrideKind.MIGRATING and p.pid == pid]
+            if away:  # freed when they are somewhere (controller.core.migrate)
+                allocation = draft.override(allocation, [dataclasses.replace(p, pid=0, permissions=0) for p in away])
             held = without(allocation, *GONE)
             own = [p for p in held if p.pid == pid and p.kind in _FREEABLE]
             if own and own == held:

@@ -236,6 +236,8 @@ def physical_free(state: State) -> dict[int, Extents]:
     for number, bad in state.bad.items():
         for first, pages in bad.pages:
             free[number] = cut_out(free[number], first, pages)
+    for place in (place for operation in state.operations.values() for place in operation.reserved):
+        free[place.element] = cut_out(free[place.element], place.pa >> PAGE_SHIFT, place.pages)
     return free
 
 

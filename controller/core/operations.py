@@ -40,10 +40,12 @@ def send(
     pid: int = 0,
     permissions: int = 0,
     zero: bool = False,
+    peer: int = 0,
+    transfer: int = 0,
 ) -> int:
     """Plan a message to a memory element; returns its id."""
     number = draft.new_id()
-    message = Message(number, element, int(op), va, pa, pages, pid, permissions, zero, generation)
+    message = Message(number, element, int(op), va, pa, pages, pid, permissions, zero, generation, peer, transfer)
     draft.put("messages", number, message)
     draft.do(Send(message))
     return number
@@ -88,9 +90,26 @@ def lose(draft: Draft, element: int) -> None:
     for message in lost:
         draft.remove("messages", message)
     for operation in list(draft.state.operations.values()):
-        if operation.waiting & lost or _relies(draft.state, operation, element):
+        if element in operation.relies:
+            _give_up(draft, operation, element)
+        elif operation.waiting & lost or _relies(draft.state, operation, element):
             waiting = operation.waiting - lost
             _go_on(draft, dataclasses.replace(operation, waiting=waiting, lost=operation.lost | {element}))
+
+
+def isolate(draft: Draft, element: int) -> None:
+    """A memory element is fenced off: nothing can be copied from it or to it."""
+    for operation in list(draft.state.operations.values()):
+        if element in operation.relies:
+            _give_up(draft, operation, element)
+
+
+def _give_up(draft: Draft, operation: Operation, element: int) -> None:
+    """An operation cannot be done without an element: wait for nobody."""
+    for message in operation.waiting | operation.repeated:
+        if message in draft.state.messages:
+            draft.remove("messages", message)
+    _go_on(draft, dataclasses.replace(operation, waiting=frozenset(), lost=operation.lost | {element}))
 
 
 def _relies(state: State, operation: Operation, element: int) -> bool:

@@ -93,7 +93,7 @@ def stat(draft: Draft, to: Requester, va: int) -> None:
     if piece.kind is OverrideKind.FREED:
         raise Refused(Status.NOT_FOUND, "not_found", f"the page at {piece.va:#x} is freed")
     element = draft.state.elements[piece.element]
-    permissions = piece.permissions if piece.kind is OverrideKind.OWNED else 0
+    permissions = piece.permissions if piece.kind in (OverrideKind.OWNED, OverrideKind.MIGRATING) else 0
     media = wire.Media[element.media.upper()]
     payload = wire.STAT_REPLY.pack(
         piece.pages, piece.generation, piece.pid, piece.element, allocation.group, permissions, media

@@ -36,6 +36,7 @@ class OverrideKind(StrEnum):
 
     OWNED = "owned"  # by another process than the allocation's, or with other permissions
     MOVING = "moving"  # on their way to an owner: nobody has access until their element has acknowledged
+    MIGRATING = "migrating"  # being copied to another element; whoever has it waits, but REVOKED pages nobody has
     REVOKED = "revoked"  # the contents are kept
     LOST = "lost"  # the element came back without the contents: until it is freed every access is told so
     FREEING = "freeing"  # being given back: the element has not acknowledged yet
@@ -169,13 +170,38 @@ class Allocation:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Physical pages, and the addresses that are to be there."""
+
+    va: int
+    pages: int
+    element: int
+    pa: int
+
+    @property
+    def end(self) -> int:
+        """The address behind the last byte."""
+        return self.va + self.pages * PAGE_SIZE
+
+    def first(self, pages: int) -> Place:
+        """At most so many pages of it, from its start."""
+        return Place(self.va, min(pages, self.pages), self.element, self.pa)
+
+    def behind(self, pages: int) -> tuple[Place, ...]:
+        """What is left without the first so many pages: one place, or none."""
+        size = pages * PAGE_SIZE
+        left = self.pages - pages
+        return (Place(self.va + size, left, self.element, self.pa + size),) if left > 0 else ()
+
+
+@dataclass(frozen=True)
 class Message:
     """What a memory element was told and has not acknowledged yet: a page-table change or a barrier. Or the top-of-rack switch: a
     barrier behind its fences."""
 
     id: int  # also its request id
     element: int  # or TOR
-    op: int  # PT_SET, PT_CLEAR or BARRIER
+    op: int  # PT_SET, PT_CLEAR, BARRIER, COPY or RECEIVE
     va: int
     pa: int
     pages: int
@@ -183,6 +209,8 @@ class Message:
     permissions: int
     zero: bool
     generation: int
+    peer: int = 0  # COPY and RECEIVE: the other element
+    transfer: int = 0  # COPY: the id of the RECEIVE
 
 
 @dataclass(frozen=True)
@@ -244,7 +272,8 @@ class Operation:
     """A change that is under way: done when no message of ``waiting`` is outstanding."""
 
     id: int
-    kind: str  # alloc, free, free-part, revoke, grant, steal, protect; recover, fence, unfence; poison, heal
+    # alloc, free, free-part, revoke, grant, steal, protect, migrate, migrate-back, vacate; recover, fence, unfence; poison, heal
+    kind: str
     va: int  # of the allocation; the element's id for recover, fence and unfence
     requester: Requester
     waiting: frozenset[int] = frozenset()
@@ -261,6 +290,13 @@ class Operation:
     places: tuple[tuple[int, int, int], ...] = ()  # physical pages concerned: (element, first page, pages)
     # Elements that came back without contents while it was under way: what arrives there is LOST.
     emptied: frozenset[int] = frozenset()
+    # migrate: it is undone when one of these elements fails; messages that are repeated until it goes on; what was asked for;
+    # where pages that have not moved yet are to go, those of start to end first; how many have moved. vacate: what is cleared.
+    relies: frozenset[int] = frozenset()
+    repeated: frozenset[int] = frozenset()
+    asked: tuple[int, int] = (0, 0)
+    reserved: tuple[Place, ...] = ()
+    moved: int = 0
 
 
 @dataclass(frozen=True)

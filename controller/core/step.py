@@ -10,6 +10,7 @@ from controller.core import (
     fences,
     groups,
     memory,
+    migrate,
     monitor,
     notices,
     operations,
@@ -36,6 +37,7 @@ from controller.core.events import (
     GrantRequest,
     GroupRequest,
     Heartbeat,
+    MigrateRequest,
     NoticeAcknowledged,
     Notify,
     PoisonRequest,
@@ -195,6 +197,9 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
         case Op.PROTECT if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.PROTECT_ARGS.size:
             pages, permissions = wire.PROTECT_ARGS.unpack_from(event.payload)
             reassign.protect(draft, config, to, event.va, pages, event.pid, permissions)
+        case Op.MIGRATE if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.MIGRATE_ARGS.size:
+            pages, target = wire.MIGRATE_ARGS.unpack_from(event.payload)
+            migrate.migrate(draft, config, to, event.va, pages, event.pid, target or None)
         case Op.STAT if event.pid != LOCAL_OS_PID:
             reassign.stat(draft, to, event.va)
         case Op.TRANSLATE if event.pid != LOCAL_OS_PID:
@@ -301,6 +306,8 @@ def _api(state: State, event: ApiRequest, now: float, config: Config) -> Step:
                 groups.steal(draft, config, to, e.va, e.pages, e.thief, e.source, *rest)
             case GroupRequest(name=name, secret=secret, needed=needed, total=total):
                 groups.create(draft, to, name, secret, needed, total)
+            case MigrateRequest(va=va, pages=pages, target=target):
+                migrate.migrate(draft, config, to, va, pages, None, target)
             case StatRequest(va=va):
                 _acting(draft, event, va)
                 reassign.stat(draft, to, va)

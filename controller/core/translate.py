@@ -12,6 +12,7 @@ from protocol.wire import Status
 
 _REFUSALS = {
     OverrideKind.MOVING: (Status.BUSY, "busy"),
+    OverrideKind.MIGRATING: (Status.BUSY, "busy"),
     OverrideKind.REVOKED: (Status.PERMISSION, "permission"),
     OverrideKind.FREEING: (Status.NOT_FOUND, "not_found"),
     OverrideKind.FREED: (Status.NOT_FOUND, "not_found"),

@@ -79,6 +79,7 @@ def main() -> int:
     table = (TrustingTable if arguments.trust_switch else PageTable)(description.pages)
     element = MemoryElement(description.id, memoryview(memory), table, registration.incarnation, durable)
     element.on_reply = registration.on_reply
+    element.copying.send = link.send
     element.crash = CrashAt(arguments.crash_at)
     registration.start()
     try:

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 
+from hosts.memory.copying import Copying
 from hosts.memory.dedup import Outcomes
 from hosts.memory.durable import Durable
 from hosts.memory.page_table import PageTable
@@ -17,7 +18,9 @@ _HEADER = wire.HEADER
 _ETHERTYPE = wire.ETHERTYPE.to_bytes(2, "big")
 _READ, _WRITE, _CAS, _ADD, _SUM = int(Op.READ), int(Op.WRITE), int(Op.CAS), int(Op.FETCH_ADD), int(Op.CHECKSUM)
 _PT_SET, _PT_CLEAR, _BARRIER, _POISON = int(Op.PT_SET), int(Op.PT_CLEAR), int(Op.BARRIER), int(Op.POISON)
-_FROM_CONTROLLER = (_PT_SET, _PT_CLEAR, _BARRIER, _POISON)
+_COPY, _RECEIVE = int(Op.COPY), int(Op.RECEIVE)
+_COPIED = _COPY | wire.REPLY
+_FROM_CONTROLLER = (_PT_SET, _PT_CLEAR, _BARRIER, _POISON, _COPY, _RECEIVE)
 _NEEDS = {
     _READ: int(Perm.READ),
     _SUM: int(Perm.READ),
@@ -56,6 +59,7 @@ class MemoryElement:
         self.outcomes: dict[int, Outcomes] = {}
         self.counts: Counter[str] = Counter()
         self._idle_since: dict[int, float] = {}
+        self.copying = Copying(self)
         self.crash = CrashAt()  # counts a step before and one after each message of the controller
         self.on_reply: Callable[[wire.Header, bytes], None] | None = None  # replies to this element's own requests
 
@@ -68,6 +72,8 @@ class MemoryElement:
         if version != wire.VERSION or (dst != self.element and op < wire.REPLY and op not in _FROM_CONTROLLER):
             self.counts["dropped: not for this element"] += 1
             return None
+        if op == _COPIED:
+            return self.copying.arrived(wire.Header.unpack(frame, 14), frame[_BODY:])
         if op & wire.REPLY:
             if self.on_reply is not None:
                 self.on_reply(wire.Header.unpack(frame, 14), frame[_BODY:])
@@ -80,6 +86,18 @@ class MemoryElement:
                 status = Status.PERMISSION
             elif op == _POISON:
                 status = self._poison(pa, generation, frame)
+            elif op == _COPY:
+                self.crash.step()
+                self.copying.copy(va, pa, generation, frame)
+                self.crash.step()
+                return None
+            elif op == _RECEIVE:
+                self.crash.step()
+                known = self.copying.receive(va, pa, generation, request_id, frame)
+                self.crash.step()
+                if known is None:
+                    return None
+                status = known
             elif op == _BARRIER:  # frames are dealt with in order: what came before it is done
                 status = Status.OK
             else:

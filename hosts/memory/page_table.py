@@ -70,6 +70,11 @@ class PageTable:
         """Whether the element has all these pages."""
         return pages > 0 and pa & 0xFFF == 0 and (pa >> PAGE_SHIFT) + pages <= self.pages
 
+    def taken(self, first: int, pages: int, generation: int) -> bool:
+        """Whether all these pages (the first by its number) are nobody's, and since this very generation."""
+        end = first + pages
+        return not any(self.pid[first:end]) and all(g == generation for g in self.generation[first:end])
+
     def adopt(self, epoch: int) -> bool:
         """Accept generations of this epoch; False when it is older than one seen before. A new epoch means that the controller
         lost its store and counts generations anew: it knows of no owner, so there is none."""

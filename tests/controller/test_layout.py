@@ -66,7 +66,7 @@ def fewest_blocks(allocation: Allocation) -> list[tuple[int, int]]:
 
 
 def _kind(p: Override) -> tuple:
-    under_way = p.kind in (OverrideKind.MOVING, OverrideKind.FREEING)
+    under_way = p.kind in (OverrideKind.MOVING, OverrideKind.MIGRATING, OverrideKind.FREEING)
     return p.kind, p.pid, p.permissions, p.element, p.pa - p.va, p.generation if under_way else 0
 
 

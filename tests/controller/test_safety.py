@@ -84,7 +84,8 @@ class RackMachine(RuleBasedStateMachine):
         for element, first, count in monitor.held(allocation):
             for page in range(first, first + count):
                 assert self.word(element, page) == 0, "memory is not zero when it is given out"
-                self.world.words[element, page] = 0
+        for page in range(allocation.pages):
+            self.world.words[allocation.va + page * PAGE_SIZE] = 0
 
     def check_notice(self, va: int, pages: int) -> None:
         """Whose memory was revoked hears of it, whatever happens to the controller now."""
@@ -159,6 +160,14 @@ class RackMachine(RuleBasedStateMachine):
             self.ask("reassign", va, count, lambda t: events.StealRequest(t, va, count, *rest))
         else:
             self.ask("reassign", va, count, lambda t: events.GrantRequest(t, va, count, pid, permissions))
+
+    @precondition(lambda self: self.ready())
+    @rule(data=st.data(), where=st.sampled_from((None, 101, 102)))
+    def migrate(self, data: st.DataObject, where: int | None) -> None:
+        allocation, first = self.draw_page(data)
+        count = data.draw(st.integers(1, allocation.pages - first))
+        va = allocation.va + first * PAGE_SIZE
+        self.ask("migrate", va, count, lambda t: events.MigrateRequest(t, va, count, where))
 
     @rule(which=st.integers(0, 2), crashed=st.booleans())
     def exit_process(self, which: int, crashed: bool) -> None:
@@ -327,8 +336,16 @@ class RackMachine(RuleBasedStateMachine):
         if page.kind is OverrideKind.LOST:
             assert self.world.stamp(page.pid, page.va, Perm.READ) is None
         if page.kind not in layout.NOT_KEPT:
-            expected = self.world.words.get((page.element, page.pa // PAGE_SIZE), 0)
+            expected = self.world.words.get(page.va, 0)
             assert self.word(page.element, page.pa // PAGE_SIZE) == expected, f"S3: {page.va:#x} has lost a write"
+        if page.kind is OverrideKind.MIGRATING and page.permissions:
+            stamped = self.world.stamp(page.pid, page.va, Perm(page.permissions))
+            if stamped is not None and self.serves(stamped[0]):
+                element, pa, generation = stamped
+                heard = self.world.elements[element].table.check(page.pid, page.va, pa, page.permissions, generation)
+                assert heard in (Status.OK, Status.STALE_GENERATION), (
+                    f"{page.va:#x} is being copied, its owner hears {heard}"
+                )
         if page.kind is OverrideKind.OWNED and not self.world.state.elements[page.element].fenced:
             need = Perm(page.permissions)
             stamped = self.world.stamp(page.pid, page.va, need)

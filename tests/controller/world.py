@@ -69,7 +69,7 @@ class World:
     confirmed: list[tuple[Sent, Status]] = field(
         default_factory=list
     )  # replies that the switch passed on to the writer
-    words: dict[tuple[int, int], int] = field(default_factory=dict)  # (element, page): the last write that landed
+    words: dict[int, int] = field(default_factory=dict)  # by address of the page: the last write that landed
     on_answer: Callable[[events.Answer], None] | None = None
     on_ready: Callable[[Allocation], None] | None = None
     on_persist: Callable[[Sequence[tuple]], object] = len
@@ -237,8 +237,17 @@ class World:
             memory = self.elements[number].memory
         else:
             memory = memoryview(bytearray(element.pages * PAGE_SIZE))
-            self.words = {where: word for where, word in self.words.items() if where[0] != number}
         self.elements[number] = MemoryElement(number, memory, PageTable(element.pages), incarnation)
+        self.elements[number].copying.send = lambda frame: self.between_elements(number, frame)
+
+    def between_elements(self, source: int, frame: bytes) -> None:
+        """A "reply" of a memory element to another one, as the switch lets it pass."""
+        header = Header.unpack(frame, 14)._replace(src=source)  # stamped by the switch
+        target = header.dst
+        port = self.rack.by_id(source).port
+        attached = self.entries["element", (("port", port),)].action == "attach"
+        if attached and ("reply_route", (("element", target),)) in self.entries:
+            self.channels[target].append(frame[:14] + header.pack() + frame[wire.FRAME_OVERHEAD :])
 
     def send_write(self, pid: int, va: int) -> Sent | None:
         """A process writes a word; None when the switch refuses it."""
@@ -272,12 +281,14 @@ class World:
                 self.feed(events.Acknowledged(TOR, Header.unpack(frame, 14).request_id, Status.OK))
             return
         reply = self.elements[element].handle(frame)
-        assert reply is not None
+        if reply is None:
+            assert Header.unpack(frame, 14).op in (Op.COPY, Op.COPY | wire.REPLY, Op.RECEIVE)
+            return
         header = Header.unpack(reply, 14)
         if isinstance(item, Sent):
             if header.status == Status.OK:
                 self.landed.add(item.number)
-                self.words[element, header.pa // PAGE_SIZE] = item.number
+                self.words[header.va & -PAGE_SIZE] = item.number
             port = self.rack.by_id(element).port
             if self.entries["element", (("port", port),)].action == "attach":
                 self.confirmed.append((item, Status(header.status)))
