@@ -44,18 +44,21 @@ class Copying:
         self._transfers: dict[int, _Transfer] = {}  # by the request id of RECEIVE
         self.send: Callable[[bytes], None] | None = None  # to the switch
 
-    def copy(self, va: int, pa: int, generation: int, frame: bytes) -> None:
+    def copy(self, va: int, pa: int, generation: int, frame: bytes) -> Status | None:
         """COPY: send pages that nobody has any more, in the generation that took them away. Anything else is not sent: the
-        PT_CLEAR may come still. There is no reply; the target's to RECEIVE ends it."""
+        PT_CLEAR may come still. There is no reply but a refusal; the target's to RECEIVE ends it."""
         me = self._element
-        if len(frame) < wire.FRAME_OVERHEAD + wire.COPY_ARGS.size or self.send is None:
-            return
+        if len(frame) < wire.FRAME_OVERHEAD + wire.COPY_ARGS.size:
+            return Status.BAD_REQUEST
         pages, target, pid, transfer, epoch, incarnation = wire.COPY_ARGS.unpack_from(frame, wire.FRAME_OVERHEAD)
+        if not me.table.in_range(pa, pages):
+            return Status.BAD_REQUEST
+        if incarnation != me.incarnation or not me.table.adopt(epoch):
+            return Status.STALE_GENERATION
         first = pa >> PAGE_SHIFT
-        taken = me.table.in_range(pa, pages) and me.table.taken(first, pages, generation)
-        if not taken or incarnation != me.incarnation or epoch != me.table.epoch:
+        if self.send is None or not me.table.taken(first, pages, generation):
             me.counts["COPY of pages that were not taken away"] += 1
-            return
+            return None
         header = wire.Header(_COPIED, dst=target, pid=pid, generation=generation, request_id=transfer)
         addresses = wire.element_mac(target) + wire.element_mac(me.element) + wire.ETHERTYPE.to_bytes(2, "big")
         parts = [bytes(me.memory[at : at + PAGE_SIZE]) for at in range(pa, pa + pages * PAGE_SIZE, PAGE_SIZE)]
@@ -67,6 +70,7 @@ class Copying:
             fields = header._replace(va=va + number * PAGE_SIZE, pa=number, length=len(part), status=int(status))
             self.send(addresses + fields.pack() + part)
         me.counts["pages sent to other elements"] += pages
+        return None
 
     def receive(self, va: int, pa: int, generation: int, request_id: int, frame: bytes) -> Status | None:
         """RECEIVE: wait for pages. None until all have come."""

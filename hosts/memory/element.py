@@ -88,9 +88,11 @@ class MemoryElement:
                 status = self._poison(pa, generation, frame)
             elif op == _COPY:
                 self.crash.step()
-                self.copying.copy(va, pa, generation, frame)
+                known = self.copying.copy(va, pa, generation, frame)
                 self.crash.step()
-                return None
+                if known is None:
+                    return None
+                status = known
             elif op == _RECEIVE:
                 self.crash.step()
                 known = self.copying.receive(va, pa, generation, request_id, frame)

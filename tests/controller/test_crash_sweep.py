@@ -199,6 +199,13 @@ def protect(case: Case) -> Status | None:
     return case.request(case.owner, Op.PROTECT, case.page(2), wire.PROTECT_ARGS.pack(9, 1))
 
 
+def migrate(case: Case) -> Status | None:
+    """Two pages of the DRAM element go to the other."""
+    allocation = case.world.state.allocations[case.va]
+    piece = next(p for p in layout.runs(allocation) if p.element == DRAM and p.pages >= 2)
+    return case.request(case.owner, Op.MIGRATE, piece.va, wire.MIGRATE_ARGS.pack(2, NVM))
+
+
 def grant(case: Case) -> Status | None:
     return case.request(case.owner, Op.GRANT, case.page(1), wire.GRANT_ARGS.pack(10, case.other, 3))
 
@@ -317,6 +324,7 @@ OPERATIONS: list[Operation] = [
     free_part,
     protect,
     grant,
+    migrate,
     steal,
     revoke,
     fence_compute,
@@ -390,7 +398,7 @@ class Sweep:
         _heard(case, NVM)
         case.agree()
         refused = status not in (None, Status.OK)
-        assert not refused or (status is Status.ELEMENT_FAILED and self.operation is alloc), status
+        assert not refused or (status is Status.ELEMENT_FAILED and self.operation in (alloc, migrate)), status
         expected = self.before if refused else self.after
         assert case.view() == (emptied(expected) if element == DRAM else expected)
         lost = {p for p in (case.owner, case.other) if NotifyCode.MEMORY_LOST in case.told(p)}
