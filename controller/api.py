@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from controller.api_migrate import migrate_routes
 from controller.api_monitor import monitor_routes
 from controller.api_tokens import token_routes
 from controller.core import blocks, events
@@ -45,6 +46,7 @@ _HTTP_STATUS = {
     "busy": 409,
     "out_of_memory": 507,
     "element_failed": 503,
+    "page_failed": 503,
     "memory_lost": 410,
     "switch": 502,
 }
@@ -362,6 +364,7 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
         return shell.request(lambda token: events.AddressReleaseRequest(token, int(address)))
 
     app.include_router(monitor_routes(shell))
+    app.include_router(migrate_routes(shell))
     app.include_router(token_routes(shell, tokens))
 
     @app.get("/v1/map")

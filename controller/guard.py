@@ -46,6 +46,8 @@ RULES: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/v1/protect"): _ACT,
     ("POST", "/v1/steal"): _ACT,
     ("POST", "/v1/revoke"): _OPERATE,
+    ("POST", "/v1/migrate"): _OPERATE,
+    ("POST", "/v1/drain"): _OPERATE,
     ("POST", "/v1/groups"): _OPERATE,
     ("POST", "/v1/redirect"): _OPERATE,
     ("POST", "/v1/fence"): _OPERATE,

@@ -82,10 +82,10 @@ class Client:
         self.url = url
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def call(self, method: str, path: str, **options: Any) -> Any:
+    def call(self, method: str, path: str, timeout: float | None = 30, **options: Any) -> Any:
         """A request; its decoded answer."""
         try:
-            reply = httpx.request(method, self.url + path, timeout=30, headers=self.headers, **options)
+            reply = httpx.request(method, self.url + path, timeout=timeout, headers=self.headers, **options)
         except httpx.HTTPError as error:
             raise CliError(f"no controller at {self.url} ({error}): is a rack running? (`make up`)") from None
         if reply.is_success:
@@ -216,6 +216,21 @@ def revoke(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable
     """Take pages away from their owner."""
     data = client.call("POST", "/v1/revoke", json={"va": arguments.va, "pages": arguments.pages})
     return data, lambda: print(f"revoked {many(data['pages'], 'page')} at {data['va']:#x} from process {data['owner']}")
+
+
+def migrate(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Move pages to another memory element while their owner goes on."""
+    body = {"va": arguments.va, "pages": arguments.pages, "target": arguments.target}
+    data = client.call("POST", "/v1/migrate", json=body, timeout=None)
+    where = f" to {arguments.target}" if arguments.target else ""
+    return data, lambda: print(f"moved {many(data['pages'], 'page')} at {data['va']:#x}{where}")
+
+
+def drain(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """Move everything that a memory element holds to others."""
+    data = client.call("POST", "/v1/drain", json={"element": arguments.element}, timeout=None)
+    left = f"; {many(data['left'], 'page')} are there still" if data["left"] else ""
+    return data, lambda: print(f"moved {many(data['pages'], 'page')} from {data['element']}{left}")
 
 
 def grant(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
@@ -432,6 +447,8 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "free": free,
     "map": switch_map,
     "revoke": revoke,
+    "migrate": migrate,
+    "drain": drain,
     "grant": grant,
     "groups": groups,
     "group-create": group_create,
@@ -499,6 +516,12 @@ def parser() -> argparse.ArgumentParser:
     subs["alloc"].add_argument("--placement", default="", metavar="POLICY", help="default: the controller's")
     subs["free"].add_argument("va", type=number)
     subs["free"].add_argument("size", type=size, nargs="?", default=0, help="default: the whole allocation")
+    subs["migrate"].add_argument("va", type=number)
+    subs["migrate"].add_argument("pages", type=number, nargs="?", default=1)
+    subs["migrate"].add_argument(
+        "--target", metavar="ELEMENT", default="", help="the element that gets them (default: any)"
+    )
+    subs["drain"].add_argument("element")
     subs["revoke"].add_argument("va", type=number)
     subs["revoke"].add_argument("pages", type=number, nargs="?", default=1)
     subs["grant"].add_argument("va", type=number)

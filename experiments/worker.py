@@ -170,6 +170,10 @@ class Worker:
         """Change what this process may do with pages of its own."""
         return self._timed(lambda: self.process.protect(Region(va, pages * PAGE_SIZE), Perm(permissions)))
 
+    def do_migrate(self, va: int, pages: int, target: int = 0) -> dict[str, Any]:
+        """Move pages of this process to another memory element."""
+        return self._timed(lambda: self.process.migrate(Region(va, pages * PAGE_SIZE), target))
+
     def do_stat(self, va: int) -> dict[str, Any]:
         """What is at an address."""
         return dataclasses.asdict(self.process.stat(va))

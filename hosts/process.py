@@ -43,6 +43,7 @@ from protocol.wire import PAGE_SIZE, AllocFlag, Header, HintFlag, Media, NotifyC
 
 __all__ = ["LocalOsError", "Notice", "Process", "Region", "RemoteMemoryError", "RetryPolicy", "Stat", "Takeover"]
 
+MIGRATED_A_SECOND = 200  # pages: slower migrations are not waited for
 SOCKET_NAME = "local-os.sock"
 REJOIN_PAUSE, LONGEST_REJOIN_PAUSE = 0.05, 1.0  # seconds between attempts to find a local OS again
 log = logging.getLogger(__name__)
@@ -323,6 +324,18 @@ class Process:
         # First the interface, so that nothing arrives that nobody answers.
         addresses.add(address)
         self.requester.request(Header(Op.TAKE_ADDRESS, length=len(arguments)), arguments)
+
+    def migrate(self, region: Region, target: int = 0) -> int:
+        """Have whole pages of this process move to memory element ``target`` (0: the controller chooses), at the same addresses,
+        while it goes on using them; how many have moved. Accesses to some of them take some milliseconds longer meanwhile.
+        Raises PermissionDenied, NotFound, Busy, OutOfMemory; ElementFailed when one fails, the pages that had not moved are
+        where they were then."""
+        arguments = wire.MIGRATE_ARGS.pack(_pages(region), target)
+        budget = self.requester.policy.budget + _pages(region) / MIGRATED_A_SECOND
+        header = Header(Op.MIGRATE, va=region.va, length=len(arguments))
+        _, payload = self.requester.request(header, arguments, budget)
+        self._moved(region.va, region.size)
+        return int(wire.WORD.unpack_from(payload)[0])
 
     def protect(self, region: Region, permissions: Perm) -> None:
         """Change what this process may do with whole pages of its own. Raises PermissionDenied, NotFound, Busy."""

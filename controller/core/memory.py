@@ -26,6 +26,7 @@ from controller.core.state import (
     Operation,
     Override,
     OverrideKind,
+    Place,
     Requester,
     State,
     Thresholds,
@@ -284,7 +285,7 @@ def _finish_free(draft: Draft, operation: Operation) -> None:
     """Nobody can access the allocation any more: its pages are anybody's, its addresses nobody's."""
     allocation = draft.state.allocations[operation.va]
     for piece in without(allocation, *GONE):
-        _give_back(draft, piece)
+        set_free(draft, piece)
     draft.remove("allocations", allocation.va)
     draft.publish("freed", pid=allocation.pid, va=allocation.va, pages=allocation.pages)
     if operation.requester != Requester():
@@ -316,7 +317,7 @@ def _finish_part(draft: Draft, operation: Operation) -> None:
     allocation = draft.state.allocations[operation.va]
     freed = concerned(allocation, operation, OverrideKind.FREEING)
     for piece in freed:
-        _give_back(draft, piece)
+        set_free(draft, piece)
     after = draft.override(allocation, [changed(p, OverrideKind.FREED, 0) for p in freed])
     if all(p.kind in GONE for p in runs(after)):
         draft.remove("allocations", allocation.va)
@@ -378,7 +379,8 @@ def owners(pieces: Iterable[Override]) -> list[tuple[int, int, int]]:
     return result
 
 
-def _give_back(draft: Draft, piece: Override) -> None:
+def set_free(draft: Draft, piece: Override | Place) -> None:
+    """Pages that nobody holds are anybody's, but for the bad ones."""
     good: Extents = ((piece.pa // PAGE_SIZE, piece.pages),)
     if piece.element in draft.state.bad:  # nobody gets these
         for first, pages in draft.state.bad[piece.element].pages:

@@ -12,18 +12,37 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from controller.core.allocator import place
+from controller.core import allocator, poison
 from controller.core.answers import Refused, reply
-from controller.core.blocks import give_back
 from controller.core.draft import Draft
 from controller.core.layout import cut, joined, overridden, rules, runs
-from controller.core.memory import MEDIA, MEDIA_OF, Config, check_room, clear_pages, free_pieces, pieces_of, ready
+from controller.core.memory import (
+    MEDIA,
+    MEDIA_OF,
+    Config,
+    check_room,
+    clear_pages,
+    free_pieces,
+    pieces_of,
+    ready,
+    set_free,
+)
 from controller.core.notices import notify
 from controller.core.operations import finishes, is_reachable, send
 from controller.core.placement import POLICIES
-from controller.core.state import Allocation, Element, Liveness, Operation, Override, OverrideKind, Place, Requester
+from controller.core.state import (
+    Allocation,
+    AllocationStatus,
+    Element,
+    Liveness,
+    Operation,
+    Override,
+    OverrideKind,
+    Place,
+    Requester,
+)
 from protocol import wire
-from protocol.wire import PAGE_SHIFT, PAGE_SIZE, NotifyCode, Op, Status
+from protocol.wire import PAGE_SIZE, NotifyCode, Op, Status
 
 CHUNK = 64  # pages that are away at a time: some milliseconds
 _MOVABLE = (OverrideKind.OWNED, OverrideKind.REVOKED)
@@ -40,12 +59,16 @@ def migrate(
             text = f"the page at {piece.va:#x} belongs to process {piece.pid}, not {owner}"
             raise Refused(Status.PERMISSION, "permission", text)
         _check(draft.state.elements[piece.element])
+        at = piece.pa // PAGE_SIZE
+        if any(first < at + piece.pages and at < first + n for first, n in poison.of(draft.state, piece.element)):
+            text = f"some of the {piece.pages} pages at {piece.va:#x} are bad: nobody can tell what was in them"
+            raise Refused(Status.PAGE_FAILED, "page_failed", text)
     usable = _usable(draft, allocation, pieces, target)
     moving = [p for p in pieces if p.element != target]
     free = {e: draft.state.free.get(e, ()) for e in usable}
     places: list[Place] = []
     for start, count in _ranges(moving):
-        placed = place(start, count, free, POLICIES[config.placement], config.largest_block, (0, 0, 0))
+        placed = allocator.place(start, count, free, POLICIES[config.placement], config.largest_block, (0, 0, 0))
         if placed is None:
             room = sum(n for extents in free.values() for _, n in extents)
             text = f"{sum(p.pages for p in moving)} pages are to go where {room} are free"
@@ -57,7 +80,14 @@ def migrate(
     check_room(draft, config, max(0, more) + 2 * CHUNK.bit_length())
     for element, extents in free.items():
         draft.set_free(element, extents)
-    _next_chunk(draft, Operation(0, "migrate", allocation.va, to, places=tuple(places), asked=(va, pages)))
+    _next_chunk(draft, Operation(0, "migrate", allocation.va, to, reserved=tuple(places), asked=(va, pages)))
+
+
+def held_by(allocation: Allocation, element: int) -> list[tuple[int, int]]:
+    """What of an allocation could leave an element: (va, pages)."""
+    if allocation.status is not AllocationStatus.READY:
+        return []
+    return _ranges(p for p in runs(allocation) if p.element == element and p.kind in _MOVABLE)
 
 
 def _ranges(pieces: Iterable[Override]) -> list[tuple[int, int]]:
@@ -106,7 +136,7 @@ def _at(piece: Override, where: Place) -> Override:
 
 def _next_chunk(draft: Draft, operation: Operation) -> None:
     """Begin with the next pages of a migration that can be moved still; finish it when there are none."""
-    places = list(operation.places)
+    places = list(operation.reserved)
     while places:
         chunk = places[0].first(CHUNK)
         allocation = draft.state.allocations.get(operation.va)
@@ -114,15 +144,15 @@ def _next_chunk(draft: Draft, operation: Operation) -> None:
         movable = [p for p in pieces if p.kind in _MOVABLE and p.element != chunk.element]
         failed = [e for e in {chunk.element, *(p.element for p in movable)} if not _serves(draft.state.elements[e])]
         if failed:
-            _end(draft, dataclasses.replace(operation, places=tuple(places), lost=operation.lost | set(failed)))
+            _end(draft, dataclasses.replace(operation, reserved=tuple(places), lost=operation.lost | set(failed)))
             return
         if allocation is not None and movable and sum(p.pages for p in movable) == chunk.pages:
-            _copy(draft, dataclasses.replace(operation, places=tuple(places)), allocation, chunk, movable)
+            _copy(draft, dataclasses.replace(operation, reserved=tuple(places)), allocation, chunk, movable)
             return
         # Somebody was faster: what is on its way, freed or lost by now stays where it is.
         _give_back(draft, [chunk])
         places[:1] = places[0].behind(CHUNK)
-    _end(draft, dataclasses.replace(operation, places=()))
+    _end(draft, dataclasses.replace(operation, reserved=()))
 
 
 def _serves(element: Element) -> bool:
@@ -193,14 +223,14 @@ def _finish(draft: Draft, operation: Operation) -> None:
         _return(draft, operation)
         return
     allocation = draft.state.allocations[operation.va]
-    chunk = operation.places[0].first(CHUNK)
+    chunk = operation.reserved[0].first(CHUNK)
     old = _chunk(allocation, operation)
     new = [_arrived(_at(p, chunk), operation.generation) for p in old]
     allocation = draft.override(allocation, new)
     _vacate(draft, [Place(p.va, p.pages, p.element, p.pa) for p in old])
     _free_orphans(draft, allocation, new)
-    places = (*operation.places[0].behind(CHUNK), *operation.places[1:])
-    _next_chunk(draft, dataclasses.replace(operation, places=places, moved=operation.moved + operation.pages))
+    places = (*operation.reserved[0].behind(CHUNK), *operation.reserved[1:])
+    _next_chunk(draft, dataclasses.replace(operation, reserved=places, moved=operation.moved + operation.pages))
 
 
 def _return(draft: Draft, operation: Operation) -> None:
@@ -213,8 +243,8 @@ def _return(draft: Draft, operation: Operation) -> None:
         if is_reachable(draft.state, p.element):
             rights = generation, p.pid, p.permissions
             waiting.append(send(draft, Op.PT_SET, p.element, p.va, p.pa, p.pages, *rights))
-    places = (*operation.places[0].behind(CHUNK), *operation.places[1:])
-    _vacate(draft, [operation.places[0].first(CHUNK)])
+    places = (*operation.reserved[0].behind(CHUNK), *operation.reserved[1:])
+    _vacate(draft, [operation.reserved[0].first(CHUNK)])
     again = dataclasses.replace(
         operation,
         id=draft.new_id(),
@@ -223,7 +253,7 @@ def _return(draft: Draft, operation: Operation) -> None:
         generation=generation,
         repeated=frozenset(),
         relies=frozenset(),
-        places=places,
+        reserved=places,
     )
     if waiting:
         draft.put("operations", again.id, again)
@@ -242,7 +272,7 @@ def _finish_return(draft: Draft, operation: Operation) -> None:
 
 def _end(draft: Draft, operation: Operation) -> None:
     """Tell the owners what has moved, and whoever asked."""
-    _give_back(draft, operation.places)
+    _give_back(draft, operation.reserved)
     va, pages = operation.asked
     allocation = draft.state.allocations.get(operation.va)
     if operation.moved and allocation is not None:
@@ -262,7 +292,7 @@ def _vacate(draft: Draft, places: Iterable[Place]) -> None:
     places = tuple(places)
     pieces = [Override(p.va, p.pages, p.element, p.pa, OverrideKind.FREEING, 0, 0, 0) for p in places]
     waiting = clear_pages(draft, pieces, draft.new_generation(), zero=True)
-    operation = Operation(draft.new_id(), "vacate", 0, Requester(), frozenset(waiting), places=places)
+    operation = Operation(draft.new_id(), "vacate", 0, Requester(), frozenset(waiting), reserved=places)
     if waiting:
         draft.put("operations", operation.id, operation)
     else:
@@ -271,13 +301,12 @@ def _vacate(draft: Draft, places: Iterable[Place]) -> None:
 
 @finishes("vacate")
 def _finish_vacate(draft: Draft, operation: Operation) -> None:
-    _give_back(draft, operation.places)
+    _give_back(draft, operation.reserved)
 
 
 def _give_back(draft: Draft, places: Iterable[Place]) -> None:
-    for p in places:
-        free = draft.state.free.get(p.element, ())
-        draft.set_free(p.element, give_back(free, p.pa >> PAGE_SHIFT, p.pages))
+    for place in places:
+        set_free(draft, place)
 
 
 def _free_orphans(draft: Draft, allocation: Allocation, pieces: list[Override]) -> None:

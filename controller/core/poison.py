@@ -147,4 +147,7 @@ def _held_by_nobody(state: State, element: int, first: int, pages: int) -> Exten
         for piece in without(allocation, *GONE):
             if piece.element == element:
                 left = cut_out(left, piece.pa >> PAGE_SHIFT, piece.pages)
+    for place in (place for operation in state.operations.values() for place in operation.reserved):
+        if place.element == element:
+            left = cut_out(left, place.pa >> PAGE_SHIFT, place.pages)
     return left

@@ -65,9 +65,7 @@ class Copying:
         if pid:
             parts.append(me.export_outcomes(pid))
         for number, part in enumerate(parts):
-            failed = number < pages and me.table.bad[first + number]
-            status = Status.PAGE_FAILED if failed else Status.OK
-            fields = header._replace(va=va + number * PAGE_SIZE, pa=number, length=len(part), status=int(status))
+            fields = header._replace(va=va + number * PAGE_SIZE, pa=number, length=len(part))
             self.send(addresses + fields.pack() + part)
         me.counts["pages sent to other elements"] += pages
         return None
@@ -109,7 +107,6 @@ class Copying:
             if len(payload) != PAGE_SIZE or me.table.generation[at >> PAGE_SHIFT] >= transfer.generation:
                 return None
             me.memory[at : at + PAGE_SIZE] = payload
-            me.table.bad[at >> PAGE_SHIFT] = header.status == Status.PAGE_FAILED
         else:
             try:
                 me.import_outcomes(transfer.pid, payload)

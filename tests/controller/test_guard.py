@@ -31,6 +31,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/alloc": {"pid": "{pid}", "size": 4096},
     "/v1/free": {"va": "{va}", "size": 4096},
     "/v1/revoke": {"va": "{va}"},
+    "/v1/migrate": {"va": "{va}"},
+    "/v1/drain": {"element": "m9"},
     "/v1/grant": {"va": "{va}", "to": "{other}"},
     "/v1/protect": {"va": "{va}", "permissions": 1},
     "/v1/steal": {"va": "{va}", "source": "{other}", "to": "{pid}", "group": 1, "capability": "00"},

@@ -162,14 +162,13 @@ def test_an_outcome_moves_with_its_page(world: World) -> None:
     assert word(world, pid, va) == 5
 
 
-def test_poison_moves_with_its_page(world: World) -> None:
-    pid, va = allocate(world, 4)
-    source, pa, _ = world.stamp(pid, va + PAGE_SIZE)  # type: ignore[misc]
-    world.elements[source].table.bad[pa // PAGE_SIZE] = 1
-    settle(world, migrate(world, va, 4, 102))
-    for n in range(4):
-        _, pa, _ = world.stamp(pid, va + n * PAGE_SIZE)  # type: ignore[misc]
-        assert world.elements[102].table.bad[pa // PAGE_SIZE] == (n == 1)
+def test_bad_pages_stay(world: World) -> None:
+    _, va = allocate(world, 4)
+    settle(world, world.ask(lambda t: events.PoisonRequest(t, va + PAGE_SIZE, 1, True)))
+    before = world.state.allocations
+    assert world.answers[migrate(world, va, 4, 102)].error.code == "page_failed"
+    assert world.state.allocations == before
+    assert settle(world, migrate(world, va + 2 * PAGE_SIZE, 2, 102)).error is None
 
 
 @pytest.mark.parametrize("victim", [101, 102])
