@@ -23,7 +23,7 @@ from tests.p4src.harness import RackSwitch
 from tests.p4src.test_safety import WorldWithPipeline, tiny_rack
 from tests.p4src.world import BASE, C1, M1, M2, PAGE, frame
 
-LAST = PAGE_SIZE - 1  # the byte that the probes write: what other tests look at is in front
+LAST = PAGE_SIZE - 8  # the word that the probes write, each its own number: what other tests look at is in front
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class CachingWorld(WorldWithPipeline):
     known: dict[int, set[Guess]] = field(default_factory=lambda: defaultdict(set))  # by page address
     held: list[tuple[int, int, bytes]] = field(default_factory=list)  # pid, va, frame that the switch let pass
     outcomes: Counter[str] = field(default_factory=Counter)
+    written: dict[int, int] = field(default_factory=dict)  # by page address: the last write that was carried out
 
     def look(self) -> None:
         """Remember where everything is."""
@@ -49,8 +50,9 @@ class CachingWorld(WorldWithPipeline):
             for piece in runs(allocation):
                 for n in range(piece.pages):
                     place = Guess(piece.element, piece.pa + n * PAGE_SIZE, piece.generation)
-                    self.known[piece.va + n * PAGE_SIZE].add(place)
-                    self.pages.add(piece.va + n * PAGE_SIZE)
+                    if piece.kind is not OverrideKind.FREED:  # which is nowhere
+                        self.known[piece.va + n * PAGE_SIZE].add(place)
+                        self.pages.add(piece.va + n * PAGE_SIZE)
 
     def piece(self, va: int) -> tuple[Allocation, Override] | None:
         allocation = self.state.allocation_at(va)
@@ -63,13 +65,13 @@ class CachingWorld(WorldWithPipeline):
             flags=Flag.CACHED,
             dst=guess.element,
             pid=pid,
-            length=1,
+            length=8,
             generation=guess.generation,
             va=va + LAST,
             pa=guess.pa + LAST,
             request_id=self.new_number(),
         )
-        return frame(header, b"x"), self.rack.by_id(self.pids[pid]).port
+        return frame(header, header.request_id.to_bytes(8, "big")), self.rack.by_id(self.pids[pid]).port
 
     def attempt(self, pid: int, va: int, guess: Guess, hold: bool) -> None:
         """It is refused by the switch, or forwarded to where the guess says; carried out there now, or later."""
@@ -100,9 +102,13 @@ class CachingWorld(WorldWithPipeline):
         allocation, piece = found
         place = piece.element, piece.pa + LAST
         under_way = any(o.va == allocation.va for o in self.state.operations.values())
-        if late and under_way and piece.kind is not OverrideKind.OWNED:
+        if late and under_way and piece.kind in (OverrideKind.MOVING, OverrideKind.REVOKED, OverrideKind.FREEING):
+            self.written[va] = header.request_id
             return  # the operation that takes the page is not acknowledged yet
-        assert piece.kind is OverrideKind.OWNED and allocation.status is AllocationStatus.READY, (header, piece)
+        self.written[va] = header.request_id
+        # While pages migrate they are their owner's, where they were: what it writes there is copied yet.
+        owned = piece.kind in (OverrideKind.OWNED, OverrideKind.MIGRATING)
+        assert owned and allocation.status is AllocationStatus.READY, (header, piece)
         assert (piece.pid, *place) == (pid, header.dst, header.pa), f"a stale access was carried out: {header}, {piece}"
 
     def probe(self, rng: random.Random) -> None:
@@ -128,6 +134,7 @@ def test_no_stale_or_forged_access_is_carried_out() -> None:
     for what in ("OK", "STALE_GENERATION", "PERMISSION", "UNMAPPED"):
         assert counted[f"element: {what}"] > 10 or what == "UNMAPPED", counted
         assert counted[f"switch: {what}"] > 10 or what == "OK", counted
+    assert counted["migrated"] > 10, counted
     assert counted["late: OK"] > 10 and counted["late: STALE_GENERATION"], counted
 
 
@@ -148,6 +155,7 @@ def history(rng: random.Random) -> Counter[str]:
         while world.held:
             world.arrive(*world.held.pop(), late=True)
         right_ones_are_carried_out(world)
+        world.outcomes["migrated"] = sum(p.kind == "migrated" for p in world.published)
         return world.outcomes
     finally:
         world.switch.close()
@@ -156,7 +164,9 @@ def history(rng: random.Random) -> Counter[str]:
 def act(world: CachingWorld, rng: random.Random) -> None:
     """Something happens to memory."""
     ready = [a for a in world.state.allocations.values() if a.status is AllocationStatus.READY]
-    what = rng.choice(("alloc", "grant", "grant", "revoke", "free", "protect", "restart", "nothing"))
+    what = rng.choice(
+        ("alloc", "grant", "grant", "revoke", "free", "protect", "migrate", "migrate", "restart", "nothing")
+    )
     if what == "alloc" or not ready:
         pid = rng.choice(list(world.pids))
         args = wire.ALLOC_ARGS.pack(rng.randint(1, 6) * PAGE_SIZE, 3, rng.choice((0, AllocFlag.CACHED)))
@@ -174,12 +184,15 @@ def act(world: CachingWorld, rng: random.Random) -> None:
         world.ask(lambda t: events.FreeRequest(t, va, PAGE_SIZE))
     elif what == "protect":
         world.ask(lambda t: events.ProtectRequest(t, va, count, rng.choice((1, 3))))
+    elif what == "migrate":
+        target = rng.choice(sorted(world.elements))
+        world.ask(lambda t: events.MigrateRequest(t, va, count, target))
     elif what == "restart":
         world.restart()
 
 
 def right_ones_are_carried_out(world: CachingWorld) -> None:
-    """When nothing is under way, every owner reaches every page of its own by its present translation."""
+    """When nothing is under way, every page has its last write, and its owner reaches it by its present translation."""
     world.look()
     reached = 0
     for va in world.pages:
@@ -187,6 +200,8 @@ def right_ones_are_carried_out(world: CachingWorld) -> None:
         if found is None or found[1].kind is not OverrideKind.OWNED or not found[1].permissions & 2:
             continue
         piece = found[1]
+        held = world.elements[piece.element].memory[piece.pa + LAST : piece.pa + PAGE_SIZE]
+        assert int.from_bytes(held, "big") == world.written.get(va, 0), "S3: a write was lost on the way"
         before = world.outcomes["element: OK"]
         world.attempt(piece.pid, va, Guess(piece.element, piece.pa, piece.generation), hold=False)
         assert world.outcomes["element: OK"] == before + 1, (piece, world.outcomes)
