@@ -56,7 +56,7 @@ def run(context: Context[Options]) -> Iterator[Row]:
                     context.step(f"{mib} MiB, {way}: first accesses")
                     alloc = "alloc_cached" if way == CACHE else "alloc"
                     vas[way] = worker.call(alloc, size=mib * MIB)["va"]
-                    worker.call("burst", va=vas[way], pages=_pages(mib), count=4 * _pages(mib), seed=context.seed)
+                    worker.call("hash", va=vas[way], size=mib * MIB)
                 for repetition in range(context.repetitions):
                     for way, worker in workers.items():
                         context.step(f"{mib} MiB, {way}")
@@ -195,7 +195,7 @@ EXPERIMENT = Experiment(
             "invalidated", "3.1", "Memory is reassigned by invalidating any cached V2P mappings at compute elements."
         ),
     ),
-    scales={"quick": Options((4,), 150, 5, 100), "full": Options((4, 16, 64), 1000, 20, 1000)},
+    scales={"quick": Options((4,), 150, 5, 100), "full": Options((4, 16), 500, 10, 500)},
     run=run,
     steps=steps,
     judge=judge,
