@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -49,7 +50,7 @@ class Cluster:
     def start(self, number: int, *options: str) -> None:
         members = ",".join(f"{n}={self.serve[n]}" for n in (1, 2, 3))
         command = ["replica", "--id", str(number), "--ordinary", "--state-mib", "2", "--members", members, *options]
-        command += ["--listen", self.serve[number], "--control", self.control[number], "--election-ms", "600"]
+        command += ["--listen", self.serve[number], "--control", self.control[number], "--election-ms", "1000"]
         command += ["--ready-file", str(self.out / f"{number}.ready")]
         with (self.out / f"{number}.log").open("wb") as log:
             whole = [sys.executable, "-m", "apps.paxos", *command]
@@ -58,7 +59,7 @@ class Cluster:
     def wait_ready(self) -> None:
         self.wait(lambda: all((self.out / f"{n}.ready").exists() for n in self.processes), "all to be ready")
 
-    def wait(self, condition: Any, what: str, seconds: float = 30) -> None:
+    def wait(self, condition: Any, what: str, seconds: float = 60) -> None:
         ends = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < ends, f"waited in vain for {what}: {self.logs()}"
@@ -71,7 +72,20 @@ class Cluster:
         return asyncio.run(ask(self.control[number], {"do": "status"}))
 
     def leader(self, *ids: int) -> int | None:
-        return next((n for n in ids if self.status(n)["role"] == "leader"), None)
+        alive = [n for n in ids if self.processes[n].poll() is None]
+        return next((n for n in alive if self.status(n)["role"] == "leader"), None)
+
+    def replace(self, old: int, new: int, current: list[int]) -> bool:
+        """Ask the leader to, if there is one; again after a while, because a leader that loses its office forgets it."""
+        add = f"{new}={self.serve[new]}"
+        with contextlib.suppress(ControlError, OSError):  # another one leads by now, or it has happened
+            asyncio.run(
+                ask(self.control[self.leader(*current) or current[0]], {"do": "replace", "remove": old, "add": add})
+            )
+        ends = time.monotonic() + 3
+        while time.monotonic() < ends and self.processes[old].poll() is None:
+            time.sleep(0.05)
+        return self.processes[old].poll() is not None
 
     def run(self, *command: str, status: int | None = 0) -> str:
         whole = [sys.executable, "-m", "apps.paxos", *command]
@@ -111,11 +125,7 @@ def test_all_replicas_are_replaced_while_clients_work(cluster: Cluster) -> None:
     )
     current = [1, 2, 3]
     for old, new in ((1, 4), (2, 5), (3, 6)):
-        cluster.wait(lambda ids=current: cluster.leader(*ids) is not None, "a leader")
-        leader = cluster.leader(*current)
-        assert leader is not None
-        add = f"{new}={cluster.serve[new]}"
-        asyncio.run(ask(cluster.control[leader], {"do": "replace", "remove": old, "add": add}))
+        cluster.wait(lambda old=old, new=new, ids=current: cluster.replace(old, new, ids), f"{old} to be replaced")
         cluster.wait(lambda old=old: cluster.processes[old].poll() == 3, f"{old} to end")
         current = [new if n == old else n for n in current]
         cluster.wait(lambda ids=current: any(cluster.status(n).get("full") for n in ids), f"{new} to catch up")

@@ -137,7 +137,7 @@ def test_a_read_of_what_was_overwritten_long_ago_is_found(seed: int) -> None:
 
 def test_thousands_of_operations_on_a_key() -> None:
     history = [
-        KvOperation(o.process, o.kind, "k", o.arguments, o.result, o.called, o.returned) for o in one_key(7, 3000)
+        KvOperation(o.process, o.kind, "k", o.arguments, o.result, o.called, o.returned) for o in one_key(7, 2000)
     ]
     assert check(history) == []
     end = max(o.returned for o in history)
