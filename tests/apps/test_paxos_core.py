@@ -370,11 +370,13 @@ def test_a_robbed_leader_answers_nobody(kind: Kind) -> None:
             answers.append(answer)
 
     world._do(host, lambda n: n.request(Asker(), encode(Command(0, 7, Kind.OPEN)), world.now))
-    assert world.run(1, lambda: bool(answers))
+    assert world.run(1, lambda: len(answers) == 1)
+    world._do(host, lambda n: n.request(Asker(), encode(Command(1, 1, Kind.GET, b"k")), world.now))
+    assert world.run(1, lambda: len(answers) == 2), "the page is in its cache now"
     host.owners[0] += 1  # stolen
-    world._do(host, lambda n: n.request(Asker(), encode(Command(1, 1, kind, b"k", b"v")), world.now))
+    world._do(host, lambda n: n.request(Asker(), encode(Command(1, 2, kind, b"k", b"v")), world.now))
     world.run(0.3)
-    assert len(answers) == 1
+    assert len(answers) == 2
     assert host.me in world.dead
 
 
