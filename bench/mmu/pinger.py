@@ -43,8 +43,11 @@ class Pinger:
             self._others.append(connection)
             connection.connect(self._path)
             connection.sendall(json.dumps({"create": f"many{number}"}).encode() + b"\n")
-            pids.append(json.loads(connection.makefile("rb", buffering=0).readline())["pid"])
-        return {"pids": pids}
+            answer = json.loads(connection.makefile("rb", buffering=0).readline())
+            if "pid" not in answer:
+                return {"pids": pids, "error": f"process {number} of {count} was not created: {answer.get('error')}"}
+            pids.append(answer["pid"])
+        return {"pids": pids, "error": ""}
 
     def do_end(self) -> dict[str, Any]:
         """End them."""

@@ -15,7 +15,7 @@ from controller.core.allocator import align_va, place
 from controller.core.answers import Refused, reply
 from controller.core.blocks import Extents, cut_out, give_back
 from controller.core.draft import Draft
-from controller.core.layout import GONE, changed, joined, overridden, rules, runs, without
+from controller.core.layout import GONE, changed, holders, joined, overridden, rules, runs, without
 from controller.core.notices import notify
 from controller.core.operations import begin, finishes, is_reachable, send
 from controller.core.placement import LOCALITY, NO_WISH, POLICIES, Wish, tiers
@@ -253,7 +253,9 @@ def free_of(draft: Draft, pid: int, crashed: bool) -> None:
     """Free all that a process has: it has ended. What is on its way to another is not its any more; what members of a group may
     steal is kept for them when it ``crashed``."""
     for allocation in list(draft.state.allocations.values()):
-        if allocation.status is AllocationStatus.READY and not (crashed and allocation.may_be_stolen):
+        if pid not in holders(allocation) or (crashed and allocation.may_be_stolen):
+            continue
+        if allocation.status is AllocationStatus.READY:
             away = [p for p in runs(allocation) if p.kind is OverrideKind.MIGRATING and p.pid == pid]
             if away:  # freed when they are somewhere (controller.core.migrate)
                 allocation = draft.override(allocation, [dataclasses.replace(p, pid=0, permissions=0) for p in away])

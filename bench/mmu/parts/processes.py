@@ -43,7 +43,10 @@ def run(setting: Setting) -> list[Figure]:
         setting.step(f"{PART}: 1")
         ping("1 process", [home])
         setting.step(f"{PART}: {many}")
-        pids = pinger.call("create", count=many - 1)["pids"]
+        made = pinger.call("create", count=many - 1)
+        if made["error"]:
+            raise StartError(made["error"])
+        pids = made["pids"]
         all_ = [home] + [(p, setting.rack.post("/v1/alloc", {"pid": p, "size": PAGE_SIZE})["va"]) for p in pids]
         ping(f"1 of {many} processes", [home])
         ping(f"{many} processes in turn", all_)
