@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -103,7 +103,6 @@ class Shell:
         self._accesses = RateLimit()
         self._stopping = threading.Event()
         self._lost_switch = ""  # why the switch may hold something else than the state wants; empty when it does not
-        self._regained = False  # it was made to hold what the state wants while effects were carried out
         self._missed = False  # packets were lost on their way from and to the switch
         self._may_refuse = 0  # BUSY replies left until the next tick
         # Operations outlive the controller and keep the token of whoever asked: no later controller may use it again.
@@ -240,10 +239,11 @@ class Shell:
         self._repeat(now)
 
     def _steps(self, batch: list[tuple[Event, float]]) -> None:
-        """Several events with one commit: all their changes are durable before the first effect of any is carried out."""
+        """Several events with one commit and one change of the switch: all that follows from any of them is durable before the
+        switch is changed, and in the switch, in their order, before anybody is told of any."""
         start = time.perf_counter()
-        self._regained = False
         changes: dict[tuple[str, Any], Any] = {}
+        writes: list[entries.Write] = []
         effects: list[Effect] = []
         for event, now in batch:
             result = step(self.state, event, now, self.config)
@@ -251,6 +251,8 @@ class Shell:
             for effect in result.plan:
                 if isinstance(effect, events.Persist):
                     changes |= {(kind, key): record for kind, key, record in effect.changes}
+                elif isinstance(effect, events.WriteSwitch):
+                    writes += effect.writes
                 else:
                     effects.append(effect)
         if changes:
@@ -261,6 +263,9 @@ class Shell:
             self.statistics.commit_seconds += time.perf_counter() - before
         self._tell_fenced()
         self._tell_addresses()
+        if writes:
+            self.crash.step()
+            self._write(writes)
         for effect in effects:
             if not isinstance(effect, events.Publish):
                 self.crash.step()
@@ -287,8 +292,6 @@ class Shell:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case events.WriteSwitch(writes=writes):
-                self._write(writes)
             case events.Send(message=message):
                 self._send_message(message, time.monotonic())
             case events.SendReply(reply=reply):
@@ -305,10 +308,8 @@ class Shell:
                 log.info("%s %s", kind, data)
                 self.log.add(kind, data)
 
-    def _write(self, writes: tuple[entries.Write, ...]) -> None:
+    def _write(self, writes: Sequence[entries.Write]) -> None:
         """Write. Nothing that comes after is done before the switch holds what the state wants."""
-        if self._regained:
-            return  # it holds already what the state wants after all events of this batch
         self.statistics.table_writes += len(writes)
         before = time.perf_counter()
         try:
@@ -340,7 +341,7 @@ class Shell:
                     raise _Stopping from None
                 pause = min(2 * pause, LONGEST_PAUSE)
         self.log.add("switch_regained", {})
-        self._regained = self._missed = True
+        self._missed = True
 
     def _port(self, element: int) -> int | None:
         record = self.state.elements.get(element)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hosts.errors import RemoteMemoryError, RequestTimeout
+from hosts.errors import Busy, RemoteMemoryError, RequestTimeout
 from hosts.link import frame
 from hosts.notices import FAILURES, Contact, Contacts, Notice, Peer
 from hosts.records import ProcessRecord, Records, start_of
@@ -289,7 +289,10 @@ class LocalOs:
             try:
                 self.requester.request(Header(Op.PROCESS_EXIT, va=pid, length=len(payload)), payload)
                 log.info("process %d has %s", pid, "ended" if record.closed else "crashed")
-            except RequestTimeout as error:  # no controller for now: its memory must not be lost for that
+            except (
+                RequestTimeout,
+                Busy,
+            ) as error:  # no controller for now, or too much to do: no memory may be lost for that
                 log.warning("the end of process %d could not be reported yet: %s", pid, error)
                 if self._closing.is_set():
                     return

@@ -37,7 +37,7 @@ class Pinger:
 
     def do_create(self, count: int) -> dict[str, Any]:
         """More processes on this element; their pids."""
-        pids = []
+        pids: list[int] = []
         for number in range(count):
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._others.append(connection)

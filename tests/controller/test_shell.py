@@ -206,3 +206,29 @@ def test_a_conclusion_that_the_machine_forgot_is_drawn_again(
     rack.until(lambda: rack.switch.entries == wanted)
     allocation = next(iter(rack.shell.state.allocations.values()))
     assert [(o.va, o.pid, o.kind) for o in allocation.overrides] == [(va + PAGE_SIZE, recipient, "owned")]
+
+
+def test_events_that_wait_share_a_change_of_the_switch(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, behind one commit and before anybody is told."""
+    pid = rack.process()
+    made = rack.ask(lambda token: events.AllocRequest(token, pid, 8 * PAGE_SIZE, 3))
+    rack.until(made.done)
+    va = made.result()["va"]
+    done: list[tuple[str, int]] = []
+    shell, write, save = rack.shell, rack.switch.write, rack.shell.store.save
+
+    def writing(writes: Any) -> None:
+        writes = list(writes)
+        done.append(("write", len({w.entry.match for w in writes})))
+        write(writes)
+
+    monkeypatch.setattr(rack.switch, "write", writing)
+    monkeypatch.setattr(shell.store, "save", lambda *a: (done.append(("save", 0)), save(*a)))
+    monkeypatch.setattr(rack.switch, "packet_out", lambda port, frame: done.append(("told", frame[15])))
+    batch = [(events.RevokeRequest(1000 + n, va + 2 * n * PAGE_SIZE, 1), time.monotonic()) for n in range(4)]
+    with shell._inbox._changed:  # so that the core's thread finds nothing of its own meanwhile
+        shell._steps(batch)
+    assert done[:2] == [("save", 0), ("write", 4)]
+    assert done[2:] == [("told", int(Op.PT_CLEAR))] * 4
+    monkeypatch.undo()
+    rack.until(lambda: not shell.state.operations)
