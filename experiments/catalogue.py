@@ -15,6 +15,7 @@ MODULES: tuple[str, ...] = (
     "experiments.relaunch",
     "experiments.translations",
     "experiments.handover",
+    "experiments.detection",
     "experiments.failover",
     "experiments.failover_memory",
     "experiments.failover_rolling",
