@@ -104,7 +104,7 @@ def test_every_route_for_every_role(world: World) -> None:
         if path.endswith("/follow"):
             continue  # it does not end: below
         for role in ROLES:
-            target = path.replace("{number}", "999").replace("{identity}", "0000")
+            target = path.replace("{number}", "999").replace("{identity}", "0000").replace("{address}", "10.0.255.1")
             target += f"?va={world.va}" if path == "/v1/stat" else ""
             before = world.rack.shell.state
             reply = world.ask(role, method, target, world.filled(path) if method == "POST" else None)
