@@ -12,7 +12,7 @@ from world import World
 from controller.core import entries, events, layout
 from controller.core.memory import Config
 from controller.core.state import Allocation, Liveness, OverrideKind
-from protocol import wire
+from protocol import capability, wire
 from protocol.wire import PAGE_SIZE, NotifyCode, Op, Perm, Status
 
 RNG = random.Random(0)
@@ -308,3 +308,32 @@ def test_grants_are_refused_when_the_tables_are_full() -> None:
     token = grant(world, va + 4 * PAGE_SIZE, 1, recipient)
     assert world.answers[token].error.code == "out_of_memory"
     assert world.state == before
+
+
+@pytest.mark.parametrize("kind", ["grant", "steal", "protect", "revoke", "free", "migrate"])
+def test_a_range_over_two_allocations_is_refused_with_its_limit(world: World, kind: str) -> None:
+    """Also when they are neighbours: nothing happens, and the text says how far one may go."""
+    secret = bytes(16)
+    world.ask(lambda t: events.GroupRequest(t, "g", secret, 0, 0))
+    pid = world.create_process(1)
+    vas = []
+    for _ in range(2):
+        args = wire.ALLOC_ARGS.pack(8 * PAGE_SIZE, 3, 1 << wire.GROUP_SHIFT)
+        assert in_band(world, pid, Op.ALLOC, 0, args) == Status.OK
+        vas.append(world.replies[-1].va)
+    assert vas[1] == vas[0] + 8 * PAGE_SIZE
+    other, va = world.create_process(2), vas[0] + 6 * PAGE_SIZE
+    token = capability.pack(capability.mint(secret, 1, other, 10))
+    make = {
+        "grant": lambda t: events.GrantRequest(t, va, 4, other, 3),
+        "steal": lambda t: events.StealRequest(t, va, 4, other, pid, 1, token, 3, 5.0),
+        "protect": lambda t: events.ProtectRequest(t, va, 4, 1),
+        "revoke": lambda t: events.RevokeRequest(t, va, 4),
+        "free": lambda t: events.FreeRequest(t, va, 4 * PAGE_SIZE),
+        "migrate": lambda t: events.MigrateRequest(t, va, 4, 102),
+    }[kind]
+    before, held = world.state, world.entries.copy()
+    answer = world.answers[world.ask(make)]
+    assert answer.error.code == "bad_request"
+    assert f"{vas[0]:#x} to {vas[1]:#x}" in answer.error.message
+    assert (world.state, world.entries) == (before, held)
