@@ -160,7 +160,7 @@ EXPERIMENT = Experiment(
         Claim("monitor tells", "3.3, 5", "A rack-level monitor can set more aggressive timeouts than the application."),
         Claim("relaunched sooner", "5", "Told by the monitor, the orchestrator relaunches sooner; it resumes, too."),
     ),
-    scales={"quick": Options(2, 2, 3.0), "full": Options(12, 3, 10.0)},
+    scales={"quick": Options(1, 2, 2.0), "full": Options(12, 3, 10.0)},
     run=run,
     steps=steps,
     judge=judge,

@@ -264,7 +264,7 @@ EXPERIMENT = Experiment(
             "If only the compute element failed, the relaunched task resumes where it had stalled.",
         ),
     ),
-    scales={"quick": Options(3, 2, (0.5,)), "full": Options(12, 3, (0.25, 0.5, 0.75))},
+    scales={"quick": Options(2, 2, (0.5,)), "full": Options(12, 3, (0.25, 0.5, 0.75))},
     run=run,
     steps=steps,
     judge=judge,
