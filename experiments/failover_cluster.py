@@ -169,13 +169,15 @@ class Cluster:
 
     def _start(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        # The first is to lead, and loads longest: the others come when it is there.
-        self._start_replica(1, self.host(1, 1), 1, preload=True)
-        self.replicas[self.host(1, 1)].child.wait_ready(self._patience)
-        for rack in self.racks[1:]:
+        # They load for different times, and begin together: the first is to lead, and to miss nobody.
+        self._go.unlink(missing_ok=True)
+        for rack in self.racks:
             self._start_replica(rack.number, self.host(rack.number, 1), rack.number, preload=True)
-        for replica in self.replicas.values():
-            replica.child.wait_ready(self._patience)
+        founders = list(self.replicas.values())
+        self.wait(lambda: all(self._has_loaded(r) for r in founders), "all replicas to load the state", self._patience)
+        self._go.touch()
+        for replica in founders:
+            replica.child.wait_ready(START_TIMEOUT)
         if self.spare_has_rack_memory:
             self._fill_memory_beside(self.replicas[self.host(1, 1)])
         for rack in self.racks if self.all_spares else self.racks[:1]:
@@ -186,6 +188,16 @@ class Cluster:
                 self._start_replica(newcomer(rack.number), host, rack.number, preload=False)
                 self.replicas[host].child.wait_ready(self._patience)
         self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 30)
+
+    @property
+    def _go(self) -> Path:
+        return self.out / "go"
+
+    def _has_loaded(self, replica: Replica) -> bool:
+        status = replica.child.popen.poll()
+        if status is not None:
+            raise StartError(f"{replica.child.name} ended with status {status}: {replica.child.last_words()}")
+        return bool(replica.said())
 
     def _fill_memory_beside(self, replica: Replica) -> None:
         """What is left of the memory element that holds a replica's memory is taken, so that no other replica's is there."""
@@ -243,7 +255,8 @@ class Cluster:
             command += ["--ordinary"]
             if self.way == "memory":
                 self._answer_to(host, address)
-        command += ["--preload-mib", str(self.state_mib)] if preload else ["--join"]
+        loading = ["--preload-mib", str(self.state_mib), "--wait-for", str(self._go)]
+        command += loading if preload else ["--join"]
         command += ["--lead"] if number == 1 else []
         self._spawn(number, host, "replica", command)
 

@@ -99,6 +99,9 @@ def _add_replica_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument(
             "--preload-mib", type=_natural, default=0, help="begin with items of this size (all founders alike)"
         )
+        sub.add_argument(
+            "--wait-for", type=Path, metavar="FILE", help="begin when this file is there, with the state loaded"
+        )
         sub.add_argument("--lead", action="store_true", help="stand for election at once")
     else:
         sub.add_argument(
@@ -172,6 +175,7 @@ def _options(arguments: argparse.Namespace, fail: argparse.ArgumentParser) -> Op
         cache_pages=max(1, arguments.cache_pages),
         on_crash=not is_replica and arguments.on_crash,
         ready_file=arguments.ready_file,
+        wait_for=arguments.wait_for if is_replica else None,
         watch=not is_replica and arguments.watch,
         service_address=arguments.service_address,
     )

@@ -61,6 +61,7 @@ class Options:
     on_crash: bool = False
     watch: bool = False
     service_address: str = ""
+    wait_for: Path | None = None
     ready_file: Path | None = None
 
 
@@ -106,7 +107,10 @@ class Replica:
         reason = ""
         try:
             if options.me:
-                await self._begin(options.me, await asyncio.to_thread(self._new_store))
+                store = await asyncio.to_thread(self._new_store)
+                if options.wait_for is not None:
+                    await self._held_back(options.wait_for)
+                await self._begin(options.me, store)
             self._ready()
             reason = await self._until_the_end()
             return reason
@@ -136,6 +140,12 @@ class Replica:
             if self.server is not None and self.server.ended.done():
                 await asyncio.sleep(0.05)  # what was said last gets out
                 return self.server.ended.result()
+
+    async def _held_back(self, file: Path) -> None:
+        """The state is loaded; begin when the file is there, so that all founders can begin at the same time."""
+        print(json.dumps({"loaded": "replica", **self._memory()}), flush=True)
+        while not file.exists() and not self._stop.is_set():
+            await asyncio.sleep(0.01)
 
     def _ready(self) -> None:
         line = {"ready": "replica" if self.server is not None else "standby", **self._memory()}
