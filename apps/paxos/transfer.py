@@ -13,7 +13,7 @@ from apps.structures.memory import PAGE
 PART_PAGES = 64
 WINDOW = 16  # parts asked for at a time
 REPEAT = 0.5  # seconds without a part until those that are missing are asked for again
-PATIENCE = 3.0  # until the transfer is given up
+PATIENCE = 10.0  # until the transfer is given up
 KEPT = 2 * WINDOW  # parts that can be given again
 
 
@@ -90,12 +90,13 @@ class Sink:
 
     def take(self, part: StatePart, pages: Pages, now: float) -> StatePart | None:
         """Load what has come, in order of the parts; the last one when all is loaded but page 0. Raises StateMismatch."""
+        # Also what is of no use any more says that the link is being emptied: to ask again would only fill it.
+        self.heard = now
+        self.repeat_at = now + REPEAT
         if self.number is None and part.transfer == self.transfer:
             self.number = part.source
         if part.transfer != self.transfer or part.source != self.number or part.position < self.taken:
             return None
-        self.heard = now
-        self.repeat_at = now + REPEAT
         self._held[part.position] = part
         while (ready := self._held.pop(self.taken, None)) is not None:
             self.taken += 1

@@ -1,0 +1,38 @@
+"""What the experiments with lost memory and with rolling replacement conclude from rows."""
+
+from __future__ import annotations
+
+from experiments import failover_memory, failover_rolling
+from experiments.framework.model import Finding, Row
+
+
+def lost(dies: str, begins: float, silent: float, size: int = 1) -> Row:
+    return Row({"dies": dies, "MiB": size}, {"reconfiguration begins s": begins, "unavailable s": silent})
+
+
+def rolled(way: str, seconds: float, moved: float, size: int = 1) -> Row:
+    values = {"all replaced s": seconds, "cross_rack MiB": moved, "unavailable s": 0.2}
+    return Row({"way": way, "MiB": size}, values)
+
+
+def held(findings: list[Finding]) -> dict[str, bool | None]:
+    return {f.claim: f.held for f in findings}
+
+
+def test_memory_that_fails_is_told_sooner_or_not() -> None:
+    told, waited = lost("memory element", 0.4, 0.5), lost("whole machine", 6.0, 1.5)
+    assert held(failover_memory.judge([told, waited])) == {"told at once": True, "answers sooner": True}
+    late = lost("memory element", 7.0, 0.5)
+    assert held(failover_memory.judge([late, waited])) == {"told at once": False, "answers sooner": True}
+    assert held(failover_memory.judge([told])) == {"told at once": None, "answers sooner": None}
+    assert failover_memory.judge([]) == []
+    assert failover_memory.steps(failover_memory.Options(sizes=(1, 4)), 2) == 1 + 8
+
+
+def test_rolling_replacement_is_faster_or_not() -> None:
+    handed, copied = rolled("memory", 2.0, 1.0), rolled("ordinary", 9.0, 50.0)
+    assert held(failover_rolling.judge([handed, copied])) == {"rolling": True}
+    assert held(failover_rolling.judge([rolled("memory", 10.0, 1.0), copied])) == {"rolling": False}
+    assert held(failover_rolling.judge([handed])) == {"rolling": None}
+    assert failover_rolling.judge([]) == []
+    assert failover_rolling.steps(failover_rolling.Options(sizes=(1,), full=3), 2) == 1 + 4
