@@ -150,4 +150,7 @@ def _held_by_nobody(state: State, element: int, first: int, pages: int) -> Exten
     for place in (place for operation in state.operations.values() for place in operation.reserved):
         if place.element == element:
             left = cut_out(left, place.pa >> PAGE_SHIFT, place.pages)
+    for place in (place for operation in state.operations.values() for place in operation.reserved):
+        if place.element == element:
+            left = cut_out(left, place.pa >> PAGE_SHIFT, place.pages)
     return left

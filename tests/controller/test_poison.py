@@ -226,3 +226,16 @@ def test_frames() -> None:
         PAGE_SIZE,
         (2, 1),
     )
+
+
+def test_pages_that_a_migration_waits_for_are_not_free_when_they_are_healed(memory: Memory) -> None:
+    """They were marked and healed while they were kept for it."""
+    token = memory.world.ask(lambda t: events.MigrateRequest(t, memory.va, 8, 102))
+    reserved = [place for o in memory.world.state.operations.values() for place in o.reserved]
+    assert reserved
+    for bad in (True, False):
+        memory.world.ask(lambda t, mark=bad: events.PoisonRequest(t, (102, 0), PAGES, mark))
+        memory.check()
+    memory.world.settle(RNG)
+    memory.check()
+    assert memory.world.answers[token] is not None
