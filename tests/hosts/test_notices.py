@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hosts.notices import Contact, ContactListener, Notice
 from hosts.process import LocalOsError, Process
 from protocol import wire
 from protocol.rack import Element
-from protocol.wire import Header, NotifyCode, Op
+from protocol.wire import Header, NotifyCode, Op, Status
 from tests.hosts.test_life_cycle import QUICK, ScriptedWire, reply_to, wait_for
 
 VA = 77 << 48 | 0x5000
@@ -70,6 +71,7 @@ class Rack:
 
     def __init__(self, directory: Path):
         self.exits: list[tuple[int, bytes]] = []
+        self.busy_until = 0.0  # the controller has too much to do for ends of processes
         self.wire = ScriptedWire(self._answer)
         self.local_os = LocalOs(ELEMENT, "lo", self.wire, directory, QUICK)
         self.local_os.start()
@@ -77,6 +79,8 @@ class Rack:
 
     def _answer(self, header: Header, payload: bytes) -> list[bytes]:
         if header.op == Op.PROCESS_EXIT:
+            if time.monotonic() < self.busy_until:
+                return [reply_to(header, status=Status.BUSY)]
             self.exits.append((header.va, payload))
         return [] if header.op & wire.REPLY else [reply_to(header, va=77)]
 
@@ -167,6 +171,13 @@ def test_contacts_hear_of_failures_also_when_the_process_is_dead(rack: Rack) -> 
     rack.notify(NotifyCode.STOLEN, about=6)
     assert contact.received.get(timeout=5)[1]["code"] == NotifyCode.STOLEN
     contact.close()
+
+
+def test_an_end_is_reported_however_long_the_controller_is_busy(rack: Rack, process: Process) -> None:
+    """Otherwise nobody would ever free its memory."""
+    rack.busy_until = time.monotonic() + 2.5 * QUICK.budget
+    process.close()
+    wait_for(lambda: rack.exits == [(77, wire.PROCESS_EXIT_ARGS.pack(0))])
 
 
 def test_a_process_that_closes_is_no_emergency(rack: Rack, process: Process) -> None:
