@@ -1,4 +1,4 @@
-"""CAS and FETCH_ADD take effect at most once on a live rack: frames are lost, copied and late, and pages change hands."""
+"""CAS and FETCH_ADD take effect at most once on a live rack: frames are lost, copied and late; pages change hands and place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def test_no_count_is_lost_or_doubled_while_a_page_goes_to_and_fro(rack: RackLaun
             owner = (second, first)[changes % 2]
             rack.post("/v1/grant", {"va": va, "to": owner.pid})
             changes += 1
-            time.sleep(0.3)
+            for _ in range(2):  # under its owner
+                time.sleep(0.1)
+                rack.post("/v1/migrate", {"va": va, "pages": 1})
+            time.sleep(0.1)
         results = [w.call("stop") for w in (first, second)]
         words = owner.call("words", va=va)
         for kind in ("add", "cas"):

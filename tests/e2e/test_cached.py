@@ -1,5 +1,5 @@
-"""Cached translations on a live rack: memory is granted, revoked and remapped from under a process, which goes on by what it had
-cached. What the switch's ports captured shows that none of its stale accesses was carried out."""
+"""Cached translations on a live rack: memory is granted, revoked, remapped and migrated from under a process, which goes on by
+what it had cached. What the switch's ports captured shows that none of its stale accesses was carried out."""
 
 from __future__ import annotations
 
@@ -70,6 +70,14 @@ def memory_changes_under_its_owner(rack: RackLauncher, kept: str) -> None:
         did = owner.call("burst", va=va + 8 * PAGE, pages=8, count=32, seed=2)["did"]
         assert did["refusals"] == 0 and did["translation hits"] >= 40, did
 
+        # Migrated, to wherever there is room: nobody needs to tell its owner.
+        moved = rack.post("/v1/migrate", {"va": va + 12 * PAGE, "pages": 4})
+        assert moved["va"] == va + 12 * PAGE, moved
+        answer = owner.call("replay", places=places[12:], count=400)
+        assert answer["answered"] == 400 and answer["carried_out"] == 0, answer
+        did = owner.call("burst", va=va + 12 * PAGE, pages=4, count=32, seed=3)["did"]
+        assert did["refusals"] == 0 and did["translation hits"] >= 40, did
+
         # Forged: right generations, other pages' places.
         stat = [owner.call("stat", va=va + n * PAGE) for n in range(8, 12)]
         forged = [
@@ -115,6 +123,6 @@ def the_captures_show_it(rack: RackLauncher) -> None:
     assert {i for i, s in answered.items() if s is Status.OK} == carried_out.keys()
     newest = {header.va: header.generation for header in carried_out.values()}
     stale = [header for i, header in asked.items() if i not in carried_out]
-    assert len(stale) == 2 * 1400
+    assert len(stale) == 2 * 1800
     assert sum(h.generation <= newest[h.va & -PAGE] for h in stale if h.va & -PAGE in newest) >= 2 * 1000
     assert refused_there, "forged places of memory that the switch does not translate are refused by the element"
