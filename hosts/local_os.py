@@ -289,10 +289,8 @@ class LocalOs:
             try:
                 self.requester.request(Header(Op.PROCESS_EXIT, va=pid, length=len(payload)), payload)
                 log.info("process %d has %s", pid, "ended" if record.closed else "crashed")
-            except (
-                RequestTimeout,
-                Busy,
-            ) as error:  # no controller for now, or too much to do: no memory may be lost for that
+            except (RequestTimeout, Busy) as error:
+                # There is no controller for now, or it has too much to do: its memory must not be lost for that.
                 log.warning("the end of process %d could not be reported yet: %s", pid, error)
                 if self._closing.is_set():
                     return
