@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -93,9 +94,12 @@ class Sink:
         # Also what is of no use any more says that the link is being emptied: to ask again would only fill it.
         self.heard = now
         self.repeat_at = now + REPEAT
-        if self.number is None and part.transfer == self.transfer:
+        if part.transfer != self.transfer or part.position < self.taken:
+            return None
+        if self.number is None:
             self.number = part.source
-        if part.transfer != self.transfer or part.source != self.number or part.position < self.taken:
+        elif self.number != part.source:  # another process goes on as the source, and cannot go on with this
+            self.heard = -math.inf
             return None
         self._held[part.position] = part
         while (ready := self._held.pop(self.taken, None)) is not None:

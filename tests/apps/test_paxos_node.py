@@ -8,8 +8,9 @@ import pytest
 
 from apps.kv.commands import Command, Kind, encode
 from apps.kv.machine import Machine
-from apps.kv.pages import Pages
+from apps.kv.pages import LocalPages, Pages
 from apps.paxos import store as store_module
+from apps.paxos import transfer
 from apps.paxos.messages import (
     NO_OP,
     Accept,
@@ -29,6 +30,7 @@ from apps.paxos.messages import (
 from apps.paxos.messages import encode as encode_message
 from apps.paxos.node import Node
 from apps.paxos.store import LOG_BYTES, OVERHEAD, RackStore
+from apps.paxos.transfer import Sink, Source
 from apps.paxos.voter import MAX_LEARN, WINDOW, Timing
 from tests.apps.fake import PAGE, FakeMemory
 
@@ -129,3 +131,21 @@ def test_an_entry_of_nothing_is_a_slot_as_any_other() -> None:
     node = made(memory)
     assert Accepted(BALLOT, 2, 3) in give(node, Accept(BALLOT, 2, (NO_OP,) * 3, 3))
     assert node.applied == 3
+
+
+def test_a_transfer_from_a_source_that_was_resumed_begins_anew() -> None:
+    """Which pages its predecessor had sent it does not know: parts of both would make a state that never was."""
+    source = made(FakeMemory(100 + OVERHEAD // PAGE))
+    assert source.store.machine is not None
+    pages = LocalPages(source.store.pages.count)
+    sink = Sink(1, 77, 0.0)
+    assert [r.position for r in sink.requests(0.0)] == list(range(transfer.WINDOW))
+    first, again = (Source(source.store.machine, 77, number, 0.0) for number in (5, 6))
+    part, other = first.part(0, THREE, 0.0), again.part(1, THREE, 0.0)
+    assert part is not None
+    assert other is not None
+    assert sink.take(part, pages, 1.0) is None
+    assert sink.heard == 1.0
+    assert sink.take(other, pages, 1.0) is None
+    assert sink.taken == 1
+    assert 1.0 - sink.heard > transfer.PATIENCE
