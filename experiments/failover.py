@@ -84,6 +84,8 @@ class Scenario:
             finally:
                 cluster.mend_element(self.host)
         seen = self.observer.judge()
+        said = [e.what for e in self.observer.events if e.at >= failed]
+        values["replicas that stood for election"] = float(sum(what.startswith("candidate") for what in said))
         values |= {"complete again s": full - failed, **seen.values, **self._stages(failed, seen.gap.end, full)}
         return Row(case, values, seen.counted, repetition, seen.problem)
 

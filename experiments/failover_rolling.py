@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.failover_cluster import CONTROL_PORT, Cluster, Timeouts, Way, newcomer
+from experiments.failover_cluster import CONTROL_PORT, Cluster, Replica, Timeouts, Way, newcomer
 from experiments.failover_net import ask
 from experiments.failover_scenario import Observer, three_racks
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
@@ -79,8 +79,17 @@ def _hand_over(cluster: Cluster, rack: int) -> None:
     old.stopped = True
     where = {name: held[name] for name in ("pid", "va", "size")}
     ask(new.child.popen.pid, CONTROL_PORT, {"do": "take_over", "replica": rack, **where}, 30)
-    cluster.wait(lambda: bool(cluster.leader_status().get("full")), f"replica {rack} to go on elsewhere", 60)
+    cluster.wait(lambda: _has_caught_up(cluster, new), f"replica {rack} to go on elsewhere", 60)
     old.child.stop()
+
+
+def _has_caught_up(cluster: Cluster, replica: Replica) -> bool:
+    """Whether a replica knows of all that the leader knows to be chosen; then the next one may stop."""
+    leader = cluster.leader_status()
+    own = replica.status()
+    return (
+        bool(leader.get("full")) and own["role"] in ("leader", "follower") and own["committed"] >= leader["committed"]
+    )
 
 
 def _replace(cluster: Cluster, rack: int) -> None:

@@ -58,7 +58,7 @@ class Observer:
     def __init__(self, cluster: Cluster, clients: int, seed: int):
         self.cluster, self._clients, self._seed = cluster, clients, seed
         self.events: list[Event] = []
-        self.failed = self.full = math.inf
+        self.failed = self.full = self._ended = math.inf
         self._counted: dict[Network, Traffic] = {}
         self._before: dict[Network, Traffic] = {}
         self._meter = Meter(ports_of(cluster.site))
@@ -74,6 +74,7 @@ class Observer:
             raise ScenarioFailed("replica 1 does not lead")
         yield
         time.sleep(AFTER)
+        self._ended = time.monotonic()
         self.cluster.end_load()
         self._collect(heard)
 
@@ -108,9 +109,11 @@ class Observer:
         history = kv_history.load(self.cluster.history)
         answers = [o.returned for o in history if not math.isinf(o.returned)]
         try:
-            gap = outage(answers, self.failed)
+            gap = outage(answers, self.failed, self._ended)
         except ValueError as error:
             raise ScenarioFailed(str(error)) from None
+        if not any(self.full < at < self._ended for at in answers):
+            raise ScenarioFailed(f"the service said that it was complete, and gave no answer for {AFTER} s")
         (out / "timeline.txt").write_text(show([e for e in self.events if e.at >= self.failed], self.failed))
         violations = kv_history.check(history)
         (out / "violations.txt").write_text("".join(f"{v}\n" for v in violations))

@@ -27,12 +27,13 @@ def gaps(answers: Iterable[float]) -> list[Gap]:
     return sorted(found, key=lambda gap: -gap.seconds)
 
 
-def outage(answers: Iterable[float], failure: float) -> Gap:
-    """The longest time without an answer that ends after a failure, counted from the failure on at the earliest. Raises
-    ValueError when nobody got an answer after it: the service has not come back."""
-    after = [Gap(max(g.start, failure), g.end) for g in gaps(answers) if g.end > failure]
-    if not after:
+def outage(answers: Iterable[float], failure: float, end: float) -> Gap:
+    """The longest time without an answer between a failure and ``end``, when clients were told to end. Raises ValueError when
+    nobody got an answer after the failure: the service has not come back."""
+    moments = sorted(answers)
+    if not moments or moments[-1] <= failure:
         raise ValueError("no operation was answered after the failure")
+    after = [Gap(max(g.start, failure), g.end) for g in gaps([*moments, max(end, moments[-1])]) if g.end > failure]
     return max(after, key=lambda gap: gap.seconds)
 
 
