@@ -28,6 +28,7 @@ PAUSE = 0.02  # seconds between changes
 BURST = 4000  # late requests after each loss of the intruder
 GIFTS = 3  # grants of the intruder that stay
 LOST = 24  # pages that the intruder loses at a time
+BEHIND = 0.5  # seconds by which the switch is behind what the controller says, at most: a commit and a write
 TOLD = 10.0  # seconds between signs of progress
 # What a process may be told of a request to the controller while its element is fenced, or a part of the rack is dead.
 _EXCUSES = ("Fenced", "RequestTimeout", "ElementFailed", MEMORY_LOST)
@@ -259,7 +260,7 @@ class Storm:
         """Its owner goes on, wherever the pages are."""
         va, pages = self._choose(owner)
         element = self.rng.choice([e.name for e in self.rack.rack.memory])
-        if self._post("/v1/migrate", {"va": va, "pages": pages, "element": element}):
+        if self._post("/v1/migrate", {"va": va, "pages": pages, "target": element}):
             add(self.report.actions, {"migrated": 1})
 
     def _hand_over(self, owner: Owner, how: str) -> None:
@@ -343,6 +344,7 @@ class Storm:
         time.sleep(self.rng.random() * 0.3)
         self.rack.start_element(name)
         self.rack.wait_for(self.rack._all_alive, f"{name} to serve again", 20)
+        time.sleep(BEHIND)
         self._in_order_again("DRAM element" if emptied else "NVM element", began, emptied)
         if emptied:
             self._forget_lost(began)

@@ -83,7 +83,7 @@ class Crashes:
                 "steal", va=self.va, pages=PAGES, source=self.owner.pid, group=self.group, secret=self.secret
             ),
             "revoke": lambda: self._post("/v1/revoke", {"va": self.va, "pages": PAGES}),
-            "migrate": lambda: self._post("/v1/migrate", {"va": self.va, "pages": PAGES, "element": "n1"}),
+            "migrate": lambda: self._post("/v1/migrate", {"va": self.va, "pages": PAGES, "target": "n1"}),
             "fence": lambda: self._post("/v1/fence", {"element": "c3"}),
             "unfence": lambda: self._post("/v1/unfence", {"element": "c3"}),
             "recovery": self._recover,
