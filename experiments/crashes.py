@@ -254,10 +254,10 @@ class Crashes:
             self._post("/v1/free", {"va": allocation["va"]})
 
 
-def show(report: Report) -> None:
-    """A line for each operation and victim."""
-    for operation, victim in dict.fromkeys((r.operation, r.victim) for r in report.runs):
-        runs = [r for r in report.runs if (r.operation, r.victim) == (operation, victim)]
+def show(report: Report, operation: str, victim: str) -> None:
+    """A line for an operation and a victim."""
+    runs = [r for r in report.runs if (r.operation, r.victim) == (operation, victim)]
+    if runs:
         done = sum(r.outcome == "done" for r in runs)
         slowest = max((r.seconds for r in runs), default=0.0)
         bad = [r for r in runs if r.problems]
@@ -318,6 +318,7 @@ def main() -> int:
                         continue
                     first = crashes.rng.randint(1, 4 if victim == "controller" else 1) if arguments.quick else 1
                     crashes.sweep(name, victim, range(first, first + 1 if arguments.quick else MOST_STEPS))
+                    show(crashes.report, name, victim)
             report = crashes.report
     except (StartError, RackRunning, targets.TargetError, WorkerError, OSError) as error:
         console.print(f"[red]crashes: {error}[/]")
@@ -327,7 +328,6 @@ def main() -> int:
         return 130
     report.held = bool(report.runs) and not any(r.problems for r in report.runs)
     (arguments.out / "crashes.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
-    show(report)
     console.print(f"{len(report.runs)} crashes; {arguments.out / 'crashes.json'}")
     return 0 if report.held else 1
 

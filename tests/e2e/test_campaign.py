@@ -38,7 +38,9 @@ def test_a_short_campaign(tmp_path: Path) -> None:
     assert alone["late"]["accepted"] == 0
     assert alone["control"]["accepted"] > 100, "elements that trust the switch refuse nothing"
     assert storm["retries"] > 0
-    assert {"revoked", "freed", "granted", "stolen", "migrated", "fences", "granted by the intruder"} <= set(storm["actions"])
+    assert {"revoked", "freed", "granted", "stolen", "migrated", "fences", "granted by the intruder"} <= set(
+        storm["actions"]
+    )
     assert {"", "PermissionDenied", "Fenced"} <= set(storm["outcomes"])
     assert late["sent"] >= late["answered"] >= 40000
     assert late["accepted"] == 0
