@@ -43,6 +43,7 @@ from protocol.wire import PAGE_SIZE, AllocFlag, Header, HintFlag, Media, NotifyC
 
 __all__ = ["LocalOsError", "Notice", "Process", "Region", "RemoteMemoryError", "RetryPolicy", "Stat", "Takeover"]
 
+ALLOCATED_A_SECOND = 64 << 20  # bytes: what takes longer to be zeroed is not waited for
 MIGRATED_A_SECOND = 200  # pages: slower migrations are not waited for
 SOCKET_NAME = "local-os.sock"
 REJOIN_PAUSE, LONGEST_REJOIN_PAUSE = 0.05, 1.0  # seconds between attempts to find a local OS again
@@ -216,7 +217,8 @@ class Process:
                 raise ValueError(f"{element!r} is no name of an element: it has more than {wire.NAME_BYTES} bytes")
             flag = HintFlag.STRICT if strict else HintFlag(0)
             arguments += wire.ALLOC_HINT.pack(address, placement, flag, name)
-        _, payload = self.requester.request(Header(Op.ALLOC, length=len(arguments)), arguments)
+        budget = self.requester.policy.budget + size / ALLOCATED_A_SECOND
+        _, payload = self.requester.request(Header(Op.ALLOC, length=len(arguments)), arguments, budget)
         va, length, _, _ = wire.ALLOC_REPLY.unpack_from(payload)
         if cached:
             self._translate(Region(va, length))

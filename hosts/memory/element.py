@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -231,7 +233,13 @@ class MemoryElement:
         return Status.OK
 
     def _zero(self, pa: int, pages: int) -> None:
+        """Much at once is given back to the kernel, which gives zeros instead when it is touched: heartbeats must not wait."""
         end = pa + pages * wire.PAGE_SIZE
+        backing = self.memory.obj
+        if end - pa >= len(_ZEROS) and isinstance(backing, mmap.mmap):
+            with contextlib.suppress(OSError):  # a file system without holes
+                backing.madvise(mmap.MADV_REMOVE, pa, end - pa)
+                return
         for start in range(pa, end, len(_ZEROS)):
             size = min(len(_ZEROS), end - start)
             self.memory[start : start + size] = _ZEROS[:size]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hosts.memory.__main__ import open_memory
 from hosts.memory.dedup import WINDOW
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
@@ -273,3 +275,21 @@ def test_what_was_forgotten_is_refused(element: MemoryElement) -> None:
     reply, _ = ask(element, request(Op.FETCH_ADD, request_id=3), (1).to_bytes(8, "big"))
     assert reply.status == Status.BAD_REQUEST
     assert int.from_bytes(ask(element, request(Op.READ))[1], "big") == WINDOW + 9
+
+
+@pytest.mark.parametrize("nvm", [False, True])
+def test_large_ranges_are_zeroed_and_nothing_else(nvm: bool, tmp_path: Path) -> None:
+    pages = 1024
+    memory = open_memory(pages, tmp_path / "nvm" if nvm else None)
+    memory[:] = b"\xab" * (pages * PAGE_SIZE)
+    element = MemoryElement(ME, memoryview(memory), PageTable(pages))
+    start, count = 100, 700
+    arguments = wire.PT_ARGS.pack(count, PID, Perm.RW, 1, 1, 0)
+    header = Header(Op.PT_SET, va=VA, pa=start * PAGE_SIZE, generation=5, length=len(arguments), request_id=1)
+    reply, _ = ask(element, header, arguments, source=0)
+    assert reply.status == Status.OK
+    first, end = start * PAGE_SIZE, (start + count) * PAGE_SIZE
+    assert not any(memory[first:end])
+    assert memory[:first] == b"\xab" * first
+    assert memory[end:] == b"\xab" * (pages * PAGE_SIZE - end)
+    assert not any(open_memory(pages, tmp_path / "nvm")[first:end]) if nvm else True
