@@ -62,7 +62,8 @@ def captured(ports: Ports, directory: Path) -> Iterator[None]:
     running: list[subprocess.Popen[bytes]] = []
     try:
         for name in (name for names in ports.values() for name in names):
-            command = [tcpdump, "-i", name, "-n", "-s", str(SNAP), "-Z", "root", *RING]
+            # Immediate: frames that wait in a block of the kernel's when the end comes would be lost.
+            command = [tcpdump, "--immediate-mode", "-i", name, "-n", "-s", str(SNAP), "-Z", "root", *RING]
             log = directory / f"{name}.log"
             with log.open("wb") as output:
                 running.append(

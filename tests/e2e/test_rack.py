@@ -208,7 +208,9 @@ def test_api_is_described_and_refuses_nonsense(rack: RackLauncher) -> None:
             raise AssertionError(f"{path} {body} was accepted")
         except urllib.error.HTTPError as error:
             assert error.code == 422
-            assert json.load(error)["detail"]
+            told = json.load(error)
+            assert told["error"] == "malformed"
+            assert told["message"]
     assert rack.get("/v1/processes") == before
 
 
