@@ -157,11 +157,14 @@ class Cluster:
         address of its host; otherwise a service address."""
         if self.way == "memory":
             return service_address(rack, 1 if newcomer else 0)
+        return self._ip(rack, 1 if newcomer else 0)
+
+    def _ip(self, rack: int, number: int) -> str:
+        """Of a host itself."""
         found = self.racks[rack - 1]
-        number = 1 if newcomer else 0
         if isinstance(found, FullRack):
             return found.rack.compute[number].ip.split("/")[0]
-        return found.servers[number].ip
+        return found.servers[number].ip.split("/")[0]
 
     def newcomer(self, rack: int) -> str:
         """Who comes new into the group for the replica in a rack, as the programs' options want it."""
@@ -175,6 +178,7 @@ class Cluster:
             self._start_replica(rack.number, self.host(rack.number, 1), rack.number, preload=True)
         founders = list(self.replicas.values())
         self.wait(lambda: all(self._has_loaded(r) for r in founders), "all replicas to load the state", self._patience)
+        self._await_paths()
         self._go.touch()
         for replica in founders:
             replica.child.wait_ready(START_TIMEOUT)
@@ -188,6 +192,18 @@ class Cluster:
                 self._start_replica(newcomer(rack.number), host, rack.number, preload=False)
                 self.replicas[host].child.wait_ready(self._patience)
         self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 30)
+
+    def _await_paths(self) -> None:
+        """Hosts that have never talked ask for each other once a second; a service that works has that behind it."""
+        hosts = {self.host(rack.number, 1): self._ip(rack.number, 0) for rack in self.racks}
+        for host in (*hosts, "x1"):
+            for other, ip in hosts.items():
+                if other != host:
+                    self.wait(lambda host=host, ip=ip: self._reaches(host, ip), f"{host} to reach {other}", 15)  # type: ignore[misc]
+
+    def _reaches(self, host: str, ip: str) -> bool:
+        command = [*self.site.namespace(host), "ping", "-c", "1", "-W", "1", ip]
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
 
     @property
     def _go(self) -> Path:
