@@ -160,18 +160,18 @@ static void give_up_polling(p4dp_switch *sw, uint64_t now) {
     loop->shared_ns = 0;
 }
 
-/* Offer the CPU after `polled` ns with it. False when others have now taken so much of it that polling was given up; a daemon's few
-   microseconds are forgiven. */
-static bool offer_cpu(p4dp_switch *sw, uint64_t polled) {
+/* Offer the CPU after polling since `since`; the time when it is back. 0 when others have taken so much of it by now that polling was
+   given up; a daemon's few microseconds are forgiven. */
+static uint64_t offer_cpu(p4dp_switch *sw, uint64_t since) {
     dp_loop *loop = &sw->loop;
-    uint64_t offered = dp_monotonic_ns();
+    uint64_t offered = dp_monotonic_ns(), forgiven = (offered - since) / FORGIVEN;
     sched_yield();
-    uint64_t back = dp_monotonic_ns(), forgiven = polled / FORGIVEN;
+    uint64_t back = dp_monotonic_ns();
     loop->shared_ns = loop->shared_ns > forgiven ? loop->shared_ns - forgiven : 0;
     if (back - offered >= SHARED_NS) loop->shared_ns += back - offered;
-    if (loop->shared_ns < TOLERATED_NS) return true;
+    if (loop->shared_ns < TOLERATED_NS) return back;
     give_up_polling(sw, back);
-    return false;
+    return 0;
 }
 
 /* Serve what arrives until nothing has for a while, somebody wants the gate, or it is time to stop. True when something arrived. */
@@ -192,8 +192,8 @@ static bool poll_for_frames(p4dp_switch *sw) {
         if (served) idle_since = now;
         if (now - idle_since >= sw->loop.busy_poll_ns) break;
         if (now - yielded >= YIELD_NS) {
-            if (!offer_cpu(sw, now - yielded)) break;
-            yielded = dp_monotonic_ns();
+            yielded = offer_cpu(sw, yielded);
+            if (yielded == 0) break;
         }
     }
     return any;

@@ -71,6 +71,22 @@ def pack(values: list[tuple[int, int]]) -> bytes:
     return (whole << -width % 8).to_bytes((width + 7) // 8, "big")
 
 
+def activate(frame: Frame, parameters: list[Parameter], values: list[int], body: Statement) -> tuple[Frame, int, bool]:
+    """Run what is called: its activation, the value that it returns, whether it exits. It sees its parameters and the control's
+    variables, not its caller's."""
+    top = frame
+    while top.up is not None and "control" not in top:
+        top = top.up
+    activation = Frame(top, **{p.name: v for p, v in zip(parameters, values, strict=True)})
+    try:
+        body.run(activation)
+    except Return as back:
+        return activation, back.value, False
+    except Exit:
+        return activation, 0, True
+    return activation, 0, False
+
+
 class ProgramGenerator(Generator):
     """Adds what holds statements."""
 
@@ -120,17 +136,7 @@ class ProgramGenerator(Generator):
         whole = block(body)
 
         def call(frame: Frame, values: list[int]) -> tuple[Frame, int, bool]:
-            top = frame
-            while top.up is not None and "control" not in top:
-                top = top.up
-            activation = Frame(top, **{p.name: v for p, v in zip(parameters, values, strict=True)})
-            try:
-                whole.run(activation)
-            except Return as back:
-                return activation, back.value, False
-            except Exit:
-                return activation, 0, True
-            return activation, 0, False
+            return activate(frame, parameters, values, whole)
 
         listed = ", ".join(f"{p.direction} {p.type} {p.name}" for p in parameters)
         if kind == "control":
@@ -203,17 +209,8 @@ class ProgramGenerator(Generator):
                     hit, (action, values) = True, (then[0], then[1])
                     break
             parameters, body = actions[action]
-            top = frame
-            while top.up is not None and "control" not in top:
-                top = top.up
-            activation = Frame(top, **{p.name: v for p, v in zip(parameters, values, strict=True)})
-            try:
-                body.run(activation)
-            except Return:
-                pass
-            except Exit:
-                return hit, action, True
-            return hit, action, False
+            _, _, exits = activate(frame, parameters, values, body)
+            return hit, action, exits
 
         return Table(name, list(actions), apply), lines
 

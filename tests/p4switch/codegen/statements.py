@@ -90,12 +90,11 @@ Run = Callable[[Frame], Any]
 
 @dataclass(frozen=True)
 class Expr:
-    """Text and meaning. ``pure`` expressions have no effects and may be evaluated twice."""
+    """Text and meaning."""
 
     type: Type
     text: str
     run: Run
-    pure: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Variable:
-    """Something to read and write. ``element`` is the index of a stack's element, evaluated once a use."""
+    """Something to read and write."""
 
     name: str
     type: Type
@@ -218,7 +217,7 @@ class Generator:
             return arg
         if arg.type.width != type_.width and arg.type.signed != type_.signed:
             arg = self.cast(Type(type_.width, arg.type.signed), arg)
-        return Expr(type_, f"(({type_}) {arg.text})", lambda frame: type_.wrap(arg.run(frame)), arg.pure)
+        return Expr(type_, f"(({type_}) {arg.text})", lambda frame: type_.wrap(arg.run(frame)))
 
     def expr(self, type_: Type, scope: Scope, depth: int) -> Expr:
         if depth <= 0:
@@ -242,23 +241,20 @@ class Generator:
                 b = right.run(frame)
                 return type_.wrap({"+": a + b, "-": a - b, "*": a * b, "&": a & b, "|": a | b, "^": a ^ b}[op])
 
-            return Expr(type_, f"({left.text} {op} {right.text})", binary, left.pure and right.pure)
+            return Expr(type_, f"({left.text} {op} {right.text})", binary)
         if kind == "not":
             arg = self.expr(type_, scope, depth - 1)
-            return Expr(type_, f"(~{arg.text})", lambda frame: type_.wrap(~arg.run(frame)), arg.pure)
+            return Expr(type_, f"(~{arg.text})", lambda frame: type_.wrap(~arg.run(frame)))
         if kind == "mux":
             cond = self.expr(BOOL, scope, depth - 1)
             then, other = self.expr(type_, scope, depth - 1), self.expr(type_, scope, depth - 1)
-            pure = cond.pure and then.pure and other.pure
             text = f"({cond.text} ? {then.text} : {other.text})"
-            return Expr(type_, text, lambda frame: (then if cond.run(frame) else other).run(frame), pure)
+            return Expr(type_, text, lambda frame: (then if cond.run(frame) else other).run(frame))
         if kind == "slice" and not type_.signed:
             low = self.rng.randint(0, 9)
             base = self.expr(Type(type_.width + low + self.rng.randint(0, 5)), scope, depth - 1)
             high = low + type_.width - 1
-            return Expr(
-                type_, f"({base.text})[{high}:{low}]", lambda frame: type_.wrap(base.run(frame) >> low), base.pure
-            )
+            return Expr(type_, f"({base.text})[{high}:{low}]", lambda frame: type_.wrap(base.run(frame) >> low))
         if kind == "concat" and not type_.signed and type_.width > 1:
             width = self.rng.randint(1, type_.width - 1)
             high_part, low_part = (
@@ -270,7 +266,7 @@ class Generator:
                 upper = high_part.run(frame)
                 return upper << width | low_part.run(frame)
 
-            return Expr(type_, f"({high_part.text} ++ {low_part.text})", concat, high_part.pure and low_part.pure)
+            return Expr(type_, f"({high_part.text} ++ {low_part.text})", concat)
         if kind == "shift":
             arg, by = self.expr(type_, scope, depth - 1), self.expr(Type(8), scope, depth - 1)
             left_shift = self.rng.random() < 0.5
@@ -280,14 +276,14 @@ class Generator:
                 amount = by.run(frame)
                 return type_.wrap(value << amount if left_shift else value >> amount)
 
-            return Expr(type_, f"({arg.text} {'<<' if left_shift else '>>'} {by.text})", shift, arg.pure and by.pure)
+            return Expr(type_, f"({arg.text} {'<<' if left_shift else '>>'} {by.text})", shift)
         return self.leaf(type_, scope)
 
     def boolean(self, scope: Scope, depth: int) -> Expr:
         kind = self.rng.choice(("compare", "compare", "and", "or", "not"))
         if kind == "not":
             arg = self.expr(BOOL, scope, depth - 1)
-            return Expr(BOOL, f"(!{arg.text})", lambda frame: 1 - arg.run(frame), arg.pure)
+            return Expr(BOOL, f"(!{arg.text})", lambda frame: 1 - arg.run(frame))
         if kind == "compare":
             type_ = self.rng.choice([t for t in self.types if t.width])
             left, right = self.expr(type_, scope, depth - 1), self.expr(type_, scope, depth - 1)
@@ -298,15 +294,13 @@ class Generator:
                 b = right.run(frame)
                 return int({"==": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[op])
 
-            return Expr(BOOL, f"({left.text} {op} {right.text})", compare, left.pure and right.pure)
+            return Expr(BOOL, f"({left.text} {op} {right.text})", compare)
         left, right = self.expr(BOOL, scope, depth - 1), self.expr(BOOL, scope, depth - 1)
         if kind == "and":
             run: Run = lambda frame: right.run(frame) if left.run(frame) else 0  # noqa: E731
         else:
             run = lambda frame: 1 if left.run(frame) else right.run(frame)  # noqa: E731
-        return Expr(
-            BOOL, f"({left.text} {'&&' if kind == 'and' else '||'} {right.text})", run, left.pure and right.pure
-        )
+        return Expr(BOOL, f"({left.text} {'&&' if kind == 'and' else '||'} {right.text})", run)
 
     def header_field(self, type_: Type, scope: Scope) -> Expr:
         """A field if its header is valid, else something that does without."""
@@ -392,7 +386,7 @@ class Generator:
             return None
         callee = self.rng.choice(functions)
         made = self.arguments(callee, scope, min(depth, 2))
-        return None if made is None else Expr(type_, f"{callee.name}({made[0]})", made[1], pure=False)
+        return None if made is None else Expr(type_, f"{callee.name}({made[0]})", made[1])
 
     def call(self, scope: Scope) -> Statement | None:
         callees = [c for c in scope.callees if c.kind in ("function", "action", "control")]
