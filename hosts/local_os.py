@@ -38,6 +38,7 @@ from protocol.wire import Header, NotifyCode, Op
 log = logging.getLogger(__name__)
 MAX_LINE = 65536
 REMEMBERED = 4096  # notices
+REPORTS = 8  # ends of processes that are reported at once: when a thousand end together, those that begin still have their turn
 
 
 class LocalOs:
@@ -60,6 +61,7 @@ class LocalOs:
         self._crash = crash or CrashAt()
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._reporting = threading.BoundedSemaphore(REPORTS)
         self._settled = threading.Event()  # nothing is left of the local OS before this one that is not known
         self._seen: dict[int, bool] = {}  # request ids of notices, the oldest first: whether the process has been told
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -287,7 +289,8 @@ class LocalOs:
         payload = wire.PROCESS_EXIT_ARGS.pack(not record.closed)
         while True:
             try:
-                self.requester.request(Header(Op.PROCESS_EXIT, va=pid, length=len(payload)), payload)
+                with self._reporting:
+                    self.requester.request(Header(Op.PROCESS_EXIT, va=pid, length=len(payload)), payload)
                 log.info("process %d has %s", pid, "ended" if record.closed else "crashed")
             except (RequestTimeout, Busy) as error:
                 # There is no controller for now, or it has too much to do: its memory must not be lost for that.

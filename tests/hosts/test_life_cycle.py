@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hosts import errors
-from hosts.local_os import LocalOs
+from hosts.local_os import REPORTS, LocalOs
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
 from hosts.notices import Notice
@@ -165,6 +165,45 @@ def test_the_end_of_a_process_is_reported_when_the_controller_is_back(tmp_path: 
     present.set()
     wait_for(lambda: exits == [77])
     local_os.close()
+
+
+def test_a_thousand_that_end_together_leave_room_for_one_that_begins(tmp_path: Path) -> None:
+    """They are reported a few at a time: the controller, slow here, has no queue of them that others must wait behind."""
+    pids = iter(range(10, 2000))
+    waiting: queue.Queue[Header] = queue.Queue()
+    ended: set[int] = set()
+    most = 0
+
+    def answer(header: Header, _: bytes) -> list[bytes]:
+        nonlocal most
+        if header.op == Op.PROCESS_CREATE:
+            return [reply_to(header, va=next(pids))]
+        if header.op == Op.PROCESS_EXIT:
+            waiting.put(header)
+            most = max(most, waiting.qsize())
+        return []
+
+    link = ScriptedWire(answer)
+    element = Element(name="c1", id=1, kind="compute", port=1)
+    local_os = LocalOs(element, "nowhere", link, tmp_path, RetryPolicy(first=5, longest=5, budget=20))
+    local_os._settled.set()
+    local_os.start()
+    processes = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+    for process in processes:
+        process.connect(str(local_os.path))
+        process.sendall(b'{"create": "kv"}\n')
+        assert "pid" in json.loads(process.makefile("rb").readline())
+    for process in processes:
+        process.shutdown(socket.SHUT_RDWR)
+    while len(ended) < len(processes):
+        header = waiting.get(timeout=5)
+        ended.add(header.va)
+        time.sleep(0.001)
+        link.replies.put(reply_to(header))
+    assert most <= REPORTS
+    local_os.close()
+    for process in processes:
+        process.close()
 
 
 def test_a_process_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
