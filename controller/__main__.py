@@ -130,7 +130,8 @@ def main() -> int:
         shell = Shell(state, store, config, switch)
         shell.crash = crash.CrashAt(arguments.crash_at)
         if arguments.tor:
-            shell.tor = tor.ElementFences({e.id: e.tor_port for e in rack.compute if e.tor_port}, tor.fences)
+            ports = {e.id: e.tor_port for e in rack.compute if e.tor_port}
+            shell.tor = tor.ElementFences(arguments.tor_dpid, ports, tor.fences)
             wired = {e.id: redirect.Holder(e.tor_port, e.tor_mac) for e in rack.compute if e.tor_port}
             if arguments.tor_uplink:
                 tor.redirects.set_uplink(arguments.tor_dpid, arguments.tor_uplink)

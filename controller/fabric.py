@@ -103,8 +103,8 @@ def create_app(steering: Steering) -> FastAPI:
 
     @app.get("/v1/status")
     def status() -> dict[str, Any]:
-        """The switches, and which of them are connected."""
-        connected = tor.redirects.connected_switches()
+        """The switches, and which of them are connected and forward."""
+        connected = tor.fences.settled()
         return {"switches": {s.name: s.dpid in connected for s in steering.fabric.switches}}
 
     @app.get("/v1/addresses")

@@ -22,9 +22,11 @@ _PERMISSIONS = {"r": 1, "w": 2, "rw": 3}
 def status(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Whether the controller works."""
     data = client.call("GET", "/v1/status")
-    rows = [(k.replace("_", " "), v) for k, v in data.items() if k not in ("statistics", "switch", "error")]
+    rows = [(k.replace("_", " "), v) for k, v in data.items() if k not in ("statistics", "switch", "tor", "error")]
+    words = {True: "connected", False: "NOT connected", None: "none"}
     rows += [
-        ("switch", f"{data['switch']['address']}, {'connected' if data['switch']['connected'] else 'NOT connected'}")
+        ("switch", f"{data['switch']['address']}, {words[data['switch']['connected']]}"),
+        ("top-of-rack switch", words[data["tor"]["connected"]]),
     ]
     rows += [(k.replace("_", " "), v) for k, v in data["statistics"].items()]
     return data, lambda: show("controller", ("", ""), rows)

@@ -82,11 +82,6 @@ class Redirects:
             for address, holder in self._holders.get(datapath.id, {}).items():
                 self._add(datapath, address, holder)
 
-    def connected_switches(self) -> frozenset[int]:
-        """The datapath ids of those that are connected."""
-        with self._lock:
-            return frozenset(self._switches)
-
     def disconnected(self, datapath: Any) -> None:
         """A switch has gone."""
         with self._lock:

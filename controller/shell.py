@@ -62,6 +62,10 @@ def _follows(batch: Iterable[tuple[Event, float]], effects: Iterable[Effect]) ->
 class Tor(Protocol):
     """The top-of-rack switch, as far as fences go."""
 
+    @property
+    def is_connected(self) -> bool | None:
+        """Whether it is connected and forwards; None if there is none."""
+
     def fence(self, elements: frozenset[int]) -> None:
         """Fence off these elements and no others, soon."""
 
@@ -71,6 +75,8 @@ class Tor(Protocol):
 
 class NoTor:
     """A rack without a top-of-rack switch of this controller's."""
+
+    is_connected = None
 
     def fence(self, elements: frozenset[int]) -> None:
         """There is nothing to do."""
@@ -394,6 +400,7 @@ class Shell:
                 "connected": self.switch.is_connected,
                 "error": self._lost_switch or None,
             },
+            "tor": {"connected": self.tor.is_connected},
             "elements": len(self.state.elements),
             "processes": len(self.state.processes),
             "allocations": len(self.state.allocations),

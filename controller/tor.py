@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from os_ken.base import app_manager
@@ -27,6 +27,7 @@ class _Switch:
 
     datapath: Any
     addresses: dict[int, str] | None = None  # of its ports; None: it has not said yet
+    settled: threading.Event = field(default_factory=threading.Event)  # it has done all that it was told when it came
 
 
 class Fences:
@@ -80,13 +81,21 @@ class Fences:
                 self._change_flow(datapath, port, fenced=True)
 
     def described(self, datapath: Any, ports: Mapping[int, str]) -> None:
-        """A switch has said which ports it has, with their addresses."""
+        """A switch has said which ports it has, with their addresses: the last that it is asked when it has come, so that behind
+        a barrier it forwards as it should."""
         with self._lock:
             switch = self._switches.get(datapath.id)
             if switch is not None and switch.datapath is datapath:
                 switch.addresses = dict(ports)
                 for port in sorted(ports):
                     self._change_port(switch, port)
+                self._ask(datapath, _Barrier(None, 1, switch.settled.set))
+
+    def settled(self) -> frozenset[int]:
+        """The datapath ids of the switches that are connected and forward: they have said that they have done all that they were
+        told when they came."""
+        with self._lock:
+            return frozenset(number for number, switch in self._switches.items() if switch.settled.is_set())
 
     def disconnected(self, datapath: Any) -> None:
         """A switch has gone."""
@@ -153,10 +162,16 @@ class _Barrier:
 
 
 class ElementFences:
-    """Fences by element, as the controller's shell has them. ``ports`` are those of the elements at this switch."""
+    """Fences by element, as the controller's shell has them, at the switch with this datapath id. ``ports`` are those of the
+    elements there."""
 
-    def __init__(self, ports: Mapping[int, int], fences: Fences):
-        self._ports, self._fences = ports, fences
+    def __init__(self, dpid: int, ports: Mapping[int, int], fences: Fences):
+        self._dpid, self._ports, self._fences = dpid, ports, fences
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the switch is connected and forwards."""
+        return self._dpid in self._fences.settled()
 
     def fence(self, elements: frozenset[int]) -> None:
         """Fence off these elements and no others, soon."""

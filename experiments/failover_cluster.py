@@ -178,7 +178,6 @@ class Cluster:
             self._start_replica(rack.number, self.host(rack.number, 1), rack.number, preload=True)
         founders = list(self.replicas.values())
         self.wait(lambda: all(self._has_loaded(r) for r in founders), "all replicas to load the state", self._patience)
-        self._await_paths()
         self._go.touch()
         for replica in founders:
             replica.child.wait_ready(START_TIMEOUT)
@@ -192,18 +191,6 @@ class Cluster:
                 self._start_replica(newcomer(rack.number), host, rack.number, preload=False)
                 self.replicas[host].child.wait_ready(self._patience)
         self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 30)
-
-    def _await_paths(self) -> None:
-        """Hosts that have never talked ask for each other once a second; a service that works has that behind it."""
-        hosts = {self.host(rack.number, 1): self._ip(rack.number, 0) for rack in self.racks}
-        for host in (*hosts, "x1"):
-            for other, ip in hosts.items():
-                if other != host:
-                    self.wait(lambda host=host, ip=ip: self._reaches(host, ip), f"{host} to reach {other}", 15)  # type: ignore[misc]
-
-    def _reaches(self, host: str, ip: str) -> bool:
-        command = [*self.site.namespace(host), "ping", "-c", "1", "-W", "1", ip]
-        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
 
     @property
     def _go(self) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import sys
 import time
 import urllib.error
@@ -17,7 +19,6 @@ from typing import Any
 
 from mininet.log import setLogLevel
 from mininet.net import Mininet
-from mininet.node import RemoteController
 
 from protocol import rack as racks
 from protocol.rack import Element, Rack
@@ -169,23 +170,24 @@ class RackLauncher:
 
     def start(self) -> None:
         """The last part of booting: everything is wired and built, and now begins to work."""
-        openflow = RemoteController("openflow", ip="127.0.0.1", port=self.options.openflow_port, protocol="tcp")
-        openflow.checkListening = lambda: None  # the controller starts after the switches
         assert self._mmu is not None and self._tor is not None
         self._mmu.start([])
-        self._tor.start([openflow])
+        self._tor.start([])
         for host in self.hosts.values():
             self._state.processes.append(processes.record(f"namespace of {host.name}", host.pid))
         self.run.save(self._state)
         self.options.progress(f"starting the Rack MMU switch ({self.options.target}) and the controller")
         self._start_switch()
         self.start_controller()
+        connect(self._tor, self.children["controller"], self.options.openflow_port)
         self.options.progress("starting the elements")
         for element in self.rack.elements:
             self._spawn_element(element)
         for element in self.rack.elements:
             self._await_ready(self.children[element.name])
         self.wait_for(self._all_alive, "every element to be known to the controller", START_TIMEOUT)
+        what = f"{self.tor_name} to be connected to the controller (log: {self.children['controller'].log})"
+        self.wait_for(lambda: bool(self.get("/v1/status")["tor"]["connected"]), what, START_TIMEOUT)
         self._state.ready = True
         self.run.save(self._state)
 
@@ -377,6 +379,20 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float) -> None:
         if time.monotonic() > deadline:
             raise StartError(f"waited {timeout:.0f} s in vain for {what}")
         time.sleep(0.02)
+
+
+def connect(switch: TorSwitch, controller: Child, port: int) -> None:
+    """Let a switch connect to its controller, as soon as that listens at the port; StartError."""
+
+    def listens() -> bool:
+        if controller.popen.poll() is not None:
+            raise StartError(f"{controller.name} ended: {controller.last_words()}")
+        with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            return True
+        return False
+
+    wait_for(listens, f"{controller.name} to listen at port {port} (log: {controller.log})", START_TIMEOUT)
+    switch.connect(port)
 
 
 def absent_interfaces(*names: str) -> list[str]:

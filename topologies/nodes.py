@@ -37,6 +37,9 @@ class RackLink(Link):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         for interface in (self.intf1, self.intf2):
             interface.cmd(f"sysctl -qw net.ipv6.conf.{interface.name}.disable_ipv6=1")
+            if isinstance(interface.node, Switch):
+                # What goes through a switch is not for this machine: should it have an address of theirs, it does not say so.
+                interface.cmd(f"sysctl -qw net.ipv4.conf.{interface.name}.arp_ignore=8")
             interface.cmd(f"ip link set {interface.name} mtu {mtu} txqueuelen 10000")
             interface.cmd(f"ethtool -K {interface.name} {' '.join(f'{o} off' for o in OFFLOADS)}")
 
@@ -60,6 +63,18 @@ class TorSwitch(OVSSwitch):  # type: ignore[misc]
 
     def __init__(self, name: str, **params: Any):
         super().__init__(name, datapath="user", protocols="OpenFlow13", failMode="secure", **params)
+
+    def connect(self, port: int) -> None:
+        """Tell it that its controller listens at this port of 127.0.0.1; StartError. Not earlier: until Open vSwitch has been
+        connected for the first time, it waits for 1, 2, 4 and then 8 s after each attempt, whatever ``max_backoff`` says (seen
+        with 3.1). Later, it tries every second."""
+        target = f'target="tcp:127.0.0.1:{port}"'
+        command = ["ovs-vsctl", "--timeout=10", "--", "--id=@c", "create", "Controller", target, "max_backoff=1000"]
+        done = subprocess.run(
+            [*command, "--", "set", "Bridge", self.name, "controller=@c"], capture_output=True, text=True
+        )
+        if done.returncode:
+            raise StartError(f"{self.name} does not take its controller: {done.stderr.strip()}")
 
 
 class PrivateOvs:

@@ -16,11 +16,10 @@ from typing import Any
 
 from mininet.log import setLogLevel
 from mininet.net import Mininet
-from mininet.node import RemoteController
 
 from protocol import fabric as fabrics
 from topologies import access, processes, targets
-from topologies.launch import START_TIMEOUT, TOKENS, LaunchOptions, RackLauncher, absent_interfaces, wait_for
+from topologies.launch import START_TIMEOUT, TOKENS, LaunchOptions, RackLauncher, absent_interfaces, connect, wait_for
 from topologies.nodes import ElementHost, PrivateOvs, RackLink, TorSwitch
 from topologies.processes import Child, StartError
 from topologies.site import CORE, CORE_DPID, TOR_DPID_BASE, UPLINK, FullRack, Host, Site, fabric, rack_name
@@ -151,6 +150,9 @@ class SiteLauncher:
         self._start_fabric()
         for rack in self.racks.values():
             rack.start()
+        assert self._fabric is not None
+        for switch in self._switches:
+            connect(switch, self._fabric, self.options.openflow_port)
         wait_for(self._all_connected, "every switch to be connected to its controller", START_TIMEOUT)
         state.ready = True
         self.run.save(state)
@@ -225,10 +227,8 @@ class SiteLauncher:
         environment = {"PYTHONPATH": str(targets.ROOT), "PYTHONUNBUFFERED": "1"}
         self._fabric = Child("fabric", command, self.out / "logs" / "fabric.log", env=environment)
         self._remember(self._fabric)
-        openflow = RemoteController("fabric", ip="127.0.0.1", port=port, protocol="tcp")
-        openflow.checkListening = lambda: None  # the controller may not listen yet
         for switch in self._switches:
-            switch.start([openflow])
+            switch.start([])
 
     def _all_connected(self) -> bool:
         child = self._fabric

@@ -100,6 +100,25 @@ def test_what_an_earlier_controller_left_is_undone(fences: Fences) -> None:
     assert not any(m.config for m in opened)
 
 
+def test_a_switch_is_settled_when_it_has_done_all_that_it_was_told_when_it_came(fences: Fences) -> None:
+    tor = ElementFences(2, {}, fences)
+    switch = Switch(fences)
+    fences.connected(switch)
+    assert not tor.is_connected, "its ports are not known"
+    fences.described(switch, PORTS)
+    assert not tor.is_connected, "it has not answered"
+    switch.answer()
+    assert tor.is_connected
+    assert fences.settled() == {2}
+    assert not ElementFences(3, {}, fences).is_connected, "another switch is meant"
+    again = connect(fences)
+    assert not tor.is_connected, "that was of an earlier connection"
+    again.answer()
+    assert tor.is_connected
+    fences.disconnected(again)
+    assert not tor.is_connected
+
+
 def test_a_barrier_is_answered_by_all_switches_and_only_then(fences: Fences) -> None:
     done: list[int] = []
     fences.when_done(1, lambda: done.append(1))
@@ -135,7 +154,7 @@ def test_a_barrier_that_is_repeated_is_done_once(fences: Fences) -> None:
 def test_elements_are_fenced_at_their_ports(fences: Fences) -> None:
     switch = connect(fences)
     done: list[int] = []
-    tor = ElementFences({1: 3, 2: 4}, fences)
+    tor = ElementFences(2, {1: 3, 2: 4}, fences)
     tor.fence(frozenset({2, 101}))
     assert switch.fenced() == ({4}, {4}), "memory elements have no port there"
     tor.barrier(7, lambda: done.append(7))
