@@ -1,8 +1,8 @@
 """``python -m experiments [NAME ...]``: run experiments and report them.
 
-Writes JSON, CSV and charts of each under ``--out``, and one report (HTML) of all. The exit status is 0 when every
-experiment ran to its end with right results, 1 when one did not (its logs and captures stay), 2 for a wrong command
-line; with ``--strict`` 1 also when a claim did not hold in the figures.
+Writes JSON, CSV and charts of each under ``--out``, and one report (HTML) of all whose results are there, also of
+earlier runs. The exit status is 0 when every experiment ran to its end with right results, 1 when one did not (its
+logs and captures stay), 2 for a wrong command line; with ``--strict`` 1 also when a claim did not hold in the figures.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def run_all(arguments: argparse.Namespace, plan: Plan, about: dict[str, object]) -> list[Result]:
+def run_all(arguments: argparse.Namespace, plan: Plan) -> list[Result]:
     """The chosen experiments, with a progress bar; none after one that was interrupted."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
@@ -61,7 +61,7 @@ def run_all(arguments: argparse.Namespace, plan: Plan, about: dict[str, object])
                 bar.update(task, description=f"{name}: {text}", advance=1)
 
             results.append(run(experiment, plan, step))
-            files.save(results[-1], about)
+            files.save(results[-1])
             show(results[-1])
             if results[-1].interrupted:
                 break
@@ -79,15 +79,29 @@ def show(result: Result) -> None:
         console.print(f"  {word}: {finding.claim}: {finding.text}")
 
 
-def save(results: Sequence[Result], out: Path, about: dict[str, object]) -> Path:
+def with_earlier(results: Sequence[Result], out: Path) -> list[Result]:
+    """These, and what earlier runs left in the same directory of the other experiments; in the order of the catalogue."""
+    fresh = {result.experiment.name: result for result in results}
+    every: list[Result] = []
+    for name, experiment in catalogue.experiments().items():
+        try:
+            result = fresh.get(name) or files.load(experiment, out)
+        except files.FileError as error:
+            print(f"experiments: not in the report: {error}", file=sys.stderr)
+            continue
+        every += [result] if result else []
+    return every
+
+
+def save(results: Sequence[Result], out: Path) -> Path:
     """Charts, summary and report; the path of the latter."""
     drawings = {}
     for result in results:
         drawn = (plots.draw(chart, result.rows, result.out) for chart in result.experiment.charts)
         drawings[result.experiment.name] = [path for path in drawn if path is not None]
-    files.save_summary(results, about, out / "summary.json")
+    files.save_summary(results, out / "summary.json")
     report = out / "report.html"
-    report.write_text(html.page(results, drawings, about))
+    report.write_text(html.page(results, drawings))
     return report
 
 
@@ -115,9 +129,8 @@ def main(given: Sequence[str] | None = None) -> int:
         keep_captures=arguments.keep_captures,
     )
     plan.out.mkdir(parents=True, exist_ok=True)
-    about = files.setting()
-    results = run_all(arguments, plan, about)
-    report = save(results, plan.out, about)
+    results = run_all(arguments, plan)
+    report = save(with_earlier(results, plan.out), plan.out)
     console.print(f"report: {report}")
     if any(result.interrupted for result in results):
         print("experiments: interrupted; racks are down", file=sys.stderr)

@@ -6,21 +6,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from apps.mapreduce import jobs
-from apps.mapreduce.orchestrator import Group, Run
-from experiments import job_text
-from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
+from apps.mapreduce.orchestrator import Group
+from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
 from experiments.framework.summary import value
-from experiments.job_team import team
-from experiments.workers import Worker
+from experiments.hit_job import WRONG, HitJob, Subject, job_group
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
 
-MIB = 1 << 20
-JOB = "inverted index"
 WAYS = ("timeout, restart", "monitor, restart", "monitor, steal")
 PATIENCE = 30.0  # seconds for the monitor
 
@@ -45,83 +39,57 @@ def run(context: Context[Options]) -> Iterator[Row]:
     """The ways take turns within a repetition."""
     options = context.options
     context.step("booting a rack")
-    text = job_text.corpus(options.mib * MIB)
-    path = context.out / "text"
-    path.write_bytes(text)
-    wanted = job_text.expected(JOB, text)
+    subject = Subject(context.out, options.mib, options.workers)
     # An element that was silent stays fenced: each way has its own.
     rack = small_rack(options.workers + len(WAYS), dram=2, nvm=0, memory_mib=max(32, 6 * options.mib), name="relaunch")
     names = [element.name for element in rack.compute]
     for repetition in range(context.repetitions):
         with context.rack(rack, f"rack-{repetition}", controller_options=("--placement", "balance")) as launched:
-            made = launched.post("/v1/groups", {"name": "job"})
-            group = Group(made["id"], made["secret"])
+            group = job_group(launched)
             for number, way in enumerate(options.ways):
                 context.step(way)
-                with team(launched, [names[number], *names[len(WAYS) :]]) as workers:
-                    work = Run(workers[:-1], jobs.describe(JOB, options.workers, text), path, "grant", group=group)
-                    yield _silent(launched, work, workers, way, options.timeout, repetition, context.out, wanted)
-    for file in (path, *context.out.glob("result-*")):
-        file.unlink()
+                with subject.job(launched, group, [names[number], *names[len(WAYS) :]]) as job:
+                    row = _silent(launched, job, group, way, options.timeout, repetition)
+                    right = subject.is_right(job)
+                yield row if right or row.problem else replace(row, problem=WRONG)
+    subject.clean()
 
 
-def _silent(
-    rack: RackLauncher,
-    work: Run,
-    workers: Sequence[Worker],
-    way: str,
-    timeout: float,
-    repetition: int,
-    out: Path,
-    wanted: object,
-) -> Row:
-    victim, spare, others = workers[0], workers[-1], workers[1:-1]
-    work.prepare()
-    task = work.tasks[0]
+def _silent(rack: RackLauncher, job: HitJob, group: Group, way: str, timeout: float, repetition: int) -> Row:
+    """The job: the element of its first worker stands still for a while."""
+    victim, spare = job.victim, job.spare
     if way != WAYS[0]:
-        spare.call("watch", source=victim.pid, group=work.group.number, secret=work.group.secret)
+        spare.call("watch", source=victim.pid, group=group.number, secret=group.secret)
     start = time.perf_counter()
-    for worker in others:
-        worker.start("map", name=worker.name)
-    had = victim.call("map", name=task.name, part=0.5)["done"]
+    job.begin(0.5)
     processes = (rack.children[victim.element].popen.pid, victim.unix_pid)
     _signal(processes, signal.SIGSTOP)
     try:
         silent = time.perf_counter()
-        victim.start("map", name=task.name)
-        for worker in others:
+        victim.start("map", name=job.task.name)
+        for worker in job.others:
             worker.finish()
         if way == WAYS[0]:
             time.sleep(max(0.0, timeout - (time.perf_counter() - silent)))
         elif spare.call("await_failure", timeout=PATIENCE)["source"] != victim.pid:
             raise ScenarioFailed(f"the monitor did not tell within {PATIENCE:.0f} s that {victim.element} is silent")
         decided = time.perf_counter()
-        found = had
         if way == WAYS[2]:
-            found = work.resume(task, spare)["done"]
+            job.steal()
         else:
-            work.restart(task, spare)
-        spare.finish()
+            job.restart()
         ended = time.perf_counter()
     finally:
         _signal(processes, signal.SIGCONT)
     late = victim.finish()  # it was only slow: what it goes on to do must be refused, if its memory is somebody else's
-    work.shuffle()
-    work.reduce()
+    job.end()
     values = {
         "job, s": time.perf_counter() - start,
         "from silence to the decision, s": decided - silent,
         "from silence to the end of the task, s": ended - silent,
     }
-    problem = ""
-    if job_text.found(JOB, work.results(out)) != wanted:
-        problem = "the result is not that of an independent computation"
-    elif found < had:
-        problem = f"finished work is lost: {had} bytes counted, the thief found {found}"
-    elif way == WAYS[2] and not late["refused"] and late["done"] > found:
-        problem = f"the silent worker went on after the theft: {late}, the thief found {found}"
-    case: dict[str, Case] = {"way": way, "timeout of the job, s": timeout}
-    return Row(case, values, {}, repetition, problem)
+    problem = job.theft_problem(late) if way == WAYS[2] else ""
+    return Row({"way": way, "timeout of the job, s": timeout}, values, {}, repetition, problem)
 
 
 def _signal(processes: Sequence[int], number: int) -> None:

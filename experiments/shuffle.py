@@ -11,7 +11,7 @@ from apps.mapreduce import jobs
 from apps.mapreduce.orchestrator import Run
 from experiments import job_text
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
-from experiments.framework.summary import value
+from experiments.framework.summary import number, value
 from experiments.job_team import QUIET, Measured, first, team
 from experiments.workers import Worker
 from topologies.launch import RackLauncher
@@ -19,6 +19,11 @@ from topologies.racks import small_rack
 
 MIB = 1 << 20
 JOBS = ("sort", "inverted index", "word count")
+PARCEL = "a mapper's parcel for a reducer, KiB"
+IN_SHUFFLE = "interconnect in the shuffle, MiB"
+UNTIL_READ = "interconnect until reducers have read it, MiB"
+IN_JOB = "interconnect in the job, MiB"
+BY_WORKERS = (4, 16)  # MiB that are sorted by different numbers of workers
 
 
 @dataclass(frozen=True)
@@ -75,60 +80,91 @@ def _job(
     measured.begin()
     work.map()
     shuffled = work.shuffle()
-    reduced = work.reduce()
+    fetched = work.fetch()
+    work.reduce()
     traffic, seconds = measured.traffic, measured.seconds
+    interconnect = {name: t["interconnect"].size / MIB for name, t in traffic.items()}
     moved = sum(answer["moved"] for answer in shuffled.answers)
     values = {
         "job, s": sum(seconds.values()),
         "map, s": seconds["map"],
         "shuffle, s": seconds["shuffle"],
+        "fetch, s": seconds["fetch"],
         "reduce, s": seconds["reduce"],
-        "intermediate data, MiB": sum(answer["input"] for answer in reduced.answers) / MIB,
+        "intermediate data, MiB": sum(answer["bytes"] for answer in fetched.answers) / MIB,
         "shuffled, MiB": moved / MIB,
-        "interconnect in the shuffle, MiB": traffic["shuffle"]["interconnect"].size / MIB,
+        PARCEL: moved / len(workers) / (len(workers) - 1) / 1024,
+        IN_SHUFFLE: interconnect["shuffle"],
+        UNTIL_READ: interconnect["shuffle"] + interconnect["fetch"],
         "network in the shuffle, MiB": traffic["shuffle"]["rack"].size / MIB,
-        "interconnect in the job, MiB": sum(t["interconnect"].size for t in traffic.values()) / MIB,
+        IN_JOB: sum(interconnect.values()),
         "repeated requests": measured.retries,
     }
     case: dict[str, Case] = {"job": job, "MiB": size, "workers": len(workers), "way": way}
     return Row(case, values, traffic["shuffle"], repetition), work.results(out)
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """A case: how many times less and sooner by grant than by the transparent copy. ``parcel`` in KiB."""
+
+    text: str
+    parcel: float
+    gains: dict[str, float]  # by value
+
+    def gain(self, what: str) -> str:
+        """With the case, for people."""
+        return f"{self.text}: {number(self.gains[what])}"
+
+
+def _compared(rows: Sequence[Row]) -> list[_Compared]:
+    """All cases, by growing parcels."""
+    found = []
+    for job, size, workers in dict.fromkeys((row.case["job"], row.case["MiB"], row.case["workers"]) for row in rows):
+        of = {"job": job, "MiB": size, "workers": workers}
+        gains = {}
+        for what in (IN_SHUFFLE, UNTIL_READ, IN_JOB, "shuffle, s", "job, s"):
+            copied, granted = (value(rows, what, **of, way=way) or 0.0 for way in ("transparent", "grant"))
+            gains[what] = copied / max(granted, 1e-9)
+        parcel = value(rows, PARCEL, **of, way="grant") or 0.0
+        found.append(_Compared(f"{job} of {size:g} MiB on {workers} (parcels of {number(parcel)} KiB)", parcel, gains))
+    return sorted(found, key=lambda case: case.parcel)
+
+
 def judge(rows: Sequence[Row]) -> list[Finding]:
-    """Bytes and time, case by case."""
-    cases = list(dict.fromkeys((row.case["job"], row.case["MiB"], row.case["workers"]) for row in rows))
-    ratio: dict[str, list[tuple[float, str]]] = {"shuffle": [], "job": []}
-    slower: list[str] = []
-    faster: list[str] = []
-    for job, size, workers in cases:
-        of = {
-            what: {way: value(rows, what, job=job, MiB=size, workers=workers, way=way) or 0.0 for way in WAYS}
-            for what in ("interconnect in the shuffle, MiB", "interconnect in the job, MiB", "shuffle, s")
-        }
-        text = f"{job} of {size} MiB on {workers}"
-        for name in ratio:
-            moved = of[f"interconnect in the {name}, MiB"]
-            ratio[name].append((moved["transparent"] / max(moved["grant"], 1e-9), text))
-        took = of["shuffle, s"]
-        gain = f"{text}: {took['transparent'] / took['grant']:.2f} times"
-        (faster if took["grant"] < took["transparent"] else slower).append(gain)
+    """Bytes and times of all cases, grant against transparent copy."""
+    cases = _compared(rows)
+    slower = [case for case in cases if case.gains["shuffle, s"] <= 1]
     return [
-        Finding("less data in the shuffle", *_at_least(ratio["shuffle"], 3)),
-        Finding("less data in the job", *_at_least(ratio["job"], 3)),
-        Finding("faster", bool(faster), f"grant against transparent copy: {_several(faster)}"),
-        Finding("faster at any size", not slower, f"not faster: {_several(slower)}"),
+        _at_least("less data in the shuffle", cases, IN_SHUFFLE, 3),
+        _at_least("less data until it is read", cases, UNTIL_READ, 3),
+        _at_least("less data in the job", cases, IN_JOB, 3),
+        _from_crossover("faster from the crossover on", cases, "shuffle, s"),
+        Finding("faster at any size", not slower, f"not faster: {_several(slower, 'shuffle, s')}"),
+        _from_crossover("faster jobs from a crossover on", cases, "job, s"),
     ]
 
 
-def _at_least(ratios: Sequence[tuple[float, str]], bound: float) -> tuple[bool, str]:
-    least, most = min(ratios), max(ratios)
-    return least[
-        0
-    ] >= bound, f"transparent to grant: {least[0]:.3g} times ({least[1]}) to {most[0]:.3g} times ({most[1]})"
+def _at_least(claim: str, cases: Sequence[_Compared], what: str, bound: float) -> Finding:
+    least, most = (chosen(cases, key=lambda case: case.gains[what]) for chosen in (min, max))
+    text = f"transparent to grant, times: from {least.gain(what)} to {most.gain(what)}"
+    return Finding(claim, least.gains[what] >= bound, text)
 
 
-def _several(texts: Sequence[str]) -> str:
-    return "; ".join(texts) or "none"
+def _from_crossover(claim: str, cases: Sequence[_Compared], what: str) -> Finding:
+    """The cases whose parcels are larger than those of any in which a grant is not faster."""
+    beyond: list[_Compared] = []
+    for case in reversed(cases):
+        if case.gains[what] <= 1:
+            break
+        beyond.insert(0, case)
+    if not beyond:
+        return Finding(claim, False, f"not with the largest parcels: {cases[-1].gain(what)} times")
+    return Finding(claim, True, f"parcels of {number(beyond[0].parcel)} KiB and more, times: {_several(beyond, what)}")
+
+
+def _several(cases: Sequence[_Compared], what: str) -> str:
+    return "; ".join(case.gain(what) for case in cases) or "none"
 
 
 def _charts() -> Iterator[Chart]:
@@ -139,17 +175,16 @@ def _charts() -> Iterator[Chart]:
         yield Chart(f"{name}-time", title, "MiB", "shuffle, s", "way", where, log=(True, True))
         title = f"{job.capitalize()}, 4 workers: time of the job"
         yield Chart(f"{name}-job", title, "MiB", "job, s", "way", where, log=(True, True))
+    sort: dict[str, Case] = {"job": "sort", "workers": 4}
     title = "Sort, 4 workers: the shuffle on InfiniBand EDR"
-    where = {"job": "sort", "workers": 4}
-    yield Chart("sort-edr", title, "MiB", "", "way", where, log=(True, True), link="InfiniBand EDR")
-    what = "interconnect in the shuffle, MiB"
+    yield Chart("sort-edr", title, "MiB", "", "way", sort, log=(True, True), link="InfiniBand EDR")
     title = "Sort, 4 workers: bytes on the interconnect in the shuffle"
-    yield Chart("sort-bytes", title, "MiB", what, "way", {"job": "sort", "workers": 4}, log=(True, True))
-    what = "interconnect in the job, MiB"
+    yield Chart("sort-bytes", title, "MiB", IN_SHUFFLE, "way", sort, log=(True, True))
     title = "Sort, 4 workers: bytes on the interconnect in the job"
-    yield Chart("sort-bytes-job", title, "MiB", what, "way", {"job": "sort", "workers": 4}, kind="bar")
-    title = "Sort of 4 MiB: time of the shuffle by workers"
-    yield Chart("workers", title, "workers", "shuffle, s", "way", {"job": "sort", "MiB": 4}, kind="bar")
+    yield Chart("sort-bytes-job", title, "MiB", IN_JOB, "way", sort, log=(True, True))
+    for size in BY_WORKERS:
+        title = f"Sort of {size} MiB: time of the shuffle by workers"
+        yield Chart(f"workers-{size}", title, "workers", "shuffle, s", "way", {"job": "sort", "MiB": size}, "bar")
 
 
 EXPERIMENT = Experiment(
@@ -166,18 +201,21 @@ EXPERIMENT = Experiment(
         Claim(
             "less data in the shuffle", "5", "Grants eliminate unnecessary data transfer in shuffles (3 times less)."
         ),
+        Claim(
+            "less data until it is read", "5", "The same until the reducers have read it to their local memory, too."
+        ),
         Claim("less data in the job", "5", "The same over the whole job: input, output of mappers, results included."),
-        Claim("faster", "5", "Grants make shuffles faster than the transparent copy."),
+        Claim("faster from the crossover on", "5", "Grants make shuffles faster than the transparent copy."),
         Claim("faster at any size", "5", "The same for every job and size measured."),
+        Claim("faster jobs from a crossover on", "5", "The same for whole jobs."),
     ),
     scales={
         "quick": Options((("sort", 2, 2), ("word count", 1, 2)), 64),
         "full": Options(
             (
-                *(("sort", size, 4) for size in (0.25, 1, 4, 16)),
+                *(("sort", size, 4) for size in (0.25, 1, 4, 16, 64)),
                 *((job, size, 4) for job in JOBS[1:] for size in (1, 4, 16)),
-                ("sort", 64, 4),
-                *(("sort", 4, workers) for workers in (2, 8)),
+                *(("sort", size, workers) for size in BY_WORKERS for workers in (2, 8)),
             ),
             512,
         ),

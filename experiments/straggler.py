@@ -8,23 +8,17 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
-from apps.mapreduce import jobs
-from apps.mapreduce.orchestrator import Group, Run
-from experiments import job_text
 from experiments.framework.measure import Meter, rack_ports, since
-from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed, Traffic
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, Traffic
 from experiments.framework.summary import select, value
-from experiments.job_team import QUIET, first, team
-from experiments.workers import Worker
+from experiments.hit_job import WRONG, HitJob, Subject, job_group
+from experiments.job_team import QUIET, first
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
 
 MIB = 1 << 20
-JOB = "inverted index"
 PERIOD = 0.1  # seconds in which a slowed element runs once
 SCENARIOS = ("slow", "dead")
 ALL = (("slow", "wait"), ("slow", "restart"), ("slow", "steal"), ("dead", "restart"), ("dead", "steal"))
@@ -84,114 +78,74 @@ def run(context: Context[Options]) -> Iterator[Row]:
     """All ways of a scenario take turns within a repetition."""
     options = context.options
     context.step("booting a rack")
-    text = job_text.corpus(options.mib * MIB)
-    path = context.out / "text"
-    path.write_bytes(text)
-    wanted = job_text.expected(JOB, text)
+    subject = Subject(context.out, options.mib, options.workers)
     rack = small_rack(options.workers + 1, dram=2, nvm=0, memory_mib=max(32, 4 * options.mib), name="straggler")
     with context.rack(rack, "rack", controller_options=QUIET) as launched:
-        made = launched.post("/v1/groups", {"name": "job"})
-        group = Group(made["id"], made["secret"])
+        group = job_group(launched)
         for repetition in range(context.repetitions):
             for scenario, part, way in cases(options):
                 context.step(f"{scenario} at {part:.0%}, {way}")
                 case: dict[str, Case] = {"scenario": scenario, "done, %": round(100 * part), "way": way}
-                with team(launched, first(rack, options.workers + 1)) as workers:
-                    work = Run(workers[:-1], jobs.describe(JOB, options.workers, text), path, "grant", group=group)
-                    one = Scenario(launched, work, workers, options.share)
-                    yield one.run(case, scenario, part, way, repetition, context.out, wanted)
-    for file in (path, *context.out.glob("result-*")):
-        file.unlink()
+                with subject.job(launched, group, first(rack, options.workers + 1)) as job:
+                    row = _hit(launched, job, case, part, options.share, repetition)
+                    right = subject.is_right(job)
+                yield row if right or row.problem else replace(row, problem=WRONG)
+    subject.clean()
 
 
-class Scenario:
-    """A job in which the worker of the first task is hit; the last worker is the spare."""
-
-    def __init__(self, rack: RackLauncher, work: Run, workers: Sequence[Worker], share: float):
-        self.rack, self.work, self.share = rack, work, share
-        self.victim, self.spare, self.others = workers[0], workers[-1], workers[1:-1]
-        self._meter = Meter(rack_ports(rack.rack))
-
-    def run(
-        self, case: dict[str, Case], scenario: str, part: float, way: str, repetition: int, out: Path, wanted: object
-    ) -> Row:
-        """The whole job; what is wrong with it is the row's problem."""
-        self.work.prepare()
-        task = self.work.tasks[0]
-        start = time.perf_counter()
-        for worker in self.others:
-            worker.start("map", name=worker.name)
-        had = self.victim.call("map", name=task.name, part=part)["done"]
-        with contextlib.ExitStack() as stack:
-            if scenario == "dead":
-                self.victim.kill()
-            else:
-                agent = self.rack.children[self.victim.element].popen.pid
-                stack.enter_context(slowed([self.victim.unix_pid, agent], self.share))
-                self.victim.start("map", name=task.name)
-            for worker in self.others:
-                worker.finish()
-            decided, before = time.perf_counter(), self._meter.read()
-            self.spare.call("round_trips")
-            stolen, late = self._finish(way, scenario)
-            ended, counted = time.perf_counter(), since(before, self._meter.read())
-            trips = self.spare.call("round_trips")
-        if way != "wait" and scenario == "slow":
-            late = self.victim.finish()  # it runs as fast as ever now, and must have noticed
-        self.work.shuffle()
-        self.work.reduce()
-        job = time.perf_counter() - start
-        had = max(had, late.get("done", 0)) if way == "steal" else had
-        values = {
-            "job, s": job,
-            "from the decision to the end of the task, s": ended - decided,
-            "finished work lost, MiB": self._lost(way, had, stolen) / MIB,
-            "interconnect for it, MiB": counted["interconnect"].size / MIB,
-        }
-        if way == "steal":
-            values["steal, ms"] = stolen["ms"]
-        traffic = {n: Traffic(0, t.messages, t.size) for n, t in counted.items()}
-        traffic["interconnect"] += Traffic(trips["interconnect"])
-        results = self.work.results(out)
-        return Row(case, values, traffic, repetition, self._problem(way, had, stolen, late, results, wanted))
-
-    def _finish(self, way: str, scenario: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """See the task to its end; what the theft found, and what the victim said if it was waited for."""
-        task = self.work.tasks[0]
-        if way == "wait":
-            return {}, self.victim.finish()
+def _hit(rack: RackLauncher, job: HitJob, case: dict[str, Case], part: float, share: float, repetition: int) -> Row:
+    """The job: its first worker is hit; when all others have ended, something is done about it."""
+    scenario, way = case["scenario"], case["way"]
+    meter = Meter(rack_ports(rack.rack))
+    start = time.perf_counter()
+    job.begin(part)
+    with contextlib.ExitStack() as stack:
         if scenario == "dead":
-            pid = self.victim.pid
-            gone = lambda: all(p["pid"] != pid for p in self.rack.get("/v1/processes")["processes"])  # noqa: E731
-            self.rack.wait_for(gone, f"the end of process {pid}", 10)
-        stolen: dict[str, Any] = {}
-        if way == "steal":
-            stolen = self.work.resume(task, self.spare)
+            job.victim.kill()
         else:
-            self.work.restart(task, self.spare)
-        answer = self.spare.finish()
-        if answer["done"] != answer["size"]:
-            raise ScenarioFailed(f"the task ended at {answer['done']} of {answer['size']} bytes: {answer['refused']}")
-        return stolen, {}
-
-    @staticmethod
-    def _lost(way: str, had: int, stolen: dict[str, Any]) -> int:
-        """Bytes of text whose mapping counted, and that were mapped again."""
+            agent = rack.children[job.victim.element].popen.pid
+            stack.enter_context(slowed([job.victim.unix_pid, agent], share))
+            job.victim.start("map", name=job.task.name)
+        for worker in job.others:
+            worker.finish()
+        decided, before = time.perf_counter(), meter.read()
+        job.spare.call("round_trips")
+        if scenario == "dead":
+            _await_end(rack, job.victim.pid)
+        theft = 0.0
         if way == "wait":
-            return 0
-        return max(0, had - int(stolen.get("done", 0)))
+            job.victim.finish()
+        elif way == "steal":
+            theft = job.steal()
+        else:
+            job.restart()
+        ended, counted = time.perf_counter(), since(before, meter.read())
+        trips = job.spare.call("round_trips")
+    # It runs as fast as ever now, and must have noticed.
+    late = job.victim.finish() if scenario == "slow" and way != "wait" else {}
+    job.end()
+    whole = time.perf_counter() - start
+    problem = job.theft_problem(late) if way == "steal" else ""
+    values = {
+        "job, s": whole,
+        "from the decision to the end of the task, s": ended - decided,
+        "finished work lost, MiB": job.lost / MIB,
+        "interconnect for it, MiB": counted["interconnect"].size / MIB,
+    }
+    if way == "steal":
+        values["steal, ms"] = theft
+    traffic = {n: Traffic(0, t.messages, t.size) for n, t in counted.items()}
+    traffic["interconnect"] += Traffic(trips["interconnect"])
+    return Row(case, values, traffic, repetition, problem)
 
-    @staticmethod
-    def _problem(
-        way: str, had: int, stolen: dict[str, Any], late: dict[str, Any], results: list[bytes], wanted: object
-    ) -> str:
-        if job_text.found(JOB, results) != wanted:
-            return "the result is not that of an independent computation"
-        if way == "steal" and had > stolen["done"]:
-            return f"finished work is lost: {had} bytes counted, the thief found {stolen['done']}"
-        if way == "steal" and late and not late["refused"] and late["done"] > stolen["done"]:
-            return f"the victim went on after the theft: {late}, the thief found {stolen['done']}"
-        return ""
+
+def _await_end(rack: RackLauncher, pid: int) -> None:
+    """Until the rack knows that a process has died."""
+
+    def gone() -> bool:
+        return all(process["pid"] != pid for process in rack.get("/v1/processes")["processes"])
+
+    rack.wait_for(gone, f"the end of process {pid}", 10)
 
 
 def judge(rows: Sequence[Row]) -> list[Finding]:

@@ -1,4 +1,7 @@
-"""Runs a job on workers, phase by phase: map, shuffle, reduce. Each worker maps a split of the text and reduces one partition."""
+"""Runs a job on workers, phase by phase: map, shuffle, fetch, reduce.
+
+Each worker maps a split of the text and reduces one partition.
+"""
 
 from __future__ import annotations
 
@@ -122,12 +125,15 @@ class Run:
         """Who has a task or reduces, once."""
         return list({w.name: w for w in (*(task.worker for task in self.tasks), *self.reducers)}.values())
 
+    def fetch(self) -> Phase:
+        """Partitions from wherever the shuffle left them to the reducers' local memory."""
+        names = [task.name for task in self.tasks]
+        commands = [(worker, "fetch", {"partition": r, "tasks": names}) for r, worker in enumerate(self.reducers)]
+        return self._phase("fetch", commands)
+
     def reduce(self) -> Phase:
         """All results."""
-        names = [task.name for task in self.tasks]
-        arguments = [{"job": self.job, "partition": r, "tasks": names} for r in range(len(self.reducers))]
-        commands = [(worker, "reduce", own) for worker, own in zip(self.reducers, arguments, strict=True)]
-        return self._phase("reduce", commands)
+        return self._phase("reduce", [(worker, "reduce", {"job": self.job}) for worker in self.reducers])
 
     def results(self, directory: Path) -> list[bytes]:
         """The result of each partition, by way of files."""

@@ -33,6 +33,7 @@ class JobWorker(Peer):
         super().__init__(process, address)
         self._tasks: dict[str, MapTask | LocalTask] = {}
         self._kept: dict[str, Parcel] = {}  # of its own tasks, for itself
+        self._fetched: list[bytes] = []  # of the partition that it reduces
         self._result: Extent | None = None
         self._told: queue.Queue[int] = queue.Queue()
 
@@ -130,16 +131,22 @@ class JobWorker(Peer):
 
     # ------------------------------------------------------------------------------------------------------------- reduce
 
-    def do_reduce(self, job: dict[str, Any], partition: int, tasks: list[str]) -> dict[str, Any]:
-        """Reduce a partition of all these tasks, when it is there; the result is in remote memory."""
+    def do_fetch(self, partition: int, tasks: list[str]) -> dict[str, Any]:
+        """A partition of all these tasks, when it is there, from wherever it is; bytes of it."""
         wanted = [f"{name}/{partition}" for name in tasks]
         parcels = [*self.inbox.wait([n for n in wanted if n not in self._kept], PATIENCE)]
         parcels += [self._kept[name] for name in wanted if name in self._kept]
+        self._fetched = [self._whole(parcel) for parcel in parcels]
+        return {"bytes": sum(map(len, self._fetched))}
+
+    def do_reduce(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Reduce what was fetched; the result is in remote memory."""
         start = time.perf_counter()
-        result = jobs.make(job).reduce(self._whole(parcel) for parcel in parcels)
+        result = jobs.make(job).reduce(self._fetched)
+        self._fetched = []
         region = self.memory.alloc(round_up(max(len(result), 1)))
         self._result = store(self.memory, region, len(result), io.BytesIO(result).read)
-        return {"seconds": time.perf_counter() - start, "bytes": len(result), "input": sum(p.size for p in parcels)}
+        return {"seconds": time.perf_counter() - start, "bytes": len(result)}
 
     def _whole(self, parcel: Parcel) -> bytes:
         return parcel.data if parcel.data is not None else b"".join(chunks(self.memory, parcel.extents))

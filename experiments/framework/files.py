@@ -1,32 +1,24 @@
-"""Results as files: JSON and CSV for each experiment, a summary of all."""
+"""Results as files: JSON and CSV for each experiment, a summary of all; and results of earlier runs from their files."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from experiments.framework import links
-from experiments.framework.model import NETWORKS
+from experiments.framework.model import NETWORKS, Counts, Experiment, Finding, Row, Traffic
 from experiments.framework.runner import Result
 from experiments.framework.summary import groups
 
+RESULT = "result.json"
 
-def setting() -> dict[str, Any]:
-    """When and on what."""
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "cpus": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load before": round(os.getloadavg()[0], 2),
-    }
+
+class FileError(ValueError):
+    """A file that is not what it must be; the message names it."""
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -34,12 +26,14 @@ def as_json(result: Result) -> dict[str, Any]:
     return {
         "name": result.experiment.name,
         "title": result.experiment.title,
+        "setting": result.setting,
         "scale": result.scale,
         "seed": result.seed,
         "repetitions": result.repetitions,
         "options": asdict(result.experiment.scales[result.scale]),
         "held": result.held,
         "problems": result.problems,
+        "ended early": result.problem,
         "seconds": result.seconds,
         "claims": [asdict(claim) for claim in result.experiment.claims],
         "findings": [asdict(finding) for finding in result.findings],
@@ -59,11 +53,39 @@ def as_json(result: Result) -> dict[str, Any]:
     }
 
 
-def save(result: Result, about: dict[str, Any]) -> None:
+def save(result: Result) -> None:
     """``result.json`` and ``rows.csv``, each to be read alone."""
-    text = json.dumps({"setting": about, **as_json(result)}, indent=2)
-    (result.out / "result.json").write_text(text + "\n")
+    (result.out / RESULT).write_text(json.dumps(as_json(result), indent=2) + "\n")
     _save_csv(result, result.out / "rows.csv")
+
+
+def load(experiment: Experiment[Any], out: Path) -> Result | None:
+    """What an earlier run left in ``out`` of this experiment; None if nothing. Raises FileError."""
+    path = out / experiment.name / RESULT
+    try:
+        held = json.loads(path.read_text())
+        return Result(
+            experiment,
+            held["scale"],
+            held["seed"],
+            held["repetitions"],
+            path.parent,
+            held["setting"],
+            [_row(row) for row in held["rows"]],
+            [Finding(**finding) for finding in held["findings"]],
+            held["notes"],
+            held["ended early"],
+            seconds=held["seconds"],
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path}: not a result of this version ({type(error).__name__}: {error})") from None
+
+
+def _row(held: Mapping[str, Any]) -> Row:
+    counts: Counts = {network: Traffic(**traffic) for network, traffic in held["counts"].items()}
+    return Row(held["case"], held["values"], counts, held["repetition"], held["problem"])
 
 
 def _save_csv(result: Result, path: Path) -> None:
@@ -85,10 +107,12 @@ def _save_csv(result: Result, path: Path) -> None:
             writer.writerow([row.repetition, *cells, *counts_of, row.problem])
 
 
-def save_summary(results: Sequence[Result], about: dict[str, Any], path: Path) -> None:
+def save_summary(results: Sequence[Result], path: Path) -> None:
     """Verdicts of all."""
     verdicts = {
         result.experiment.name: {
+            "started": result.setting["started"],
+            "scale": result.scale,
             "held": result.held,
             "problems": result.problems,
             "claims not held": [finding.claim for finding in result.missed],
@@ -96,4 +120,4 @@ def save_summary(results: Sequence[Result], about: dict[str, Any], path: Path) -
         }
         for result in results
     }
-    path.write_text(json.dumps({"setting": about, "experiments": verdicts}, indent=2) + "\n")
+    path.write_text(json.dumps({"experiments": verdicts}, indent=2) + "\n")

@@ -6,7 +6,6 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from experiments.framework import links
 from experiments.framework.model import NETWORKS, Finding
@@ -25,14 +24,13 @@ gap: 1em; } .plots img { width: 34em; } .yes { color: #06702e; } .no { color: #b
 _MARKS = {True: ("yes", "holds"), False: ("no", "does not hold"), None: ("open", "cannot be told")}
 
 
-def page(results: Sequence[Result], drawings: dict[str, list[Path]], about: dict[str, Any]) -> str:
+def page(results: Sequence[Result], drawings: dict[str, list[Path]]) -> str:
     """The whole file; ``drawings`` are SVG files by name of the experiment."""
-    facts = ", ".join(f"{escape(name)} {escape(str(value))}" for name, value in about.items())
     sections = "".join(_section(result, drawings.get(result.experiment.name, [])) for result in results)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Rack MMU: experiments</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
-<h1>Rack MMU: experiments</h1><p class="small">{facts}</p>
+<h1>Rack MMU: experiments</h1>
 <p>Medians, with the least and greatest of the repetitions in brackets. What is compared took turns in one run on one machine:
 ratios say more than times. Claims are those of “Disaggregation and the Application”.</p>
 {_overview(results)}{sections}<h2>How counts are projected onto links</h2>{_link_table()}</body></html>
@@ -57,7 +55,7 @@ def _overview(results: Sequence[Result]) -> str:
                 ("", escape(result.experiment.title)),
                 ("yes" if result.held else "no", "results right" if result.held else "FAILED"),
                 ("", claims),
-                ("n", f"{result.seconds:.0f} s"),
+                ("n", f"{result.scale}, {result.seconds:.0f} s"),
             ]
         )
     return _table(("experiment", "", "verdict", "claims", "took"), rows)
@@ -71,10 +69,9 @@ def _mark(finding: Finding) -> str:
 def _section(result: Result, drawings: Sequence[Path]) -> str:
     experiment = result.experiment
     parts = [f'<h2 id="{escape(experiment.name)}">{escape(experiment.title)}</h2><p>{escape(experiment.about)}</p>']
-    parts.append(
-        f'<p class="small">{escape(experiment.name)}: {result.scale}, seed {result.seed}, {result.repetitions} repetition(s), '
-        f"{result.seconds:.0f} s</p>"
-    )
+    facts = ", ".join(f"{name} {value}" for name, value in result.setting.items())
+    how = f"{experiment.name}: {result.scale}, seed {result.seed}, {result.repetitions} repetition(s), {result.seconds:.0f} s"
+    parts.append(f'<p class="small">{escape(how)}; {escape(facts)}</p>')
     if not result.held:
         texts = "\n".join(result.problems) or "no rows"
         parts.append(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 import shutil
 import time
 import traceback
@@ -29,6 +31,7 @@ class Result:
     seed: int
     repetitions: int
     out: Path
+    setting: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -66,6 +69,17 @@ class Plan:
     keep_captures: bool = False
 
 
+def setting() -> dict[str, Any]:
+    """When and on what."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cpus": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load before": round(os.getloadavg()[0], 2),
+    }
+
+
 def repetitions_of(experiment: Experiment[Any], plan: Plan) -> int:
     """As asked for, or as the experiment has it."""
     return plan.repetitions or experiment.repetitions[plan.scale]
@@ -76,7 +90,7 @@ def run(experiment: Experiment[Any], plan: Plan, step: Callable[[str], None]) ->
     out = plan.out / experiment.name
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    result = Result(experiment, plan.scale, plan.seed, repetitions_of(experiment, plan), out)
+    result = Result(experiment, plan.scale, plan.seed, repetitions_of(experiment, plan), out, setting())
 
     @contextlib.contextmanager
     def launch(rack: Rack, name: str, **more: Any) -> Iterator[RackLauncher]:

@@ -247,9 +247,10 @@ def test_a_job_finds_the_same_in_every_way(way: Way, name: str, tmp_path: Path) 
     work.prepare()
     work.map()
     shuffled = work.shuffle()
+    work.fetch()
     work.reduce()
     assert job_text.found(name, work.results(tmp_path)) == job_text.expected(name, TEXT)
-    assert [phase.name for phase in phases] == ["map", "shuffle", "reduce"]
+    assert [phase.name for phase in phases] == ["map", "shuffle", "fetch", "reduce"]
     assert sum(answer["moved"] for answer in shuffled.answers) > 0
     assert all(worker.call("round_trips")["interconnect"] > 0 for worker in workers)
 
@@ -274,5 +275,6 @@ def test_a_job_finds_the_same_when_a_task_changes_hands(way: str, tmp_path: Path
     assert answer["done"] == answer["size"]
     assert answer["batches"] == max(batches) - (way == "resume"), "tasks are of the same size"
     work.shuffle()
+    work.fetch()
     work.reduce()
     assert job_text.found("inverted index", work.results(tmp_path)) == job_text.expected("inverted index", text)

@@ -12,7 +12,7 @@ import pytest
 
 from experiments import __main__ as command
 from experiments import catalogue
-from experiments.framework import links, plots, runner
+from experiments.framework import files, links, plots, runner
 from experiments.framework.measure import since
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed, Traffic
 from experiments.framework.summary import Spread, groups, number, value
@@ -163,6 +163,23 @@ def test_strict_fails_when_a_claim_does_not_hold(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(catalogue, "experiments", lambda: {"sample": slow})
     assert command.main(["--quick", "--out", str(tmp_path)]) == 0
     assert command.main(["--quick", "--strict", "--out", str(tmp_path)]) == 1
+
+
+def test_the_report_has_earlier_results_and_says_what_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = {name: replace(SAMPLE, name=name, title=f"Title of {name}") for name in ("a", "b", "c")}
+    monkeypatch.setattr(catalogue, "experiments", lambda: every)
+    assert command.main(["a", "b", "--quick", "--out", str(tmp_path)]) == 0
+    before = files.load(every["a"], tmp_path)
+    assert before is not None
+    assert before.rows == runner.run(every["a"], plan(tmp_path / "again"), nothing).rows
+    (tmp_path / "b/result.json").write_text('{"scale": "quick"}')
+    assert command.main(["c", "--quick", "--out", str(tmp_path)]) == 0
+    report = (tmp_path / "report.html").read_text()
+    assert [f"Title of {name}" in report for name in every] == [True, False, True]
+    assert "b/result.json: not a result of this version" in capsys.readouterr().err
+    assert set(json.loads((tmp_path / "summary.json").read_text())["experiments"]) == {"a", "c"}
 
 
 def interrupted(context: Context[Options]) -> Iterator[Row]:
