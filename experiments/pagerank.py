@@ -161,7 +161,7 @@ EXPERIMENT = Experiment(
         Claim("faster at any size", "5", "The same for every graph and number of workers measured."),
     ),
     scales={
-        "quick": Options(((1024, 2),), 2),
+        "quick": Options(((1024, 4),), 2),
         "full": Options(((256, 4), (1024, 4), (4096, 4), (11264, 2), (11264, 4)), 5),
     },
     run=run,

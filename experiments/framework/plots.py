@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.framework import links
 from experiments.framework.model import Case, Chart, Row
@@ -29,7 +31,7 @@ def draw(chart: Chart, rows: Sequence[Row], directory: Path) -> Path | None:
     else:
         _curves(axes, lines, chart)
     if chart.log[1]:
-        axes.set_yscale("log")
+        _logarithmic(axes, lines)
     elif chart.kind == "bar" or all(s.low >= 0 for points in lines.values() for _, s in points):
         axes.set_ylim(bottom=0)
     axes.set_title(chart.title, loc="left", fontsize=11)
@@ -84,6 +86,16 @@ def _curves(axes: Axes, lines: Lines, chart: Chart) -> None:
     if chart.log[0]:
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(ticks), [f"{x:g}" for x in sorted(ticks)])
+
+
+def _logarithmic(axes: Axes, lines: Lines) -> None:
+    """The vertical axis, from a power of ten below all values on (a bar that begins at its value has no height)."""
+    least = min((s.low for points in lines.values() for _, s in points if s.low > 0), default=1.0)
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set_ylim(bottom=10.0 ** (math.ceil(math.log10(least)) - 1))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _bars(axes: Axes, lines: Lines) -> None:
