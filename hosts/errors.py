@@ -7,7 +7,7 @@ from protocol.wire import Flag, Status
 
 
 class RemoteMemoryError(Exception):
-    """An access was refused or not answered. ``by`` is switch, element, controller or nobody."""
+    """An access was refused or not answered. ``by`` is switch, element, controller, the process itself or nobody."""
 
     status: Status | None = None
 
@@ -115,13 +115,17 @@ class RequestTimeout(RemoteMemoryError):
     """No answer within the budget."""
 
 
+class BadArgument(BadRequest, ValueError):
+    """No request can say this: nothing was sent."""
+
+
 _BY_STATUS: dict[int, type[RemoteMemoryError]] = {
     c.status: c for c in RemoteMemoryError.__subclasses__() if c.status is not None
 }
 
 
-def refusal(header: wire.Header) -> RemoteMemoryError:
-    """The exception for a reply whose status is not OK."""
+def refusal(header: wire.Header, why: str = "") -> RemoteMemoryError:
+    """The exception for a reply whose status is not OK; ``why`` in words, if that was said."""
     by = "nobody"
     for flag, name in ((Flag.BY_SWITCH, "switch"), (Flag.BY_ELEMENT, "element"), (Flag.BY_CONTROLLER, "controller")):
         if header.flags & flag:
@@ -131,4 +135,4 @@ def refusal(header: wire.Header) -> RemoteMemoryError:
         return RemoteMemoryError(
             header.op, header.va, header.pid, header.request_id, by, f"unknown status {header.status}"
         )
-    return kind(header.op, header.va, header.pid, header.request_id, by)
+    return kind(header.op, header.va, header.pid, header.request_id, by, why)

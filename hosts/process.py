@@ -19,6 +19,7 @@ import contextlib
 import json
 import logging
 import socket
+import struct
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -30,6 +31,8 @@ from types import TracebackType
 from typing import Any
 
 from hosts import addresses
+from hosts import arguments as checked
+from hosts.arguments import Region
 from hosts.errors import Busy, RemoteMemoryError, RequestTimeout
 from hosts.faults import Faults, FaultyWire
 from hosts.link import Link, bpf_for_process
@@ -52,14 +55,6 @@ log = logging.getLogger(__name__)
 
 class LocalOsError(RuntimeError):
     """The local OS of the compute element cannot be reached, or refused to create the process."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """Allocated memory: ``size`` bytes from ``va`` on."""
-
-    va: int
-    size: int
 
 
 @dataclass(frozen=True)
@@ -177,6 +172,18 @@ class Process:
             self._local_os = None
         self.requester.close()
 
+    # ------------------------------------------------------------------------------------------------------- arguments
+
+    def _packed(self, op: Op, va: int, form: struct.Struct, /, **values: int | bytes) -> bytes:
+        return checked.packed(form, op, va, self.pid, **values)
+
+    def _packed_pages(self, op: Op, region: Region, form: struct.Struct, **rest: int) -> bytes:
+        pages = checked.whole_pages(region, op, self.pid)
+        return checked.packed(form, op, region.va, self.pid, pages=pages, **rest)
+
+    def _touched(self, op: Op, va: int, length: int) -> list[tuple[int, int]]:
+        return checked.pages_touched(va, length, op, self.pid)
+
     # ---------------------------------------------------------------------------------------------------------- memory
 
     def alloc(
@@ -209,14 +216,15 @@ class Process:
         flags = group << wire.GROUP_SHIFT | (0 if reassignable else AllocFlag.NOT_REASSIGNABLE)
         flags |= AllocFlag.CACHED if cached else 0
         flags |= {Media.NONE: 0, Media.DRAM: AllocFlag.DRAM, Media.NVM: AllocFlag.NVM}[media]
-        arguments = wire.ALLOC_ARGS.pack(size, permissions, flags)
+        arguments = self._packed(Op.ALLOC, 0, wire.ALLOC_ARGS, size=size, permissions=permissions, flags=flags)
         address = near.va if isinstance(near, Region) else near
         if element or address or strict or placement is not Placement.DEFAULT:
             name = element.encode()
             if len(name) > wire.NAME_BYTES:
                 raise ValueError(f"{element!r} is no name of an element: it has more than {wire.NAME_BYTES} bytes")
             flag = HintFlag.STRICT if strict else HintFlag(0)
-            arguments += wire.ALLOC_HINT.pack(address, placement, flag, name)
+            hint: dict[str, int | bytes] = {"near": address, "placement": placement, "flag": flag, "name": name}
+            arguments += self._packed(Op.ALLOC, 0, wire.ALLOC_HINT, **hint)
         budget = self.requester.policy.budget + size / ALLOCATED_A_SECOND
         _, payload = self.requester.request(Header(Op.ALLOC, length=len(arguments)), arguments, budget)
         va, length, _, _ = wire.ALLOC_REPLY.unpack_from(payload)
@@ -248,13 +256,13 @@ class Process:
     def free(self, region: Region | int, size: int = 0) -> None:
         """Free a region, or ``size`` bytes (whole pages; 0: the whole allocation) at an address. Raises NotFound."""
         va, length = (region.va, region.size) if isinstance(region, Region) else (region, size)
-        arguments = wire.FREE_ARGS.pack(va, length)
+        arguments = self._packed(Op.FREE, va, wire.FREE_ARGS, va=va, size=length)
         self.requester.request(Header(Op.FREE, va=va, length=len(arguments)), arguments)
         self._moved(va, length)
 
     def read(self, va: int, length: int) -> bytes:
         """Read ``length`` bytes."""
-        batch = [(Header(Op.READ, va=a, length=n), b"") for a, n in pieces(va, length)]
+        batch = [(Header(Op.READ, va=a, length=n), b"") for a, n in self._touched(Op.READ, va, length)]
         data = b"".join(payload for _, payload in self.requester.requests(batch))
         self._count("read", len(batch), length)
         return data
@@ -268,16 +276,16 @@ class Process:
         batch, size = [], 0
         for va, data in writes:
             view = memoryview(data).cast("B")
-            batch += [
-                (Header(Op.WRITE, va=a, length=n), bytes(view[a - va : a - va + n])) for a, n in pieces(va, len(view))
-            ]
+            touched = self._touched(Op.WRITE, va, len(view))
+            batch += [(Header(Op.WRITE, va=a, length=n), bytes(view[a - va : a - va + n])) for a, n in touched]
             size += len(view)
         self.requester.requests(batch)
         self._count("write", len(batch), size)
 
     def cas(self, va: int, expected: int, desired: int) -> int:
         """Compare and swap a 64-bit word (at a multiple of 8); the old value. It was swapped if that equals ``expected``."""
-        _, payload = self.requester.request(Header(Op.CAS, va=va, length=8), wire.CAS_ARGS.pack(expected, desired))
+        words = self._packed(Op.CAS, va, wire.CAS_ARGS, expected=expected, desired=desired)
+        _, payload = self.requester.request(Header(Op.CAS, va=va, length=8), words)
         self._count("cas", 1, 8)
         return int(wire.WORD.unpack_from(payload)[0])
 
@@ -290,7 +298,7 @@ class Process:
 
     def checksums(self, va: int, length: int) -> list[int]:
         """CRC-32 of the bytes, computed where they are: one for each page that the range touches."""
-        batch = [(Header(Op.CHECKSUM, va=a, length=n), b"") for a, n in pieces(va, length)]
+        batch = [(Header(Op.CHECKSUM, va=a, length=n), b"") for a, n in self._touched(Op.CHECKSUM, va, length)]
         self._count("checksum", len(batch), length)
         return [int(wire.WORD.unpack_from(payload)[0]) for _, payload in self.requester.requests(batch)]
 
@@ -300,7 +308,7 @@ class Process:
         """Give whole pages to process ``to``: it has them at the same addresses, with their contents, when this returns; its
         local OS tells it. Accesses of this process fail from then on. Raises PermissionDenied when they are not its own,
         NoSuchProcess, Busy, NotFound."""
-        arguments = wire.GRANT_ARGS.pack(_pages(region), to, permissions)
+        arguments = self._packed_pages(Op.GRANT, region, wire.GRANT_ARGS, to=to, permissions=permissions)
         self.requester.request(Header(Op.GRANT, va=region.va, length=len(arguments)), arguments)
         self._moved(region.va, region.size)
 
@@ -313,15 +321,16 @@ class Process:
     ) -> None:
         """Take whole pages of process ``source``, running or not, at the same addresses, with what its last acknowledged write
         put there. Raises NotReassignable, BadCapability, ExpiredCapability, NoSuchProcess, PermissionDenied, NotFound, Busy."""
-        packed = capability.pack(capability_)
-        arguments = wire.STEAL_ARGS.pack(_pages(region), source, permissions, group) + packed
+        rest = {"source": source, "permissions": permissions, "group": group}
+        arguments = self._packed_pages(Op.STEAL, region, wire.STEAL_ARGS, **rest) + capability.pack(capability_)
         self.requester.request(Header(Op.STEAL, va=region.va, length=len(arguments)), arguments)
 
     def take_address(self, address: str, group: int = 0, capability_: Capability | None = None) -> None:
         """Have a service address: what is sent there comes to this process's element when this returns. Members of ``group`` (0:
         nobody) may take it over. One that another process has needs a capability of the group that this other one named.
         Raises PermissionDenied, BadCapability, ExpiredCapability, BadRequest, AddressError."""
-        arguments = wire.TAKE_ADDRESS_ARGS.pack(int(IPv4Address(address)), group)
+        number = int(IPv4Address(address))
+        arguments = self._packed(Op.TAKE_ADDRESS, 0, wire.TAKE_ADDRESS_ARGS, address=number, group=group)
         arguments += b"" if capability_ is None else capability.pack(capability_)
         # First the interface, so that nothing arrives that nobody answers.
         addresses.add(address)
@@ -332,8 +341,8 @@ class Process:
         while it goes on using them; how many have moved. Accesses to some of them take some milliseconds longer meanwhile.
         Raises PermissionDenied, NotFound, Busy, OutOfMemory; ElementFailed when one fails, the pages that had not moved are
         where they were then."""
-        arguments = wire.MIGRATE_ARGS.pack(_pages(region), target)
-        budget = self.requester.policy.budget + _pages(region) / MIGRATED_A_SECOND
+        arguments = self._packed_pages(Op.MIGRATE, region, wire.MIGRATE_ARGS, target=target)
+        budget = self.requester.policy.budget + region.size / PAGE_SIZE / MIGRATED_A_SECOND
         header = Header(Op.MIGRATE, va=region.va, length=len(arguments))
         _, payload = self.requester.request(header, arguments, budget)
         self._moved(region.va, region.size)
@@ -341,7 +350,7 @@ class Process:
 
     def protect(self, region: Region, permissions: Perm) -> None:
         """Change what this process may do with whole pages of its own. Raises PermissionDenied, NotFound, Busy."""
-        arguments = wire.PROTECT_ARGS.pack(_pages(region), permissions)
+        arguments = self._packed_pages(Op.PROTECT, region, wire.PROTECT_ARGS, permissions=permissions)
         self.requester.request(Header(Op.PROTECT, va=region.va, length=len(arguments)), arguments)
         self._moved(region.va, region.size)
 
@@ -358,7 +367,8 @@ class Process:
         """Stand by for process ``source`` (0: for every one with memory of the group): :meth:`on_takeover` tells when it is cut
         off from the rack for good. Its element is fenced when it falls silent, because somebody stands by. The number of the
         watch, which lasts as long as this process. Raises BadCapability, ExpiredCapability, NoSuchProcess, Busy."""
-        arguments = wire.WATCH_ARGS.pack(source, group) + capability.pack(capability_)
+        arguments = self._packed(Op.WATCH, 0, wire.WATCH_ARGS, source=source, group=group)
+        arguments += capability.pack(capability_)
         reply, _ = self.requester.request(Header(Op.WATCH, length=len(arguments)), arguments)
         return reply.va
 
@@ -370,7 +380,7 @@ class Process:
         """What this process may steal of one that it stands by for: each region within one allocation. Raises
         PermissionDenied."""
         found: list[Region] = []
-        arguments = wire.RANGES_ARGS.pack(source, group)
+        arguments = self._packed(Op.RANGES, 0, wire.RANGES_ARGS, source=source, group=group)
         start = 0
         while True:
             header = Header(Op.RANGES, va=start, length=len(arguments))
@@ -509,21 +519,3 @@ class Process:
             "refusals": traffic.refusals,
             "timeouts": traffic.timeouts,
         }
-
-
-def _pages(region: Region) -> int:
-    """Whole pages of a region; its size must be a multiple of theirs, as the controller checks of its address."""
-    if region.size <= 0 or region.size % PAGE_SIZE:
-        raise ValueError(f"{region.size} bytes are not whole pages of {PAGE_SIZE}")
-    return region.size // PAGE_SIZE
-
-
-def pieces(va: int, length: int) -> list[tuple[int, int]]:
-    """A range of addresses cut at page boundaries: (address, bytes)."""
-    result = []
-    end = va + length
-    while va < end:
-        size = min(wire.PAGE_SIZE - va % wire.PAGE_SIZE, end - va)
-        result.append((va, size))
-        va += size
-    return result

@@ -152,6 +152,9 @@ class Requester:
         return results
 
     def _submit(self, header: Header, payload: bytes, budget: float | None) -> Pending:
+        if not 0 <= header.va < 1 << 64:  # it could not be sent, by this thread or by the receiver when it repeats it
+            text = f"{header.va:#x} is no address; they are from 0 to 2^64 - 1"
+            raise errors.BadArgument(header.op, header.va, self.pid, 0, "the process itself", text)
         with self._changed:
             if header.op in wire.DATA_OPS:
                 while not self._closed and self._data and self._next_id - next(iter(self._data)) > MAX_AGE:
@@ -199,7 +202,9 @@ class Requester:
             )
         if reply.status != Status.OK:
             self.traffic.refusals += 1
-            raise errors.refusal(reply)
+            # Who refuses a request of the data path has nothing to add, and a link may pad short frames.
+            said = pending.data[: reply.length] if reply.flags & Flag.BY_CONTROLLER else b""
+            raise errors.refusal(reply, said.decode(errors="replace"))
         return reply, pending.data
 
     # -------------------------------------------------------------------------------------------------- receiving thread

@@ -16,6 +16,7 @@ from protocol.wire import LOCAL_OS_PID, Op, Status
 
 REMEMBERED_FOR = 20.0  # seconds; requesters give up after 5
 MOST_REMEMBERED = 8192  # answers to one speaker; it is BUSY beyond that
+LONGEST_REASON = 256  # bytes of a refusal's text in band: thousands of them are remembered
 
 
 _ASKS_ONLY = (Op.STAT, Op.TRANSLATE, Op.RANGES, Op.PROCESS_LIST)
@@ -36,11 +37,14 @@ def requester_of_token(token: int) -> Requester:
 
 
 def reply(draft: Draft, to: Requester, status: Status, payload: bytes = b"", **result: object) -> None:
-    """Answer whoever asked. ``va`` of ``result`` is also the header's."""
+    """Answer whoever asked. ``va`` of ``result`` is also the header's; a refusal says why in words (``message``)."""
+    why = str(result.get("message", ""))
     if to.element == 0:
-        error = None if status is Status.OK else ApiError(status.name.lower(), str(result.get("message", status.name)))
+        error = None if status is Status.OK else ApiError(status.name.lower(), why or status.name)
         draft.do(Answer(to.request_id, dict(result), error))
         return
+    if status is not Status.OK:
+        payload = why.encode()[:LONGEST_REASON]
     va = result.get("va", to.va)
     assert isinstance(va, int)
     answer = Reply(to.element, to.pid, to.request_id, to.op, int(status), va, payload)

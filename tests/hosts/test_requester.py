@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import queue
 import random
+import re
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from hosts import errors
+from hosts.arguments import Region, pieces
 from hosts.memory.element import MemoryElement
 from hosts.memory.page_table import PageTable
-from hosts.process import Process, pieces
+from hosts.process import Process
 from hosts.requester import Requester, RetryPolicy
 from protocol import wire
-from protocol.wire import PAGE_SIZE, Header, Op, Perm, Status
+from protocol.wire import PAGE_SIZE, REPLY, Flag, Header, Op, Perm, Status
 
 ME, PID, VA = 101, 5, 5 << 48
 QUICK = RetryPolicy(first=0.005, longest=0.02, budget=5.0)
@@ -131,6 +134,51 @@ def test_every_refusal_has_its_exception() -> None:
             assert error.status == status
             assert error.by == "switch"
     assert "unknown status 99" in str(errors.refusal(Header(Op.READ, status=99)))
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda p: p.read(1 << 64, 8), "0x10000000000000000"),
+        (lambda p: p.read(-8, 4), "-0x8"),
+        (lambda p: p.read(0, -1), "-1 bytes"),
+        (lambda p: p.write((1 << 64) - 4, bytes(8)), "8 bytes from 0xfffffffffffffffc"),
+        (lambda p: p.checksums(1 << 70, 1), "no range of addresses"),
+        (lambda p: p.cas(0, 1 << 64, 0), "expected is 18446744073709551616"),
+        (lambda p: p.cas(1 << 64, 0, 0), "no address"),
+        (lambda p: p.fetch_add(-8, 1), "no address"),
+        (lambda p: p.stat(1 << 64), "no address"),
+        (lambda p: p.alloc(-1), "size is -1"),
+        (lambda p: p.alloc(1 << 64), "from 0 to 2^64 - 1"),
+        (lambda p: p.alloc(4096, group=1 << 30), "flags is"),
+        (lambda p: p.free(-1), "va is -1"),
+        (lambda p: p.grant(Region(1 << 64, 4096), 2), "no address"),
+        (lambda p: p.grant(Region(0, 4096), 1 << 16), "to is 65536"),
+        (lambda p: p.grant_async(Region(0, 4096), -1).result(), "to is -1"),
+        (lambda p: p.grant(Region(0, 0), 2), "0 bytes are not whole pages"),
+        (lambda p: p.protect(Region(0, 4097), Perm.READ), "4097 bytes"),
+        (lambda p: p.migrate(Region(0, 4096), 1 << 16), "target is 65536"),
+        (lambda p: p.steal(Region(0, 4096), 1 << 16, (), 1), "source is 65536"),
+        (lambda p: p.watch(1 << 32, ()), "group is"),
+    ],
+)
+def test_what_no_request_can_say_is_refused_before_it_is_sent(call: Callable[[Process], object], named: str) -> None:
+    p, _ = process()
+    with p:
+        with pytest.raises(errors.BadArgument, match=re.escape(named)) as caught:
+            call(p)
+        assert (caught.value.pid, caught.value.by) == (PID, "the process itself")
+        assert p.requester.traffic.requests == 0
+        p.write(VA, b"goes on")  # the thread that receives and repeats has seen nothing of it
+        assert p.read(VA, 7) == b"goes on"
+
+
+def test_the_controller_says_why_in_words() -> None:
+    reply = Header(Op.GRANT | REPLY, flags=Flag.BY_CONTROLLER, status=Status.BUSY, pid=1, va=VA, length=5)
+    assert "because" not in str(errors.refusal(reply))
+    error = errors.refusal(reply, "the page is moving")
+    assert isinstance(error, errors.Busy)
+    assert "the page is moving" in str(error)
 
 
 def test_no_answer_is_a_timeout_within_the_budget() -> None:
