@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from apps.dataflow.peer import PATIENT
 from apps.graph.worker import GraphWorker
-from experiments import worker
-from hosts.process import Process
-
-
-def main() -> int:
-    """Serve commands."""
-    parser = worker.options(__doc__)
-    parser.add_argument("--address", required=True, help="of this element on the rack's IP network")
-    arguments = parser.parse_args()
-    with Process.create(arguments.run_dir, arguments.name, PATIENT) as process:
-        worker.serve(GraphWorker(process, arguments.address), process.pid)
-    return 0
-
+from experiments.job_worker import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, GraphWorker))

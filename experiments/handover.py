@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from apps.dataflow.exchange import Way
 from apps.shards.part import LEAST
-from experiments.framework.measure import Meter, rack_ports, since
+from experiments.framework.measure import QUIET, Meter, rack_ports, since
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Network, Row, Traffic
 from experiments.framework.summary import value
 from experiments.workers import Worker
@@ -17,8 +17,6 @@ from topologies.racks import small_rack
 
 KIB, MIB = 1 << 10, 1 << 20
 WAYS: tuple[Way, ...] = ("transparent", "grant")
-# Signs of life are packets, too: hardly any, while packets are counted.
-QUIET = ("--heartbeat-interval", "20000", "--heartbeat-timeout", "100000")
 SHARE = 0.5  # of a part's table that is filled
 BEFORE, AFTER = 0.3, 0.3  # seconds of a client's work around a hand-over
 

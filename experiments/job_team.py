@@ -8,14 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from apps.dataflow.crew import connect
 from apps.mapreduce.orchestrator import Phase
-from experiments.framework.measure import Meter, rack_ports, since
+from experiments.framework.measure import QUIET, Meter, rack_ports, since
 from experiments.framework.model import Network, Traffic
 from experiments.workers import Worker
 from protocol.rack import Rack
 from topologies.launch import RackLauncher
 
-# Signs of life are packets, too: hardly any, while packets are counted.
-QUIET = ("--placement", "balance", "--heartbeat-interval", "20000", "--heartbeat-timeout", "100000")
+OPTIONS = ("--placement", "balance", *QUIET)  # of the controller
 
 
 def first(rack: Rack, count: int) -> list[str]:

@@ -29,6 +29,11 @@ def corpus(size: int) -> bytes:
     return whole[: whole.rfind(b"\n", 0, size) + 1]
 
 
+def available() -> int:
+    """Bytes of text that there are; a larger corpus repeats them."""
+    return sum(path.stat().st_size for path in _files())
+
+
 def _files() -> list[Path]:
     licences = sorted(path for path in LICENCES.glob("*") if path.is_file() and not path.is_symlink())
     return licences + sorted(LIBRARY.rglob("*.py"))

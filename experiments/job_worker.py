@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from apps.dataflow.peer import PATIENT
 from apps.mapreduce.worker import JobWorker
@@ -10,15 +11,15 @@ from experiments import worker
 from hosts.process import Process
 
 
-def main() -> int:
-    """Serve commands."""
-    parser = worker.options(__doc__)
+def main(description: str | None, make: Callable[[Process, str], object]) -> int:
+    """Serve the commands of what is made of a process and the address of its element on the rack's IP network."""
+    parser = worker.options(description)
     parser.add_argument("--address", required=True, help="of this element on the rack's IP network")
     arguments = parser.parse_args()
     with Process.create(arguments.run_dir, arguments.name, PATIENT) as process:
-        worker.serve(JobWorker(process, arguments.address), process.pid)
+        worker.serve(make(process, arguments.address), process.pid)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, JobWorker))

@@ -15,7 +15,7 @@ from apps.mapreduce.orchestrator import Phase
 from experiments import graph_data
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, Traffic
 from experiments.framework.summary import value
-from experiments.job_team import QUIET, Measured, first, team
+from experiments.job_team import OPTIONS, Measured, first, team
 from experiments.workers import Worker
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
@@ -56,7 +56,7 @@ def run(context: Context[Options]) -> Iterator[Row]:
         graphs[size] = Graph(nodes, edges, graph_data.expected(nodes, edges, options.rounds))
         context.note(f"{size} KiB of text: {nodes:,} pairs of words, {len(edges):,} edges between them")
     rack = small_rack(max(count for _, count in options.cases), dram=2, nvm=0, memory_mib=128, name="pagerank")
-    with context.rack(rack, "rack", controller_options=QUIET) as launched:
+    with context.rack(rack, "rack", controller_options=OPTIONS) as launched:
         for repetition in range(context.repetitions):
             for size, count in options.cases:
                 for way in WAYS:

@@ -12,7 +12,7 @@ from apps.mapreduce.orchestrator import Run
 from experiments import job_text
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import number, value
-from experiments.job_team import QUIET, Measured, first, team
+from experiments.job_team import OPTIONS, Measured, first, team
 from experiments.workers import Worker
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
@@ -23,37 +23,45 @@ PARCEL = "a mapper's parcel for a reducer, KiB"
 IN_SHUFFLE = "interconnect in the shuffle, MiB"
 UNTIL_READ = "interconnect until reducers have read it, MiB"
 IN_JOB = "interconnect in the job, MiB"
+MOST_OF_LARGE = 2
 BY_WORKERS = (4, 16)  # MiB that are sorted by different numbers of workers
 
 
 @dataclass(frozen=True)
 class Options:
-    """Cases are (job, MiB of text, workers)."""
+    """Cases are (job, MiB of text, workers); ``large`` ones are measured twice at most."""
 
     cases: tuple[tuple[str, float, int], ...]
     memory_mib: int  # of each of two memory elements
+    large: tuple[tuple[str, float, int], ...] = ()
+
+    def of(self, repetition: int) -> tuple[tuple[str, float, int], ...]:
+        """The cases of a repetition."""
+        return self.cases + (self.large if repetition < MOST_OF_LARGE else ())
 
 
 def steps(options: Options, repetitions: int) -> int:
     """Of the progress bar."""
-    return 1 + repetitions * len(options.cases) * len(WAYS)
+    return 1 + sum(len(options.of(repetition)) for repetition in range(repetitions)) * len(WAYS)
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
     """All ways of a case take turns within a repetition."""
     context.step("booting a rack")
-    workers = max(count for _, _, count in context.options.cases)
+    cases = context.options.of(0)
+    workers = max(count for _, _, count in cases)
     rack = small_rack(workers, dram=2, nvm=0, memory_mib=context.options.memory_mib, name="shuffle")
+    context.note(f"There are {job_text.available() / MIB:.1f} MiB of text; what is larger repeats it.")
     texts: dict[float, Path] = {}
     wanted: dict[tuple[str, float], object] = {}
-    for job, size, _ in context.options.cases:
+    for job, size, _ in cases:
         texts[size] = context.out / f"text-{size:g}"
         text = job_text.corpus(int(size * MIB))
         texts[size].write_bytes(text)
         wanted[job, size] = job_text.expected(job, text)
-    with context.rack(rack, "rack", controller_options=QUIET) as launched:
+    with context.rack(rack, "rack", controller_options=OPTIONS) as launched:
         for repetition in range(context.repetitions):
-            for job, size, count in context.options.cases:
+            for job, size, count in context.options.of(repetition):
                 for way in WAYS:
                     context.step(f"{job}, {size:g} MiB, {count} workers, {way}")
                     with team(launched, first(rack, count)) as workers_of_job:
@@ -213,11 +221,12 @@ EXPERIMENT = Experiment(
         "quick": Options((("sort", 2, 4), ("word count", 1, 4)), 64),
         "full": Options(
             (
-                *(("sort", size, 4) for size in (0.25, 1, 4, 16, 64)),
-                *((job, size, 4) for job in JOBS[1:] for size in (1, 4, 16)),
+                *(("sort", size, 4) for size in (0.25, 1, 4, 16)),
+                *((job, size, 4) for job in JOBS[1:] for size in (4, 16)),
                 *(("sort", size, workers) for size in BY_WORKERS for workers in (2, 8)),
             ),
             512,
+            (("sort", 64, 4),),
         ),
     },
     run=run,

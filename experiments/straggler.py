@@ -14,7 +14,7 @@ from experiments.framework.measure import Meter, rack_ports, since
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, Traffic
 from experiments.framework.summary import select, value
 from experiments.hit_job import WRONG, HitJob, Subject, job_group
-from experiments.job_team import QUIET, first
+from experiments.job_team import OPTIONS, first
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
 
@@ -80,7 +80,7 @@ def run(context: Context[Options]) -> Iterator[Row]:
     context.step("booting a rack")
     subject = Subject(context.out, options.mib, options.workers)
     rack = small_rack(options.workers + 1, dram=2, nvm=0, memory_mib=max(32, 4 * options.mib), name="straggler")
-    with context.rack(rack, "rack", controller_options=QUIET) as launched:
+    with context.rack(rack, "rack", controller_options=OPTIONS) as launched:
         group = job_group(launched)
         for repetition in range(context.repetitions):
             for scenario, part, way in cases(options):

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from apps.dataflow.exchange import WAYS
-from experiments.framework.measure import Meter, rack_ports, since
+from experiments.framework.measure import QUIET, Meter, rack_ports, since
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Network, Row, Traffic
 from experiments.framework.summary import select, value
 from experiments.workers import Worker
 from topologies.racks import small_rack
 
 KIB = 1 << 10
-# Signs of life are packets, too: hardly any, while packets are counted.
-QUIET = ("--heartbeat-interval", "20000", "--heartbeat-timeout", "100000")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import Any
 
 from apps.dataflow.exchange import Inbox, Outbox, Parcel, Way
 from apps.dataflow.memory import Counted, chunks, round_up, store
-from apps.dataflow.peer import PATIENT
-from experiments import worker
+from experiments.job_worker import main
 from hosts.process import Process
 
 
@@ -85,15 +84,5 @@ class TransferWorker:
         return {"checksum": checksum}
 
 
-def main() -> int:
-    """Serve commands."""
-    parser = worker.options(__doc__)
-    parser.add_argument("--address", required=True, help="of this element on the rack's IP network")
-    arguments = parser.parse_args()
-    with Process.create(arguments.run_dir, arguments.name, PATIENT) as process:
-        worker.serve(TransferWorker(process, arguments.address), process.pid)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, TransferWorker))

@@ -15,6 +15,8 @@ from topologies.launch import MMU_NAME, TOR_NAME
 
 Ports = Mapping[Network, Sequence[str]]
 SNAP = 192  # bytes of a frame that are captured: all headers, and the start of the data
+# Options of a controller: signs of life are packets, too; hardly any, while packets are counted.
+QUIET = ("--heartbeat-interval", "20000", "--heartbeat-timeout", "100000")
 RING = ("-C", "32", "-W", "2")  # the last 32 to 64 MB of each port
 
 
