@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments import catalogue
 from experiments.framework import files, html, plots
@@ -51,9 +51,11 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run_all(arguments: argparse.Namespace, plan: Plan) -> list[Result]:
     """The chosen experiments, with a progress bar; none after one that was interrupted."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    shown = (TextColumn("{task.description}"), *columns)
     results: list[Result] = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    whole = 86400.0  # seconds whose steps the time left is estimated from: all of them
+    with Progress(*shown, console=Console(stderr=True), transient=True, speed_estimate_period=whole) as bar:
         task = bar.add_task("beginning", total=total_steps(arguments.chosen, plan))
         for experiment in arguments.chosen:
 

@@ -220,7 +220,7 @@ EXPERIMENT = Experiment(
     ),
     scales={
         "quick": Options(sizes=(4,), slow=(4,), slow_ways=("memory",)),
-        "full": Options(sizes=(1, 16, 64, 256, 512), slow=(16,)),
+        "full": Options(sizes=(1, 16, 64, 256, 1024), slow=(16,)),
     },
     repetitions={"quick": 1, "full": 3},
     run=run,

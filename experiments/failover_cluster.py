@@ -27,6 +27,7 @@ from topologies.site_launch import SiteLauncher
 Way = Literal["memory", "ordinary"]
 PORT, CONTROL_PORT = 7400, 7500
 FOUNDERS = 3
+IMAGES = "states"  # directory of states to begin with
 START_TIMEOUT = 60.0  # seconds
 LOAD_TIMEOUT = 0.6  # seconds more for each MiB of state that is loaded before
 
@@ -172,6 +173,7 @@ class Cluster:
 
     def _start(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
+        self._make_image()
         # They load for different times, and begin together: the first is to lead, and to miss nobody.
         self._go.unlink(missing_ok=True)
         for rack in self.racks:
@@ -191,6 +193,23 @@ class Cluster:
                 self._start_replica(newcomer(rack.number), host, rack.number, preload=False)
                 self.replicas[host].child.wait_ready(self._patience)
         self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 30)
+
+    @property
+    def _image(self) -> Path:
+        return self.site.out / IMAGES / f"{self.state_mib}-mib.pages"
+
+    def _make_image(self) -> None:
+        """The state that all founders begin with: it is made once for all scenarios on this site."""
+        if self._image.exists():
+            return
+        self._image.parent.mkdir(exist_ok=True)
+        new = self._image.with_suffix(".new")
+        sizes = ["--state-mib", str(self.capacity_mib), "--preload-mib", str(self.state_mib)]
+        command = [sys.executable, "-m", "apps.paxos", "image", str(new), *sizes]
+        made = Child("image", command, self.out / "image.log", env={"PYTHONPATH": str(targets.ROOT)})
+        if made.popen.wait(self._patience):
+            raise StartError(f"the state of {self.state_mib} MiB was not made: {made.last_words()}")
+        new.rename(self._image)
 
     @property
     def _go(self) -> Path:
@@ -258,7 +277,7 @@ class Cluster:
             command += ["--ordinary"]
             if self.way == "memory":
                 self._answer_to(host, address)
-        loading = ["--preload-mib", str(self.state_mib), "--wait-for", str(self._go)]
+        loading = ["--preload-image", str(self._image), "--wait-for", str(self._go)]
         command += loading if preload else ["--join"]
         command += ["--lead"] if number == 1 else []
         self._spawn(number, host, "replica", command)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from experiments import kv_history
-from experiments.failover_cluster import Cluster, Timeouts
+from experiments.failover_cluster import IMAGES, Cluster, Timeouts
 from experiments.failover_net import ports_of
 from experiments.failover_timeline import Event, Gap, of_controller, outage, show, usual_gap
 from experiments.framework.measure import Meter, captured, since
@@ -38,7 +39,10 @@ def three_racks(context: Context[Any], timeouts: Timeouts, state_mib: int, full:
         target=context.target, out=context.out / "racks", name="experiment-site", rack={"controller_options": monitor}
     )
     with SiteLauncher(described, options) as launched, captured(ports_of(launched), context.out / CAPTURES):
-        yield launched
+        try:
+            yield launched
+        finally:
+            shutil.rmtree(launched.out / IMAGES, ignore_errors=True)
 
 
 @dataclass(frozen=True)

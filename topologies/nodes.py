@@ -14,6 +14,7 @@ from mininet.node import Host, OVSSwitch, Switch
 from topologies.processes import Child, StartError
 
 OVS_SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+JUMBO = 9000  # bytes of payload, on every link: what is copied over the network shall not suffer from small frames
 OFFLOADS = ("rx", "tx", "tso", "gso", "gro", "rxvlan", "txvlan")
 
 
@@ -33,7 +34,7 @@ class ElementHost(Host):  # type: ignore[misc]
 class RackLink(Link):  # type: ignore[misc]
     """A veth pair for jumbo frames without offloads (a segment that the kernel would cut later must not reach a switch)."""
 
-    def __init__(self, *args: Any, mtu: int = 1500, **kwargs: Any):
+    def __init__(self, *args: Any, mtu: int = JUMBO, **kwargs: Any):
         super().__init__(*args, **kwargs)
         for interface in (self.intf1, self.intf2):
             interface.cmd(f"sysctl -qw net.ipv6.conf.{interface.name}.disable_ipv6=1")

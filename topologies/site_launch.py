@@ -192,7 +192,7 @@ class SiteLauncher:
                 self._switches.append(tor)
                 for server in rack.servers:
                     self._add_host(net, server, tor)
-            net.addLink(tor, core, cls=RackLink, port1=UPLINK, port2=rack.number, mtu=9000)
+            net.addLink(tor, core, cls=RackLink, port1=UPLINK, port2=rack.number)
         net.build()
         for name, node in self.hosts.items():
             self._state.processes.append(processes.record(f"namespace of {name}", node.pid))
@@ -203,7 +203,7 @@ class SiteLauncher:
     def _add_host(self, net: Mininet, host: Host, switch: TorSwitch) -> None:
         node = self.hosts[host.name] = net.addHost(host.name, cls=ElementHost, ip=None)
         interface = f"{host.name}-tor"
-        net.addLink(node, switch, cls=RackLink, intfName1=interface, port2=host.port, addr1=host.mac, mtu=9000)
+        net.addLink(node, switch, cls=RackLink, intfName1=interface, port2=host.port, addr1=host.mac)
         node.setIP(host.ip, 16, intf=interface)
 
     def _start_fabric(self) -> None:

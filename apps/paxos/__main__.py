@@ -11,13 +11,14 @@ import signal
 import sys
 from pathlib import Path
 
+from apps.kv.bulk import write_image
 from apps.paxos import control, frames, load
 from apps.paxos.client import Client, ServiceError, Unknown
 from apps.paxos.control import ControlError
 from apps.paxos.messages import Member, parse_member
-from apps.paxos.replica import STOPPED, Options, Replica
+from apps.paxos.replica import MIB, STOPPED, Options, Replica
 from apps.paxos.voter import Timing
-from apps.structures.memory import StructureError
+from apps.structures.memory import PAGE, StructureError
 from hosts.errors import RemoteMemoryError
 from hosts.process import LocalOsError
 
@@ -78,6 +79,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--timeout", type=float, default=10.0, help="seconds to go on trying (default 10)")
     sub = commands.add_parser("status", help="print what a replica says of itself", description="status of a replica")
     sub.add_argument("address", type=_address, help="its control port")
+    sub = commands.add_parser("image", help="make a state for --preload-image", description="a file of a state's pages")
+    sub.add_argument("file", type=Path)
+    sub.add_argument("--state-mib", type=_natural, required=True, help="MiB for the state, as of the replicas")
+    sub.add_argument("--preload-mib", type=_natural, required=True, help="items of this size")
     sub = commands.add_parser("load", help="clients that record what they do", description=load.__doc__)
     _add_servers(sub)
     load.add_options(sub)
@@ -98,6 +103,12 @@ def _add_replica_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--ordinary", action="store_true", help="keep the state in local memory only")
         sub.add_argument(
             "--preload-mib", type=_natural, default=0, help="begin with items of this size (all founders alike)"
+        )
+        sub.add_argument(
+            "--preload-image",
+            type=Path,
+            metavar="FILE",
+            help="begin with a state that `image` has made (all founders alike)",
         )
         sub.add_argument(
             "--wait-for", type=Path, metavar="FILE", help="begin when this file is there, with the state loaded"
@@ -163,6 +174,7 @@ def _options(arguments: argparse.Namespace, fail: argparse.ArgumentParser) -> Op
         secret=arguments.secret,
         join=is_replica and arguments.join,
         preload_mib=arguments.preload_mib if is_replica else 0,
+        preload_image=arguments.preload_image if is_replica else None,
         lead=is_replica and arguments.lead,
         standbys=tuple(arguments.standby),
         spares=arguments.spare,
@@ -231,6 +243,9 @@ def main() -> int:
                 )  # threads that wait for lost memory shall not hold it up, nor close what a standby may take
             case "status":
                 print(json.dumps(asyncio.run(control.ask(arguments.address, {"do": "status"})), indent=2))
+                return 0
+            case "image":
+                write_image(arguments.file, arguments.state_mib * MIB // PAGE, arguments.preload_mib * MIB)
                 return 0
             case "load":
                 return asyncio.run(load.run(arguments))

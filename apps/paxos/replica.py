@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apps.kv.bulk import preload
+from apps.kv.bulk import load_image, preload
 from apps.kv.machine import Machine
 from apps.kv.pages import Pages
-from apps.paxos import control
+from apps.paxos import control, frames
 from apps.paxos.control import ControlError
 from apps.paxos.messages import Configuration, Member, Membership, encode, parse_member
 from apps.paxos.server import Server
@@ -33,6 +33,7 @@ from protocol.wire import NotifyCode
 log = logging.getLogger(__name__)
 MIB = 1 << 20
 ANNOUNCE_EVERY = 1.0  # seconds
+GREET_EVERY = 5.0  # seconds; switches forget flows after 10
 TOKEN_SECONDS = 60
 WATCH_SECONDS = 3600
 STOPPED = "stopped"
@@ -53,6 +54,7 @@ class Options:
     secret: bytes = b""
     join: bool = False
     preload_mib: int = 0
+    preload_image: Path | None = None
     standbys: tuple[str, ...] = ()
     spares: tuple[Member, ...] = ()
     timing: Timing = field(default_factory=Timing)
@@ -111,6 +113,8 @@ class Replica:
                 if options.wait_for is not None:
                     await self._held_back(options.wait_for)
                 await self._begin(options.me, store)
+            else:
+                self._spawn(self._greet())
             self._ready()
             reason = await self._until_the_end()
             return reason
@@ -178,8 +182,11 @@ class Replica:
         """All founders begin with the same state, which counts as slot 1."""
 
         def make(pages: Pages) -> Machine:
-            size = self.options.preload_mib * MIB
-            machine = preload(pages, size) if size else Machine.create(pages)
+            size, image = self.options.preload_mib * MIB, self.options.preload_image
+            if image is not None:
+                machine = load_image(pages, image)
+            else:
+                machine = preload(pages, size) if size else Machine.create(pages)
             machine.applied = 1
             machine.extra = encode(membership)
             return machine
@@ -254,6 +261,18 @@ class Replica:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _greet(self) -> None:
+        """A standby connects to the members again and again, so that addresses and ways are known when it takes over: to ask for
+        them then takes up to 0.1 s."""
+        hello = frames.pack(frames.encode(frames.Hello(0)))
+        while self.server is None:
+            for address in (a for member in self.options.members.values() for a in member.addresses):
+                with contextlib.suppress(OSError, TimeoutError):
+                    _, writer = await frames.dial(address, 1.0)
+                    writer.write(hello)
+                    writer.close()
+            await asyncio.sleep(GREET_EVERY)
 
     async def _announce(self) -> None:
         """Tell standbys where this replica's memory is, again and again: they may come later."""

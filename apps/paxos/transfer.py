@@ -32,12 +32,13 @@ class Source:
         self._made = 0
         self._done = False
         self._machine = machine
-        self._left = dict.fromkeys(range(1, machine.used_pages))
+        self._next, self._end = 1, machine.used_pages  # of the pages as they were in the beginning
+        self._again: dict[int, None] = {}  # pages that were changed after they were sent, or not in use before
 
     def changed(self, number: int) -> None:
         """A page was changed: it has to be sent (again)."""
-        if number:
-            self._left[number] = None
+        if number and not self._next <= number < self._end:
+            self._again[number] = None
 
     def part(self, position: int, membership: Membership | None, now: float) -> StatePart | None:
         """A part; None when it is too old or there is none. Each is made once, in order."""
@@ -51,11 +52,13 @@ class Source:
     def _make(self, position: int, membership: Membership | None) -> StatePart:
         """Some of the pages left. The last part has page 0, which makes the state whole."""
         machine = self._machine
-        numbers = list(islice(self._left, PART_PAGES))
-        for number in numbers:
-            del self._left[number]
-        pages = machine.pages.read_many(numbers)
-        last = self._done = not self._left
+        numbers = list(range(self._next, min(self._next + PART_PAGES, self._end)))
+        self._next += len(numbers)
+        more = list(islice(self._again, PART_PAGES - len(numbers)))
+        for number in more:
+            del self._again[number]
+        pages = machine.pages.read_many(numbers + more)
+        last = self._done = self._next == self._end and not self._again
         if last:
             machine.extra = encode(membership)
             pages.append((0, machine.meta()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -291,3 +292,25 @@ def test_bulk_loading_is_as_good_as_commands(rack: bool) -> None:
 def test_too_much_is_not_loaded() -> None:
     with pytest.raises(Full, match="do not fit"):
         bulk.preload(LocalPages(64), 64 * PAGE)
+
+
+@pytest.mark.parametrize("rack", [False, True])
+def test_an_image_is_what_bulk_loading_gives(rack: bool, tmp_path: Path) -> None:
+    count = 512
+    bulk.write_image(tmp_path / "image", count, count * PAGE // 2)
+    pages: Pages = rack_pages(FakeMemory(JOURNAL_PAGES + count), new=True) if rack else LocalPages(count)
+    machine = bulk.load_image(pages, tmp_path / "image")
+    made = bulk.preload(LocalPages(count), count * PAGE // 2)
+    assert machine.table.space == made.table.space
+    assert dict(machine.table.items()) == dict(bulk.items(count * PAGE // 2))
+
+
+def test_an_image_of_another_state_is_refused(tmp_path: Path) -> None:
+    bulk.write_image(tmp_path / "image", 256, 256 * PAGE // 2)
+    with pytest.raises(NotFormatted):
+        bulk.load_image(LocalPages(300), tmp_path / "image")
+    with pytest.raises(Full, match="more than 64 pages"):
+        bulk.load_image(LocalPages(64), tmp_path / "image")
+    (tmp_path / "image").write_bytes(bytes(PAGE))
+    with pytest.raises(NotFormatted):
+        bulk.load_image(LocalPages(300), tmp_path / "image")
