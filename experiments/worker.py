@@ -116,9 +116,11 @@ class Worker:
         return self._timed(lambda: self.process.write(va, bytes(size)) if write else self.process.read(va, size))
 
     def do_write_until_refused(self, va: int, limit: float) -> dict[str, Any]:
-        """Start writing a page without pause, in the background, until it is refused or ``limit`` seconds have passed."""
+        """Start writing a page without pause, in the background, until it is refused or ``limit`` seconds have passed. It has
+        been written, or refused, when this returns."""
         self._stop.clear()
         self._outcome = {}
+        begun = threading.Event()
 
         def write() -> None:
             done, last, ends = 0, time.time(), time.monotonic() + limit
@@ -126,12 +128,16 @@ class Worker:
                 while not self._stop.is_set() and time.monotonic() < ends:
                     self.process.write(va, done.to_bytes(64, "big"))
                     done, last = done + 1, time.time()
+                    begun.set()
                 self._outcome = {"refused": False, "writes": done, "last_ok": last}
             except RemoteMemoryError as error:
                 self._outcome = {"refused": True, "writes": done, "last_ok": last, "at": time.time(), **describe(error)}
+            finally:
+                begun.set()
 
         self._background = threading.Thread(target=write, daemon=True)
         self._background.start()
+        begun.wait()
         return {}
 
     def do_join(self) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_up_down_and_clean_after_a_crash(tmp_path: Path) -> None:
     clean = python("topologies", "clean")
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert "removed" in clean.stdout
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while interfaces() != before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert interfaces() == before

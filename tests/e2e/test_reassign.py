@@ -51,8 +51,7 @@ def test_a_page_is_granted_while_its_owner_writes(rack: RackLauncher, pair: tupl
     giver, recipient = pair
     va = giver.call("alloc", size=16 * PAGE)["va"]
     page = va + 5 * PAGE
-    giver.call("write_until_refused", va=page, limit=20)
-    time.sleep(0.2)
+    giver.call("write_until_refused", va=page, limit=60)
     rack.post("/v1/grant", {"va": page, "to": recipient.pid})
     first = recipient.call("hash", va=page, size=64)["sha256"]
     outcome = giver.call("join")
@@ -82,7 +81,7 @@ def test_granted_memory_outlives_its_first_owner(rack: RackLauncher, worker: Wor
     assert giver.call("grant", va=va + PAGE, pages=2, to=worker.pid)["refused"] is False
     giver._popen.kill()
     giver._popen.wait()
-    rack.wait_for(lambda: all(p["pid"] != giver.pid for p in rack.get("/v1/processes")["processes"]), "its end", 10)
+    rack.wait_for(lambda: all(p["pid"] != giver.pid for p in rack.get("/v1/processes")["processes"]), "its end", 30)
     assert worker.call("access", va=va + 2 * PAGE, write=True)["refused"] is False
     assert worker.call("access", va=va)["refused"] is True
     with pytest.raises(urllib.error.HTTPError):
@@ -110,7 +109,7 @@ def test_the_controller_is_killed_while_it_grants(rack: RackLauncher, pair: tupl
     assert recipient.call("hash", va=va, size=MIB)["sha256"] == expected
     assert giver.call("access", va=va)["error"] == "PermissionDenied"
     assert rack.get("/v1/map")["agrees"]
-    rack.wait_for(rack._all_alive, "all elements to be heard again", 5)
+    rack.wait_for(rack._all_alive, "all elements to be heard again", 30)
 
 
 def test_the_memory_of_a_crashed_process_is_stolen_with_its_contents(rack: RackLauncher, worker: Worker) -> None:
@@ -124,7 +123,7 @@ def test_the_memory_of_a_crashed_process_is_stolen_with_its_contents(rack: RackL
     assert worker.call("steal", va=va, source=victim.pid, **wrong)["error"] == "BadCapability"
     victim._popen.kill()
     victim._popen.wait()
-    rack.wait_for(lambda: all(p["pid"] != victim.pid for p in rack.get("/v1/processes")["processes"]), "its end", 10)
+    rack.wait_for(lambda: all(p["pid"] != victim.pid for p in rack.get("/v1/processes")["processes"]), "its end", 30)
     stolen = worker.call("steal", va=va, source=victim.pid, **theft)
     assert stolen["refused"] is False, stolen
     assert worker.call("hash", va=va, size=64 * 1024)["sha256"] == expected
@@ -137,8 +136,7 @@ def test_memory_is_stolen_from_a_process_that_writes(rack: RackLauncher, pair: t
     source, thief = pair
     group = rack.post("/v1/groups", {"name": f"group {time.time_ns()}"})
     va = source.call("alloc", size=PAGE, group=group["id"])["va"]
-    source.call("write_until_refused", va=va, limit=20)
-    time.sleep(0.2)
+    source.call("write_until_refused", va=va, limit=60)
     theft = {"pages": 1, "group": group["id"], "secret": group["secret"]}
     assert thief.call("steal", va=va, source=source.pid, **theft)["refused"] is False
     first = thief.call("hash", va=va, size=64)["sha256"]

