@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,8 @@ class GraphWorker(Peer):
         self._me = 0
         self._way: Way = "direct"
         self._held: dict[str, Extent] = {}
-        self._spare: list[
-            Extent
-        ] = []  # for what is contributed to others; who is granted one keeps it and grants another
+        # For what is contributed to others; who is granted one keeps it and grants another.
+        self._spare: list[Extent] = []
         self._round = 0
         self._outgoing: dict[str, Parcel] = {}
 
@@ -65,13 +63,12 @@ class GraphWorker(Peer):
 
     def do_scatter(self) -> dict[str, Any]:
         """Compute what this part contributes to each."""
-        start = time.perf_counter()
         held = {name: self._read(self._held[name]) for name in ("sources", "targets", "degrees")}
         part = Part(*(_array(INT, held[name]) for name in ("sources", "targets", "degrees")))
         given = scatter(part, _array(FLOAT, self._read(self._held["ranks"])), self._nodes, self._limits)
         for name, data in zip(self._names, given, strict=True):
             self._outgoing[name] = self._parcel(data)
-        return {"seconds": time.perf_counter() - start}
+        return {}
 
     def _parcel(self, data: bytes) -> Parcel:
         name = f"{self._me}/{self._round}"
@@ -82,17 +79,15 @@ class GraphWorker(Peer):
         return Parcel(name, (Extent(buffer.va, buffer.capacity, len(data)),))
 
     def do_exchange(self) -> dict[str, Any]:
-        """Give each part what is for it."""
-        start = time.perf_counter()
+        """Give each part what is for it; bytes given."""
         others = {name: [parcel] for name, parcel in self._outgoing.items() if name != self._names[self._me]}
         moved = self.send_all(others, self._way)
         if self._way == "transparent":
             self._spare += [extent for own in others.values() for extent in own[0].extents]
-        return {"seconds": time.perf_counter() - start, "moved": moved}
+        return {"moved": moved}
 
     def do_gather(self) -> dict[str, Any]:
         """New ranks."""
-        start = time.perf_counter()
         senders = [f"{number}/{self._round}" for number in range(len(self._names)) if number != self._me]
         own = self._outgoing[self._names[self._me]]
         parcels = [*self.inbox.wait(senders, PATIENCE), own]
@@ -106,7 +101,7 @@ class GraphWorker(Peer):
         self.inbox.arena.rewind()
         self._outgoing.clear()
         self._round += 1
-        return {"seconds": time.perf_counter() - start}
+        return {}
 
     def do_result(self, path: str) -> dict[str, Any]:
         """The ranks of this part to a file of float64."""

@@ -5,7 +5,6 @@ Commands and answers are JSON; whoever runs it reads them from somewhere and cal
 
 from __future__ import annotations
 
-import hashlib
 import io
 import queue
 import time
@@ -61,16 +60,14 @@ class JobWorker(Peer):
     def do_map(self, name: str, part: float = 1.0) -> dict[str, Any]:
         """Do this part of a task at least, from wherever it stands. A refusal ends it (its memory is somebody else's
         now). How many bytes of the text count then."""
-        task, batches, start = self._tasks[name], 0, time.perf_counter()
-        refused = ""
+        task, batches, refused = self._tasks[name], 0, ""
         try:
             while not task.finished and task.done < part * task.size:
                 task.step()
                 batches += 1
         except RemoteMemoryError as error:
             refused = type(error).__name__
-        took = time.perf_counter() - start
-        return {"batches": batches, "seconds": took, "refused": refused, "done": task.done, "size": task.size}
+        return {"batches": batches, "refused": refused, "done": task.done, "size": task.size}
 
     def do_adopt(self, name: str, control: int, source: int, group: int, secret: str) -> dict[str, Any]:
         """Steal a task of another process by the secret of their group (hex); bytes of it that are done, milliseconds it took."""
@@ -81,7 +78,7 @@ class JobWorker(Peer):
         with ThreadPoolExecutor(max(len(regions), 1)) as pool:
             list(pool.map(lambda region: self._steal(region, source, group, secret), regions))
         self._tasks[name] = task
-        return {"done": task.state.done, "ms": (time.perf_counter() - start) * 1e3, "regions": len(regions) + 1}
+        return {"done": task.state.done, "ms": (time.perf_counter() - start) * 1e3}
 
     def do_watch(self, source: int, group: int, secret: str) -> dict[str, Any]:
         """Stand by for another process of the group."""
@@ -115,8 +112,8 @@ class JobWorker(Peer):
         return [Parcel(f"{name}/{r}", extents) for r, extents in enumerate(task.state.output)]
 
     def do_shuffle(self, names: list[str], way: Way, owners: list[str], me: str, incoming: int) -> dict[str, Any]:
-        """Give the partitions of these tasks to their owners, all at once, and prepare for ``incoming`` bytes."""
-        start = time.perf_counter()
+        """Give the partitions of these tasks to their owners, all at once, and prepare for ``incoming`` bytes; how many
+        this one has given."""
         if way == "transparent" and incoming:
             self.inbox.arena.reserve(incoming)
         sending: dict[str, list[Parcel]] = {}
@@ -126,8 +123,7 @@ class JobWorker(Peer):
                     self._kept[parcel.name] = parcel
                 else:
                     sending.setdefault(owner, []).append(parcel)
-        moved = self.send_all(sending, way)
-        return {"seconds": time.perf_counter() - start, "moved": moved}
+        return {"moved": self.send_all(sending, way)}
 
     # ------------------------------------------------------------------------------------------------------------- reduce
 
@@ -141,12 +137,11 @@ class JobWorker(Peer):
 
     def do_reduce(self, job: dict[str, Any]) -> dict[str, Any]:
         """Reduce what was fetched; the result is in remote memory."""
-        start = time.perf_counter()
         result = jobs.make(job).reduce(self._fetched)
         self._fetched = []
         region = self.memory.alloc(round_up(max(len(result), 1)))
         self._result = store(self.memory, region, len(result), io.BytesIO(result).read)
-        return {"seconds": time.perf_counter() - start, "bytes": len(result)}
+        return {}
 
     def _whole(self, parcel: Parcel) -> bytes:
         return parcel.data if parcel.data is not None else b"".join(chunks(self.memory, parcel.extents))
@@ -154,12 +149,9 @@ class JobWorker(Peer):
     def do_result(self, path: str) -> dict[str, Any]:
         """The result to a file."""
         assert self._result is not None
-        digest = hashlib.sha256()
         with Path(path).open("wb") as file:
-            for chunk in chunks(self.memory, [self._result]):
-                digest.update(chunk)
-                file.write(chunk)
-        return {"bytes": self._result.used, "sha256": digest.hexdigest()}
+            file.writelines(chunks(self.memory, [self._result]))
+        return {}
 
 
 def _place(extent: Extent) -> tuple[int, int, int]:
