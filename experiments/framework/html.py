@@ -128,7 +128,8 @@ def _projected(found: Sequence[Group]) -> str:
     networks = [network for network in NETWORKS if any(network in group.counts for group in counted)]
     head = [*cases]
     for network in networks:
-        head += [f"{NETWORKS[network]}: round trips", "messages", "bytes"]
+        name = network.replace("_", " ")
+        head += [f"{name}: round trips", f"{name}: messages", f"{name}: bytes"]
     head += [f"{link.name}, us" for link in links.INTERCONNECTS]
     rows = []
     for group in counted:
@@ -142,7 +143,8 @@ def _projected(found: Sequence[Group]) -> str:
             )
         row += [("n", number(links.project(group.counts, link) * 1e6)) for link in links.INTERCONNECTS]
         rows.append(row)
-    return _table(head, rows)
+    told = "; ".join(f"{network.replace('_', ' ')}: {NETWORKS[network]}" for network in networks)
+    return f'<p class="small">{escape(told)}</p>' + _table(head, rows)
 
 
 def _link_table() -> str:

@@ -19,9 +19,9 @@ Scale = Literal["quick", "full"]
 SCALES: tuple[Scale, ...] = ("quick", "full")
 Network = Literal["interconnect", "rack", "cross_rack"]
 NETWORKS: dict[Network, str] = {
-    "interconnect": "interconnect (Rack MMU)",
-    "rack": "network of the rack (top of rack)",
-    "cross_rack": "network between racks",
+    "interconnect": "links of the Rack MMU",
+    "rack": "the network of the rack, links of its top-of-rack switch",
+    "cross_rack": "the network between racks",
 }
 Case = str | int | float
 O = TypeVar("O")  # noqa: E741 - an experiment's options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -25,11 +25,12 @@ def draw(chart: Chart, rows: Sequence[Row], directory: Path) -> Path | None:
     lines = _lines(chart, rows)
     if not lines:
         return None
-    drawing, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    drawing, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+    colours = _colours(chart, rows)
     if chart.kind == "bar":
-        _bars(axes, lines)
+        _bars(axes, lines, colours)
     else:
-        _curves(axes, lines, chart)
+        _curves(axes, lines, colours, chart)
     if chart.log[1]:
         _logarithmic(axes, lines)
     elif chart.kind == "bar" or all(s.low >= 0 for points in lines.values() for _, s in points):
@@ -40,7 +41,7 @@ def draw(chart: Chart, rows: Sequence[Row], directory: Path) -> Path | None:
     axes.set_axisbelow(True)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    drawing.legend(loc="outside right upper", frameon=False)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{chart.name}.svg"
     drawing.savefig(path, metadata={"Date": None})
@@ -64,6 +65,12 @@ def _lines(chart: Chart, rows: Sequence[Row]) -> Lines:
     return lines
 
 
+def _colours(chart: Chart, rows: Sequence[Row]) -> dict[str, str]:
+    """A series has the same colour in all charts of an experiment, also where others are absent."""
+    every = dict.fromkeys(str(row.case[chart.series]) for row in rows if chart.series in row.case)
+    return {name: f"C{number % 10}" for number, name in enumerate(every)}
+
+
 def _value(chart: Chart, row: Row) -> float:
     if not chart.link:
         return row.values[chart.y]
@@ -75,14 +82,15 @@ def _error(points: Sequence[tuple[Case, Spread]]) -> list[list[float]]:
     return [[s.median - s.low for _, s in points], [s.high - s.median for _, s in points]]
 
 
-def _curves(axes: Axes, lines: Lines, chart: Chart) -> None:
+def _curves(axes: Axes, lines: Lines, colours: Mapping[str, str], chart: Chart) -> None:
     ticks: set[float] = set()
     for name, points in lines.items():
         points.sort(key=lambda point: float(point[0]))
         xs = [float(x) for x, _ in points]
         ticks.update(xs)
         ys = [s.median for _, s in points]
-        axes.errorbar(xs, ys, yerr=_error(points), marker="o", markersize=4, capsize=3, label=name)
+        color = colours[name]
+        axes.errorbar(xs, ys, _error(points), marker="o", markersize=4, capsize=3, color=color, label=name)
     if chart.log[0]:
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(ticks), [f"{x:g}" for x in sorted(ticks)])
@@ -98,10 +106,11 @@ def _logarithmic(axes: Axes, lines: Lines) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _bars(axes: Axes, lines: Lines) -> None:
+def _bars(axes: Axes, lines: Lines, colours: Mapping[str, str]) -> None:
     places = list(dict.fromkeys(x for points in lines.values() for x, _ in points))
     width = 0.8 / len(lines)
     for number, (name, points) in enumerate(lines.items()):
         xs = [places.index(x) + (number - (len(lines) - 1) / 2) * width for x, _ in points]
-        axes.bar(xs, [s.median for _, s in points], width * 0.95, yerr=_error(points), capsize=3, label=name)
+        heights = [s.median for _, s in points]
+        axes.bar(xs, heights, width * 0.95, yerr=_error(points), capsize=3, color=colours[name], label=name)
     axes.set_xticks(range(len(places)), [str(x) for x in places])
