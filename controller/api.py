@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal, get_args
@@ -16,21 +15,20 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
+from controller.api_memory import Body, Carrier, acting, memory_routes
 from controller.api_migrate import migrate_routes
 from controller.api_monitor import monitor_routes
 from controller.api_tokens import token_routes
 from controller.core import blocks, events
-from controller.core.placement import POLICIES, Wish
 from controller.core.state import Allocation
-from controller.guard import Guard, bearer_of
+from controller.guard import Guard
 from controller.shell import RequestRefused, Shell
 from controller.switch import SwitchError
-from controller.tokens import Role, Tokens
-from protocol import capability
-from protocol.wire import GROUP_SHIFT, MAX_GROUP, NAME_BYTES, PAGE_SIZE, AllocFlag, Perm, Status
+from controller.tokens import Tokens
+from protocol.wire import PAGE_SIZE, Status
 
 log = logging.getLogger(__name__)
 MOST_WRONG_FIELDS = 20  # that a refusal names
@@ -71,90 +69,6 @@ Counted = Literal["verdicts", "processes", "elements", "protection"]
 MOST_PIDS = 256  # of one request
 
 
-class Body(BaseModel):
-    """What all bodies have in common: nothing unknown is in them, and nothing is taken for what it is not."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Alloc(Body):
-    """Allocate memory for a process."""
-
-    pid: int = Field(ge=1, le=0xFFFF)
-    size: int = Field(ge=1, le=1 << 48, description="bytes; rounded up to pages")
-    permissions: int = Field(default=int(Perm.RW), ge=1, le=3, description="1 read, 2 write, 3 both")
-    media: Literal["any", "dram", "nvm"] = "any"
-    group: int = Field(default=0, ge=0, le=MAX_GROUP, description="whose members may steal it; 0: nobody's")
-    reassignable: bool = Field(default=True, description="false: it cannot be stolen")
-    cached: bool = Field(default=False, description="true: the switch keeps no translations of it")
-    element: str = Field(default="", max_length=NAME_BYTES, description="the memory element where it wishes to be")
-    near: int = Field(
-        default=0, ge=0, lt=1 << 64, description="an address that it wishes to be in the same element with"
-    )
-    strict: bool = Field(default=False, description="there or nowhere")
-    placement: str = Field(
-        default="", max_length=32, description=f"{', '.join(sorted(POLICIES))}; empty: the controller's"
-    )
-
-    def flags(self) -> int:
-        """As in the protocol."""
-        flags = {"any": AllocFlag(0), "dram": AllocFlag.DRAM, "nvm": AllocFlag.NVM}[self.media]
-        flags |= AllocFlag(0) if self.reassignable else AllocFlag.NOT_REASSIGNABLE
-        flags |= AllocFlag.CACHED if self.cached else AllocFlag(0)
-        return int(flags) | self.group << GROUP_SHIFT
-
-
-class Free(Body):
-    """Free memory."""
-
-    va: int = Field(ge=0, lt=1 << 64)
-    size: int = Field(default=0, ge=0, le=1 << 48, description="bytes; 0: the whole allocation that begins at va")
-
-
-class Revoke(Body):
-    """Take pages away from their owner."""
-
-    va: int = Field(ge=0, lt=1 << 64)
-    pages: int = Field(default=1, ge=1, le=1 << 36)
-
-
-class Grant(Body):
-    """Give pages of one process to another."""
-
-    va: int = Field(ge=0, lt=1 << 64)
-    pages: int = Field(default=1, ge=1, le=1 << 36)
-    to: int = Field(ge=1, le=0xFFFF, description="the pid that gets them")
-    permissions: int = Field(default=int(Perm.RW), ge=1, le=3)
-
-
-class Protect(Body):
-    """Change permissions."""
-
-    va: int = Field(ge=0, lt=1 << 64)
-    pages: int = Field(default=1, ge=1, le=1 << 36)
-    permissions: int = Field(ge=1, le=3)
-
-
-class Steal(Body):
-    """Take pages of one process for another, by a capability of their group."""
-
-    va: int = Field(ge=0, lt=1 << 64)
-    pages: int = Field(default=1, ge=1, le=1 << 36)
-    source: int = Field(ge=1, le=0xFFFF, description="the pid that loses them")
-    to: int = Field(ge=1, le=0xFFFF, description="the pid that gets them")
-    group: int = Field(ge=1, le=MAX_GROUP)
-    capability: str = Field(max_length=2048, pattern=r"^([0-9a-fA-F]{2})+$", description="a packed capability, in hex")
-    permissions: int = Field(default=int(Perm.RW), ge=1, le=3)
-
-
-class NewGroup(Body):
-    """Make a group."""
-
-    name: str = Field(min_length=1, max_length=64)
-    needed: int = Field(default=0, ge=0, le=32, description="so many of `total` shares open it; 0: tokens only")
-    total: int = Field(default=0, ge=0, le=32)
-
-
 class Redirect(Body):
     """Give a service address to a process."""
 
@@ -177,22 +91,7 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
     app = FastAPI(
         title="Rack MMU controller", version="1", description=about, docs_url=None, redoc_url=None, dependencies=borne
     )
-    app.add_middleware(Guard, tokens=tokens, routes=app.routes)
-
-    def acting(request: Request) -> frozenset[int] | None:
-        """The processes that a request is made for; None if it is not made for any."""
-        bearer = bearer_of(request.scope)
-        if bearer.role is not Role.PROCESS:
-            return None
-        living = shell.state.processes
-        return bearer.acts_for(lambda pid: living[pid].serial if pid in living else None)
-
-    def check_acting(request: Request, pid: int) -> None:
-        """Refuse what is not in the name of a process that the request is made for."""
-        pids = acting(request)
-        if pids is not None and pid not in pids:
-            named = f"this token does not act for process {pid}"
-            raise RequestRefused(events.ApiError("forbidden", named))
+    app.add_middleware(Guard, tokens=tokens)
 
     @app.exception_handler(RequestRefused)
     def refused(_request: Request, error: RequestRefused) -> JSONResponse:
@@ -258,7 +157,7 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
     @app.get("/v1/processes")
     def processes(request: Request) -> dict[str, Any]:
         """The processes, with their memory; of those that the token acts for, if it is one of processes."""
-        state, own = shell.state, acting(request)
+        state, own = shell.state, acting(shell, request)
         owned: dict[int, list[Allocation]] = {}
         for a in sorted(state.allocations.values(), key=lambda a: a.va):
             owned.setdefault(a.pid, []).append(a)
@@ -275,67 +174,6 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
                 if own is None or p.pid in own
             ]
         }
-
-    @app.post("/v1/alloc")
-    def alloc(body: Alloc, request: Request) -> dict[str, Any]:
-        """Allocate memory for a process."""
-        check_acting(request, body.pid)
-        wish = Wish(body.placement, body.element, body.near, body.strict)
-        given = (body.pid, body.size, body.permissions, body.flags(), wish)
-        return shell.request(lambda token: events.AllocRequest(token, *given))
-
-    @app.post("/v1/free")
-    def free(body: Free, request: Request) -> dict[str, Any]:
-        """Free an allocation, or whole pages of one."""
-        own = acting(request)
-        return shell.request(lambda token: events.FreeRequest(token, body.va, body.size, acting=own))
-
-    @app.post("/v1/revoke")
-    def revoke(body: Revoke) -> dict[str, Any]:
-        """Take pages away from their owner; when this returns, no write of the owner can take effect any more."""
-        return shell.request(lambda token: events.RevokeRequest(token, body.va, body.pages))
-
-    @app.post("/v1/grant")
-    def grant(body: Grant, request: Request) -> dict[str, Any]:
-        """Give pages of one process to another, at the same addresses and with their contents; when this returns, the first
-        cannot access them any more."""
-        own, given = acting(request), (body.va, body.pages, body.to, body.permissions)
-        return shell.request(lambda token: events.GrantRequest(token, *given, acting=own))
-
-    @app.post("/v1/steal")
-    def steal(body: Steal, request: Request) -> dict[str, Any]:
-        """Take pages of one process for another; when this returns, the first cannot access them any more."""
-        check_acting(request, body.to)
-        given, wall = bytes.fromhex(body.capability), time.time()
-        rest = (body.group, given, body.permissions, wall)
-        return shell.request(lambda token: events.StealRequest(token, body.va, body.pages, body.to, body.source, *rest))
-
-    @app.get("/v1/groups")
-    def list_groups() -> dict[str, Any]:
-        """The groups, without their secrets."""
-        found = sorted(shell.state.groups.values(), key=lambda g: g.id)
-        return {"groups": [{"id": g.id, "name": g.name, "needed": g.needed, "total": g.total} for g in found]}
-
-    @app.post("/v1/groups")
-    def create_group(body: NewGroup) -> dict[str, Any]:
-        """Make a group. Its secret, or the shares of it, are told this once."""
-        secret = capability.new_secret()
-        made = shell.request(lambda token: events.GroupRequest(token, body.name, secret, body.needed, body.total))
-        if body.total:
-            return made | {"shares": [str(share) for share in capability.split(secret, body.needed, body.total)]}
-        return made | {"secret": secret.hex()}
-
-    @app.post("/v1/protect")
-    def protect(body: Protect, request: Request) -> dict[str, Any]:
-        """Change what the owner of pages may do with them."""
-        own, given = acting(request), (body.va, body.pages, body.permissions)
-        return shell.request(lambda token: events.ProtectRequest(token, *given, acting=own))
-
-    @app.get("/v1/stat")
-    def stat(va: Annotated[int, Query(ge=0, lt=1 << 64)], request: Request) -> dict[str, Any]:
-        """What is at an address, and how far on it is alike."""
-        own = acting(request)
-        return shell.request(lambda token: events.StatRequest(token, va, acting=own))
 
     @app.get("/v1/addresses")
     def list_addresses() -> dict[str, Any]:
@@ -363,8 +201,10 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
         """Take a service address from whoever has it; any process may take it then."""
         return shell.request(lambda token: events.AddressReleaseRequest(token, int(address)))
 
+    carry_out = Carrier(shell)
+    app.include_router(memory_routes(shell, carry_out))
     app.include_router(monitor_routes(shell))
-    app.include_router(migrate_routes(shell))
+    app.include_router(migrate_routes(shell, carry_out))
     app.include_router(token_routes(shell, tokens))
 
     @app.get("/v1/map")

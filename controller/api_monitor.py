@@ -6,28 +6,23 @@ import dataclasses
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from controller.api_memory import Body
 from controller.core import events, monitor
 from controller.core.state import Element, Thresholds
 from controller.shell import RequestRefused, Shell
 from protocol.wire import MAX_GROUP, NAME_BYTES, PAGE_SIZE
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
 
-
-class ElementName(BaseModel):
+class ElementName(Body):
     """An element by its name."""
-
-    model_config = _STRICT
 
     element: str = Field(max_length=64)
 
 
-class NewThresholds(BaseModel):
+class NewThresholds(Body):
     """Thresholds of the rack monitor in milliseconds; what is left out stays."""
-
-    model_config = _STRICT
 
     heartbeat_ms: float | None = Field(
         default=None, allow_inf_nan=False, description="between signs of life of an element"
@@ -38,10 +33,8 @@ class NewThresholds(BaseModel):
     )
 
 
-class Poison(BaseModel):
+class Poison(Body):
     """Pages: at an address of an allocation, or at a physical address of a memory element."""
-
-    model_config = _STRICT
 
     va: int | None = Field(default=None, ge=0, lt=1 << 64)
     element: str | None = Field(default=None, max_length=NAME_BYTES)
@@ -56,10 +49,8 @@ class Poison(BaseModel):
         return self
 
 
-class NewWatch(BaseModel):
+class NewWatch(Body):
     """Have a process told when another one is cut off for good."""
-
-    model_config = _STRICT
 
     pid: int = Field(ge=1, le=0xFFFF, description="who is told")
     group: int = Field(ge=1, le=MAX_GROUP)

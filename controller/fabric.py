@@ -140,7 +140,7 @@ def main() -> int:
     threading.Thread(target=tor.serve, args=arguments.openflow, name="os-ken", daemon=True).start()
     host, port = arguments.api
     app = create_app(steering)
-    app.add_middleware(Guard, tokens=tokens, routes=app.routes, rules=RULES)
+    app.add_middleware(Guard, tokens=tokens, rules=RULES)
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=1))
     server.run()
     return 0

@@ -7,10 +7,10 @@ A request without a good token is refused (401), one that its bearer's role may 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Match
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.tokens import Role, Token, Tokens
@@ -40,6 +40,8 @@ RULES: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/v1/monitor"): _SEE,
     ("GET", "/v1/poison"): _SEE,
     ("GET", "/v1/watches"): _SEE,
+    ("GET", "/v1/operations"): _SEE,
+    ("GET", "/v1/requests/{number}"): _ACT,
     ("POST", "/v1/alloc"): _ACT,
     ("POST", "/v1/free"): _ACT,
     ("POST", "/v1/grant"): _ACT,
@@ -70,10 +72,10 @@ class Guard:
         self,
         app: ASGIApp,
         tokens: Tokens,
-        routes: Sequence[BaseRoute],
         rules: Mapping[tuple[str, str], frozenset[Role]] = RULES,
     ):
-        self.app, self.tokens, self.routes, self.rules = app, tokens, routes, rules
+        self.app, self.tokens, self.rules = app, tokens, rules
+        self._patterns = {path: compile_path(path)[0] for _, path in rules}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -87,7 +89,7 @@ class Guard:
             await _refuse(401, "unauthorised", text)(scope, receive, send)
             return
         method = scope["method"]
-        path = _path_of(scope, self.routes)
+        path = self._path_of(scope["path"])
         allowed = self.rules.get((method, path), _OPERATE)
         if bearer.role not in allowed:
             text = f"the role {bearer.role} may not {method} {path}; that takes {' or '.join(sorted(allowed))}"
@@ -109,6 +111,10 @@ class Guard:
 
         await self.app(scope, again, send)
 
+    def _path_of(self, asked: str) -> str:
+        """The path as the table has it; what the table does not have is as it was asked for."""
+        return next((path for path, pattern in self._patterns.items() if pattern.match(asked)), asked)
+
 
 def _refuse(status: int, code: str, text: str) -> JSONResponse:
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
@@ -121,14 +127,6 @@ def _token_of(scope: Scope) -> str:
         return ""
     scheme, _, text = given[0].decode("latin-1").partition(" ")
     return text.strip() if scheme.lower() == "bearer" else ""
-
-
-def _path_of(scope: Scope, routes: Sequence[BaseRoute]) -> str:
-    """The path as the table has it; what no route has is as it was asked for."""
-    for route in routes:
-        if route.matches(scope)[0] is Match.FULL:
-            return str(getattr(route, "path", scope["path"]))
-    return str(scope["path"])
 
 
 async def _body(receive: Receive) -> list[Message] | None:

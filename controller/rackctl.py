@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from controller.rackctl_client import Client, CliError, find_token, human, many, show
+from controller.rackctl_client import Begun, Client, CliError, find_token, human, many, show
 from controller.rackctl_options import parser
 from protocol.capability import Capability, mint, pack
 
@@ -71,22 +71,48 @@ def alloc(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[
     return data, lambda: print(text)
 
 
+def waited(arguments: argparse.Namespace) -> dict[str, bool]:
+    """What a body says of whether its request is waited for."""
+    return {"wait": False} if arguments.no_wait else {}
+
+
+def request(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """What has become of a request that was not waited for."""
+    data = client.call("GET", f"/v1/requests/{quote(arguments.number, safe='')}")
+    if "error" in data:
+        text = f"refused ({data['error']}): {data['message']}"
+    else:
+        text = f"done: {json.dumps(data['result'])}" if data["done"] else "under way"
+    return data, lambda: print(text)
+
+
+def operations(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
+    """What is under way, and how far."""
+    data = client.call("GET", "/v1/operations")
+    rows = [
+        (o["kind"], f"{o['va']:#x}", o["pages"] or "", o["moved"] if o["kind"] == "migrate" else "", o["waiting"])
+        for o in data["operations"]
+    ]
+    columns = ("operation", "at", "pages", "moved", "acknowledgements waited for")
+    return data, lambda: show("operations under way", columns, rows)
+
+
 def free(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Free memory."""
-    data = client.call("POST", "/v1/free", json={"va": arguments.va, "size": arguments.size})
+    data = client.call("POST", "/v1/free", json={"va": arguments.va, "size": arguments.size} | waited(arguments))
     return data, lambda: print(f"freed {many(data['pages'], 'page')} at {data['va']:#x}")
 
 
 def revoke(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Take pages away from their owner."""
-    data = client.call("POST", "/v1/revoke", json={"va": arguments.va, "pages": arguments.pages})
+    data = client.call("POST", "/v1/revoke", json={"va": arguments.va, "pages": arguments.pages} | waited(arguments))
     return data, lambda: print(f"revoked {many(data['pages'], 'page')} at {data['va']:#x} from process {data['owner']}")
 
 
 def migrate(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Move pages to another memory element while their owner goes on."""
     body = {"va": arguments.va, "pages": arguments.pages, "target": arguments.target}
-    data = client.call("POST", "/v1/migrate", json=body, timeout=None)
+    data = client.call("POST", "/v1/migrate", json=body | waited(arguments), timeout=None)
     where = f" to {arguments.target}" if arguments.target else ""
     return data, lambda: print(f"moved {many(data['pages'], 'page')} at {data['va']:#x}{where}")
 
@@ -101,6 +127,7 @@ def drain(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[
 def grant(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Give pages of one process to another."""
     body = {"va": arguments.va, "pages": arguments.pages, "to": arguments.pid}
+    body |= waited(arguments)
     data = client.call("POST", "/v1/grant", json=body | {"permissions": _PERMISSIONS[arguments.permissions]})
     text = f"{many(data['pages'], 'page')} at {data['va']:#x} went from process {data['source']} to {data['owner']}"
     return data, lambda: print(text)
@@ -129,7 +156,7 @@ def steal(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[
         given = tuple(arguments.share)
     body = {"va": arguments.va, "pages": arguments.pages, "source": arguments.source, "to": arguments.pid}
     body |= {"group": arguments.group, "permissions": _PERMISSIONS[arguments.permissions]}
-    data = client.call("POST", "/v1/steal", json=body | {"capability": pack(given).hex()})
+    data = client.call("POST", "/v1/steal", json=body | {"capability": pack(given).hex()} | waited(arguments))
     text = f"{many(data['pages'], 'page')} at {data['va']:#x} went from process {data['source']} to {data['owner']}"
     return data, lambda: print(text)
 
@@ -137,7 +164,7 @@ def steal(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[
 def protect(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Change what the owner of pages may do with them."""
     body = {"va": arguments.va, "pages": arguments.pages, "permissions": _PERMISSIONS[arguments.permissions]}
-    data = client.call("POST", "/v1/protect", json=body)
+    data = client.call("POST", "/v1/protect", json=body | waited(arguments))
     return data, lambda: print(f"{many(data['pages'], 'page')} at {data['va']:#x} are {arguments.permissions} now")
 
 
@@ -320,6 +347,8 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
     "steal": steal,
     "protect": protect,
     "stat": stat,
+    "request": request,
+    "operations": operations,
     "fence": fence,
     "unfence": fence,
     "addresses": addresses,
@@ -351,6 +380,9 @@ def main() -> int:
             )
             return 0
         data, render = _COMMANDS[arguments.command](client, arguments)
+    except Begun as begun:
+        print(json.dumps(begun.answer, indent=2) if arguments.json else begun)
+        return 0
     except CliError as error:
         print(f"rackctl: {error}", file=sys.stderr)
         return 1

@@ -20,6 +20,14 @@ class CliError(Exception):
     """Something to tell the user in one line."""
 
 
+class Begun(Exception):
+    """A request is under way that is not waited for; ``answer`` is what was said of it."""
+
+    def __init__(self, answer: dict[str, Any]):
+        self.answer = answer
+        super().__init__(f"request {answer['request']} is under way")
+
+
 class Client:
     """The API, with errors as one line."""
 
@@ -28,11 +36,13 @@ class Client:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def call(self, method: str, path: str, timeout: float | None = 30, **options: Any) -> Any:
-        """A request; its decoded answer."""
+        """A request; its decoded answer. Raises CliError, Begun."""
         try:
             reply = httpx.request(method, self.url + path, timeout=timeout, headers=self.headers, **options)
         except httpx.HTTPError as error:
             raise CliError(f"no controller at {self.url} ({error}): is a rack running? (`make up`)") from None
+        if reply.status_code == 202:
+            raise Begun(reply.json())
         if reply.is_success:
             return reply.json()
         try:

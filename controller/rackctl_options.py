@@ -128,6 +128,11 @@ def parser(commands: Mapping[str, Callable[..., object]]) -> argparse.ArgumentPa
     subs["protect"].add_argument("permissions", choices=("r", "w", "rw"))
     subs["protect"].add_argument("pages", type=number, nargs="?", default=1)
     subs["stat"].add_argument("va", type=number)
+    for name in ("free", "grant", "migrate", "protect", "revoke", "steal"):
+        subs[name].add_argument(
+            "--no-wait", action="store_true", help="return at once; `rackctl request` tells the rest"
+        )
+    subs["request"].add_argument("number")
     for name in ("fence", "unfence"):
         subs[name].add_argument("element", help="its name")
     subs["redirect"].add_argument("address", help="a service address, such as 10.0.255.16")

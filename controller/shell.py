@@ -163,16 +163,22 @@ class Shell:
         self.statistics.events_refused += not taken
         return taken
 
-    def request(self, make: Callable[[int], ApiRequest], timeout: float = 20.0) -> dict[str, Any]:
-        """An API request; its result. Raises RequestRefused, TimeoutError."""
+    def begin(self, make: Callable[[int], ApiRequest]) -> tuple[int, Future[dict[str, Any]]]:
+        """Make an API request; its number and what will be its result (or RequestRefused). Raises RequestRefused."""
         if self._lost_switch:
             raise RequestRefused(events.ApiError("switch", f"there is no switch to change: {self._lost_switch}"))
         token = next(self._tokens)
         future: Future[dict[str, Any]] = Future()
         self._waiting[token] = future
+        if not self.submit(make(token)):
+            self._waiting.pop(token, None)
+            raise RequestRefused(events.ApiError("busy", f"{len(self._inbox)} events wait already"))
+        return token, future
+
+    def request(self, make: Callable[[int], ApiRequest], timeout: float = 20.0) -> dict[str, Any]:
+        """An API request; its result. Raises RequestRefused, TimeoutError."""
+        token, future = self.begin(make)
         try:
-            if not self.submit(make(token)):
-                raise RequestRefused(events.ApiError("busy", f"{len(self._inbox)} events wait already"))
             return future.result(timeout)
         finally:
             self._waiting.pop(token, None)

@@ -222,3 +222,53 @@ def test_memory_with_flags_and_wishes(api: Api) -> None:
     assert api.post("/v1/alloc", 404, pid=pid, size=PAGE_SIZE, group=999)["error"] == "not_found"
     assert api.post("/v1/alloc", 404, pid=pid, size=PAGE_SIZE, element="c1")["error"] == "not_found"
     assert api.post("/v1/alloc", 400, pid=pid, size=PAGE_SIZE, placement="any")["error"] == "bad_request"
+
+
+def outcome(api: Api, request: str) -> Any:
+    deadline = time.monotonic() + 10
+    while not (told := api.get(f"/v1/requests/{request}"))["done"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return told
+
+
+def test_what_is_not_waited_for_is_told_later(api: Api) -> None:
+    one, other = api.rack.process(), api.rack.process()
+    va = api.post("/v1/alloc", pid=one, size=8 * PAGE_SIZE)["va"]
+    begun = api.post("/v1/grant", 202, va=va, pages=4, to=other, wait=False)
+    assert outcome(api, begun["request"])["result"] == {"va": va, "pages": 4, "owner": other, "source": one}
+    assert api.get(f"/v1/stat?va={va}")["owner"] == other
+    again = api.post("/v1/grant", 202, va=va, to=other, wait=False)
+    told = outcome(api, again["request"])
+    assert (told["error"], "has these pages already" in told["message"]) == ("bad_request", True)
+    for path, body in (
+        ("protect", {"permissions": 1}),
+        ("revoke", {}),
+        ("free", {"size": PAGE_SIZE}),
+    ):
+        begun = api.post(f"/v1/{path}", 202, va=va, wait=False, **body)
+        assert outcome(api, begun["request"])["result"]["pages"] == 1, path
+    assert api.client.get("/v1/requests/1").status_code == 404
+    tenant = api.tokens.create("tenant", Role.PROCESS, {one: api.rack.shell.state.processes[one].serial})[1]
+    reply = api.client.get(f"/v1/requests/{begun['request']}", headers={"Authorization": f"Bearer {tenant}"})
+    assert (reply.status_code, reply.json()["error"]) == (404, "not_found"), "another's"
+    assert api.get("/v1/operations") == {"operations": []}
+    assert api.get("/v1/map")["agrees"]
+
+
+def test_operations_under_way_are_listed(tmp_path: Path) -> None:
+    rack = Rack(tmp_path)
+    rack.until(lambda: all(e.liveness == "alive" for e in rack.shell.state.elements.values()))
+    api = Api(rack)
+    with rack.running():
+        pid, to = rack.process(), rack.process()
+        va = api.post("/v1/alloc", pid=pid, size=8 * PAGE_SIZE)["va"]
+    begun = api.post("/v1/grant", 202, va=va, pages=8, to=to, wait=False)  # no element answers now
+    rack.until(lambda: bool(rack.shell.state.operations), acknowledge=False)
+    assert api.get("/v1/operations") == {
+        "operations": [{"kind": "grant", "va": va, "pages": 8, "moved": 0, "waiting": 1}]
+    }
+    assert api.get(f"/v1/requests/{begun['request']}") == {"request": begun["request"], "done": False}
+    with rack.running():
+        assert outcome(api, begun["request"])["result"]["owner"] == to
+    rack.kill()

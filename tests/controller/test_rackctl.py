@@ -167,3 +167,18 @@ def test_wrong_usage(run: Run, arguments: list[str], text: str, capsys: pytest.C
         run(*arguments)
     assert ended.value.code == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_grant_that_is_not_waited_for(rack: Rack, run: Run) -> None:
+    pid, other = rack.process(), rack.process()
+    va = json.loads(run("alloc", str(pid), "16K", "--json")[1])["va"]
+    status, out, err = run("grant", hex(va), str(other), "2", "--no-wait")
+    found = re.fullmatch(r"request (\d+) is under way\n", out)
+    assert found, (status, out, err)
+    rack.until(lambda: run("request", found[1])[1] != "under way\n", acknowledge=False)
+    assert f'"owner": {other}' in run("request", found[1])[1]
+    begun = json.loads(run("grant", hex(va), str(other), "--no-wait", "--json")[1])["request"]
+    rack.until(lambda: run("request", begun)[1] != "under way\n", acknowledge=False)
+    assert run("request", begun)[1].startswith("refused (bad_request): process")
+    assert "operations under way" in run("operations")[1]
+    assert "there is no request 1" in run("request", "1")[2]
