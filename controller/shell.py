@@ -249,12 +249,14 @@ class Shell:
             self._steps([(events.Started(), now)])
         self._steps([*self._inbox.signs(), (events.Tick(), now)])
         self._repeat(now)
+        self.store.tidy()
 
     def _steps(self, batch: list[tuple[Event, float]]) -> None:
-        """Several events with one commit and one change of the switch: all that follows from any of them is durable before the
-        switch is changed, and in the switch, in their order, before anybody is told of any."""
+        """Several events with one commit and one change of the switch: all that follows from any of them is stored before the
+        switch is changed, and in the switch, in their order, and on the disk before anybody is told of any."""
         start = time.perf_counter()
         changes: dict[tuple[str, Any], Any] = {}
+        on_disk: Future[None] | None = None
         writes: list[entries.Write] = []
         effects: list[Effect] = []
         for event, now in batch:
@@ -270,20 +272,32 @@ class Shell:
         if changes:
             self.crash.step()
             saved = [(kind, key, record) for (kind, key), record in changes.items()]
-            before = time.perf_counter()
-            self.store.save(saved, self.state.counters, not _follows(batch, effects))
-            self.statistics.commit_seconds += time.perf_counter() - before
+            on_disk = self._save(saved, not _follows(batch, effects), bool(writes))
         self._tell_fenced()
         self._tell_addresses()
         if writes:
             self.crash.step()
             self._write(writes)
+        if on_disk is not None:
+            before = time.perf_counter()
+            on_disk.result()
+            self.statistics.commit_seconds += time.perf_counter() - before
         for effect in effects:
             if not isinstance(effect, events.Publish):
                 self.crash.step()
             self._carry_out(effect)
         self.statistics.events += len(batch)
         self.statistics.step_seconds += time.perf_counter() - start
+
+    def _save(self, changes: Sequence[tuple[str, Any, Any]], to_disk: bool, meanwhile: bool) -> Future[None] | None:
+        """Store changes. ``to_disk``: there, too, or (``meanwhile`` there is something else to do) when what is returned is done."""
+        before = time.perf_counter()
+        self.store.save(changes, self.state.counters)
+        syncing = self.store.start_sync() if to_disk and meanwhile else None
+        if to_disk and not meanwhile:
+            self.store.sync()
+        self.statistics.commit_seconds += time.perf_counter() - before
+        return syncing
 
     def _tell_fenced(self) -> None:
         """Fences act at the top-of-rack switch, too."""

@@ -53,7 +53,7 @@ class StoredWorld(World):
 
     def carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Persist):
-            self.store.save(effect.changes, effect.counters, False)  # nobody pulls the plug here
+            self.store.save(effect.changes, effect.counters)
         super().carry_out(effect)
 
     def restart(self) -> None:

@@ -30,7 +30,7 @@ from controller.core.state import (
     State,
 )
 from controller.core.step import initial
-from controller.store import Store, StoreError
+from controller.store import LONGEST_JOURNAL, Store, StoreError
 from protocol.wire import Op
 from topologies.racks import small_rack
 
@@ -103,15 +103,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path, plans: list) -> None:
     assert set(KINDS) >= set(records)
 
 
-@pytest.mark.parametrize("statements", range(1, 7))
-def test_a_crash_at_any_statement_leaves_all_or_nothing(tmp_path: Path, statements: int) -> None:
-    """The process is killed while it saves: two processes appear, one goes, the counters move on; together or not at all."""
-    path = tmp_path / "db"
-    before, first = Counters(next_pid=2), Process(1, 1, "first", 4096)
-    store = Store(path)
-    store.save([("processes", 1, first)], before)
-    store.close()
-    code = """
+DEADLY = """
 import os, sys
 from pathlib import Path
 from controller.core.state import Counters, Process
@@ -121,24 +113,90 @@ class Deadly:
     def __init__(self, db, left):
         self.db, self.left = db, left
     def execute(self, *arguments):
+        return self.counted(self.db.execute, arguments)
+    def executemany(self, *arguments):
+        return self.counted(self.db.executemany, arguments)
+    def counted(self, call, arguments):
         if self.left == 0:
             os.kill(os.getpid(), 9)
         self.left -= 1
-        return self.db.execute(*arguments)
+        return call(*arguments)
 
 store = Store(Path(sys.argv[1]))
 store._db = Deadly(store._db, int(sys.argv[2]))
 changes = [("processes", 1, None), ("processes", 2, Process(2, 1, "b", 0)), ("processes", 3, Process(3, 1, "c", 0))]
 store.save(changes, Counters(next_pid=4))
+if len(sys.argv) > 3:
+    store.save([("processes", 3, None), ("processes", 4, Process(4, 1, "d", 0))], Counters(next_pid=5))
+    store.fold()
 os._exit(0)
 """
-    done = subprocess.run([sys.executable, "-c", code, str(path), str(statements)], timeout=60, check=False)
+
+
+def killed(path: Path, statements: int, *more: str) -> bool:
+    """A process saves (and with ``more`` folds), and is killed before this statement; whether that came to be."""
+    before, first = Counters(next_pid=2), Process(1, 1, "first", 4096)
+    store = Store(path)
+    store.save([("processes", 1, first)], before)
+    store.close()
+    command = [sys.executable, "-c", DEADLY, str(path), str(statements), *more]
+    return subprocess.run(command, timeout=60, check=False).returncode == -9
+
+
+def found(path: Path) -> tuple[set[int], int]:
+    """The processes and the next pid that a later controller finds."""
     store = Store(path)
     loaded = store.load(EMPTY)
     store.close()
-    found = (set(loaded.processes), loaded.counters.next_pid)
-    assert found == (({2, 3}, 4) if done.returncode == 0 else ({1}, 2))
-    assert (done.returncode == 0) == (statements > 5), "BEGIN, three changes, the counters, COMMIT"
+    return set(loaded.processes), loaded.counters.next_pid
+
+
+@pytest.mark.parametrize("statements", [0, 1])
+def test_a_crash_while_saving_leaves_all_or_nothing(tmp_path: Path, statements: int) -> None:
+    """Two processes appear, one goes, the counters move on; together or not at all."""
+    dies = killed(tmp_path / "db", statements)
+    assert dies == (statements == 0), "a save is one statement"
+    assert found(tmp_path / "db") == (({1}, 2) if dies else ({2, 3}, 4))
+
+
+def test_a_crash_at_any_statement_of_a_fold_loses_nothing(tmp_path: Path) -> None:
+    for statements in range(2, 12):
+        path = tmp_path / f"db{statements}"
+        dies = killed(path, statements, "fold")
+        assert found(path) == ({2, 4}, 5), statements
+        if not dies:
+            break
+    assert statements > 6, "it begins, deletes, inserts, sets the counters, empties the journal and commits"
+    assert not dies
+
+
+def test_a_failed_fold_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "db")
+    store.save([("processes", 1, Process(1, 1, "a", 0))], Counters(next_pid=2))
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_set_meta", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk full")))
+        with pytest.raises(sqlite3.OperationalError):
+            store.fold()
+    store.save([("processes", 2, Process(2, 1, "b", 0))], Counters(next_pid=3))
+    store.close()
+    assert found(tmp_path / "db") == ({1, 2}, 3)
+
+
+def test_the_journal_is_folded_when_it_is_long_and_when_nothing_comes(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+
+    def rows(table: str) -> int:
+        return int(store._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    for number in range(LONGEST_JOURNAL + 3):
+        store.save([("processes", 1 + number % 7, Process(1 + number % 7, 1, str(number), 0))], Counters())
+    assert (rows("journal"), rows("records")) == (3, 7)
+    store.tidy()
+    assert rows("journal") == 3, "more may come at once"
+    store.tidy()
+    assert rows("journal") == 0
+    assert {p.name for p in store.load(EMPTY).processes.values()} == {str(LONGEST_JOURNAL + 3 - n) for n in range(1, 8)}
+    store.close()
 
 
 def test_a_failed_save_changes_nothing(tmp_path: Path) -> None:
@@ -202,7 +260,9 @@ from controller.core.state import Counters, Process
 from controller.store import Store
 store = Store(Path({str(tmp_path / "db")!r}))
 for n in range(20):
-    store.save([("processes", n, Process(n, 1, str(n), 0))], Counters(next_pid=n), n % 3 == 0)
+    store.save([("processes", n, Process(n, 1, str(n), 0))], Counters(next_pid=n))
+    if n % 3 == 0:
+        store.sync()
 os.kill(os.getpid(), 9)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
