@@ -290,7 +290,7 @@ class Shell:
         self.statistics.step_seconds += time.perf_counter() - start
 
     def _save(self, changes: Sequence[tuple[str, Any, Any]], to_disk: bool, meanwhile: bool) -> Future[None] | None:
-        """Store changes. ``to_disk``: there, too; or, if there is something to do ``meanwhile``, when what is returned is done."""
+        """Store changes. ``to_disk``: there, too; if there is something to do ``meanwhile``, when what is returned is done."""
         before = time.perf_counter()
         self.store.save(changes, self.state.counters)
         syncing = self.store.start_sync() if to_disk and meanwhile else None
