@@ -23,33 +23,36 @@ FLAT = 1.5  # times the recovery of the smallest state
 
 @dataclass(frozen=True)
 class Options:
-    """``sizes`` of the state in MiB; ``slow``: those for which the old element stands still and comes back, in ``slow_ways``."""
+    """``sizes`` of the state in MiB; ``slow``: those for which the old element stands still and comes back, in ``slow_ways``;
+    ``large`` ones take minutes each and are not repeated."""
 
     sizes: tuple[int, ...]
     slow: tuple[int, ...]
+    large: tuple[int, ...] = ()
     slow_ways: tuple[Way, ...] = WAYS
     clients: int = 4
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
-def cases(options: Options) -> list[tuple[str, int, Way]]:
+def cases(options: Options, repetition: int) -> list[tuple[str, int, Way]]:
     """(what happens, MiB, way)."""
-    dead: list[tuple[str, int, Way]] = [("dies", size, way) for size in options.sizes for way in WAYS]
+    sizes = options.sizes + (options.large if repetition == 0 else ())
+    dead: list[tuple[str, int, Way]] = [("dies", size, way) for size in sizes for way in WAYS]
     return dead + [("stands still", size, way) for size in options.slow for way in options.slow_ways]
 
 
 def steps(options: Options, repetitions: int) -> int:
     """Of the progress bar."""
-    return 1 + len(cases(options)) * repetitions
+    return 1 + sum(len(cases(options, repetition)) for repetition in range(repetitions))
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
     """Both ways of a size take turns."""
     options = context.options
     context.step("booting three racks")
-    with three_racks(context, options.timeouts, max(size for _, size, _ in cases(options))) as launched:
+    with three_racks(context, options.timeouts, max(size for _, size, _ in cases(options, 0))) as launched:
         for repetition in range(context.repetitions):
-            for what, size, way in cases(options):
+            for what, size, way in cases(options, repetition):
                 context.step(f"element {what}, {size} MiB, {way}")
                 out = context.out / f"{what.replace(' ', '-')}-{size}-{way}-{repetition}"
                 case: dict[str, Case] = {"element": what, "MiB": size, "way": way}
@@ -220,7 +223,7 @@ EXPERIMENT = Experiment(
     ),
     scales={
         "quick": Options(sizes=(4,), slow=(4,), slow_ways=("memory",)),
-        "full": Options(sizes=(1, 16, 64, 256, 1024), slow=(16,)),
+        "full": Options(sizes=(1, 16, 64, 256), slow=(16,), large=(1024,)),
     },
     repetitions={"quick": 1, "full": 3},
     run=run,

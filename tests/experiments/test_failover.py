@@ -51,5 +51,6 @@ def test_no_rows_no_findings_and_steps_are_counted() -> None:
     assert judge([]) == []
     assert judge([Row({"element": "dies", "MiB": 4, "way": "memory"}, {}, problem="no")]) == []
     assert steps(Options(sizes=(1, 2), slow=(1,)), 3) == 1 + 3 * 2 * 3
+    assert steps(Options(sizes=(1, 2), slow=(1,), large=(8,)), 3) == 1 + 3 * 2 * 3 + 2
     assert steps(Options(sizes=(1, 2), slow=(1,), slow_ways=("memory",)), 1) == 1 + 5
     assert {f.claim for f in judge(dead(256, 0.5, 9.0))} <= {c.name for c in EXPERIMENT.claims}

@@ -11,7 +11,7 @@ def lost(dies: str, begins: float, silent: float, size: int = 1) -> Row:
 
 
 def rolled(way: str, seconds: float, moved: float, size: int = 1) -> Row:
-    values = {"all replaced s": seconds, "cross_rack MiB": moved, "unavailable s": 0.2}
+    values = {"in full racks s": seconds, "full racks": 3.0, "cross_rack MiB": moved, "unavailable s": 0.2}
     return Row({"way": way, "MiB": size}, values)
 
 
@@ -34,5 +34,6 @@ def test_rolling_replacement_is_faster_or_not() -> None:
     assert held(failover_rolling.judge([handed, copied])) == {"rolling": True}
     assert held(failover_rolling.judge([rolled("memory", 10.0, 1.0), copied])) == {"rolling": False}
     assert held(failover_rolling.judge([handed])) == {"rolling": None}
-    assert failover_rolling.judge([]) == []
+    assert "9.00 s" in failover_rolling.judge([handed, copied])[0].text
+    assert failover_rolling.judge([]) == failover_rolling.judge([Row(copied.case, {}, problem="no leader")]) == []
     assert failover_rolling.steps(failover_rolling.Options(sizes=(1,), full=3), 2) == 1 + 4
