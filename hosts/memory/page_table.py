@@ -26,13 +26,14 @@ class Page:
 
 
 class PageTable:
-    """``pages`` entries, indexed by physical page number; ranges are set at the speed of slices."""
+    """``pages`` entries, indexed by physical page number. What is kept of a range is the same for all its pages, so that it is
+    set at the speed of slices: instead of the virtual page, how far that is from the physical one."""
 
     def __init__(self, pages: int):
         self.pages = pages
         self.epoch = 0  # of the generations
         self.pid = array("H", bytes(2 * pages))
-        self.va_page = array("Q", bytes(8 * pages))
+        self.distance = array("q", bytes(8 * pages))  # from the physical to the virtual page, in pages
         self.permissions = bytearray(pages)
         self.generation = array("I", bytes(4 * pages))
         self.bad: bytearray | memoryview = bytearray(pages)  # poisoned pages
@@ -51,7 +52,7 @@ class PageTable:
             return Status.STALE_GENERATION if generation < self.generation[page] else Status.UNMAPPED
         if generation < self.generation[page]:  # a block has the largest generation of its pages, no page a larger one
             return Status.STALE_GENERATION
-        if owner != pid or self.va_page[page] != va >> PAGE_SHIFT or self.permissions[page] & need != need:
+        if owner != pid or self.distance[page] + page != va >> PAGE_SHIFT or self.permissions[page] & need != need:
             return Status.PERMISSION
         return Status.PAGE_FAILED if self.bad[page] else Status.OK
 
@@ -88,7 +89,8 @@ class PageTable:
         one of some of its pages: page by page the newest wins, so that order and repetitions do not matter."""
         first = pa >> PAGE_SHIFT
         held = self.generation[first : first + pages]
-        if max(held) < generation:
+        alike = held.tobytes() == array("I", held[:1]).tobytes() * pages  # as a rule: of a large range at once
+        if (held[0] if alike else max(held)) < generation:
             yield pa, pages
             return
         at = 0
@@ -102,22 +104,19 @@ class PageTable:
         """Give the pages to a process, at consecutive virtual addresses."""
         first = pa >> PAGE_SHIFT
         end = first + pages
-        va_page = va >> PAGE_SHIFT
         self.pid[first:end] = array("H", [pid]) * pages
-        self.va_page[first:end] = array("Q", range(va_page, va_page + pages))
+        self.distance[first:end] = array("q", [(va >> PAGE_SHIFT) - first]) * pages
         self.permissions[first:end] = bytes([permissions]) * pages
         self.generation[first:end] = array("I", [generation]) * pages
 
     def clear(self, pa: int, pages: int, generation: int) -> None:
         """Take the pages from their owner."""
         self.set(pa, pages, 0, FREE, 0, generation)
-        first = pa >> PAGE_SHIFT
-        self.va_page[first : first + pages] = array("Q", bytes(8 * pages))
 
     def entry(self, pa: int) -> Page:
         """The entry of one page."""
         page = pa >> PAGE_SHIFT
-        va = self.va_page[page] << PAGE_SHIFT
+        va = (self.distance[page] + page) << PAGE_SHIFT if self.pid[page] != FREE else 0
         return Page(self.pid[page], va, Perm(self.permissions[page]), self.generation[page])
 
 
