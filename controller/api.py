@@ -94,11 +94,11 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
     app.add_middleware(Guard, tokens=tokens)
 
     @app.exception_handler(RequestRefused)
-    def refused(_request: Request, error: RequestRefused) -> JSONResponse:
+    async def refused(_request: Request, error: RequestRefused) -> JSONResponse:
         return JSONResponse({"error": error.code, "message": str(error)}, _HTTP_STATUS.get(error.code, 400))
 
     @app.exception_handler(RequestValidationError)
-    def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
         wrong = error.errors()[:MOST_WRONG_FIELDS]
         named = [() if e["type"] == "json_invalid" else e["loc"][1:] for e in wrong]
         where = [".".join(map(str, names)) or str(e["loc"][0]) for names, e in zip(named, wrong, strict=True)]
@@ -107,7 +107,7 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
         return JSONResponse({"error": "malformed", "message": text, "fields": fields}, 422)
 
     @app.exception_handler(HTTPException)
-    def http_error(request: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "malformed")
         text = f"{request.method} {request.url.path}: {error.detail}"
         return JSONResponse({"error": code, "message": text}, error.status_code, headers=error.headers)
@@ -118,11 +118,11 @@ def create_app(shell: Shell, tokens: Tokens) -> FastAPI:
         return JSONResponse({"error": "internal", "message": "the controller's log says more"}, 500)
 
     @app.exception_handler(SwitchError)
-    def switch_error(_request: Request, error: SwitchError) -> JSONResponse:
+    async def switch_error(_request: Request, error: SwitchError) -> JSONResponse:
         return JSONResponse({"error": "switch", "message": str(error)}, 502)
 
     @app.exception_handler(TimeoutError)
-    def timeout(_request: Request, _error: TimeoutError) -> JSONResponse:
+    async def timeout(_request: Request, _error: TimeoutError) -> JSONResponse:
         return JSONResponse({"error": "timeout", "message": "the operation is still under way"}, 504)
 
     @app.get("/v1/status")

@@ -135,7 +135,7 @@ class Carrier:
         self.shell = shell
         self.background = Background(shell)
 
-    def __call__(
+    async def __call__(
         self,
         body: Waited,
         request: Request,
@@ -146,7 +146,7 @@ class Carrier:
         """Its result; where it is not waited for, its number, and 202. ``patience`` is in seconds. Raises RequestRefused,
         TimeoutError."""
         if body.wait:
-            return self.shell.request(make, patience)
+            return await self.shell.ask(make, patience)
         response.status_code = 202
         number = self.background.begin(make, bearer_of(request.scope).id)
         return {"request": str(number), "done": False}
@@ -157,40 +157,40 @@ def memory_routes(shell: Shell, carry_out: Carrier) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/alloc")
-    def alloc(body: Alloc, request: Request) -> dict[str, Any]:
+    async def alloc(body: Alloc, request: Request) -> dict[str, Any]:
         """Allocate memory for a process."""
         check_acting(shell, request, body.pid)
         wish = Wish(body.placement, body.element, body.near, body.strict)
         given = (body.pid, body.size, body.permissions, body.flags(), wish)
-        return shell.request(lambda token: events.AllocRequest(token, *given))
+        return await shell.ask(lambda token: events.AllocRequest(token, *given))
 
     @router.post("/v1/free")
-    def free(body: Free, request: Request, response: Response) -> dict[str, Any]:
+    async def free(body: Free, request: Request, response: Response) -> dict[str, Any]:
         """Free an allocation, or whole pages of one."""
         own = acting(shell, request)
-        return carry_out(
+        return await carry_out(
             body, request, response, lambda token: events.FreeRequest(token, body.va, body.size, acting=own)
         )
 
     @router.post("/v1/revoke")
-    def revoke(body: Revoke, request: Request, response: Response) -> dict[str, Any]:
+    async def revoke(body: Revoke, request: Request, response: Response) -> dict[str, Any]:
         """Take pages away from their owner; when this returns, no write of the owner can take effect any more."""
-        return carry_out(body, request, response, lambda token: events.RevokeRequest(token, body.va, body.pages))
+        return await carry_out(body, request, response, lambda token: events.RevokeRequest(token, body.va, body.pages))
 
     @router.post("/v1/grant")
-    def grant(body: Grant, request: Request, response: Response) -> dict[str, Any]:
+    async def grant(body: Grant, request: Request, response: Response) -> dict[str, Any]:
         """Give pages of one process to another, at the same addresses and with their contents; when this returns, the first
         cannot access them any more."""
         own, given = acting(shell, request), (body.va, body.pages, body.to, body.permissions)
-        return carry_out(body, request, response, lambda token: events.GrantRequest(token, *given, acting=own))
+        return await carry_out(body, request, response, lambda token: events.GrantRequest(token, *given, acting=own))
 
     @router.post("/v1/steal")
-    def steal(body: Steal, request: Request, response: Response) -> dict[str, Any]:
+    async def steal(body: Steal, request: Request, response: Response) -> dict[str, Any]:
         """Take pages of one process for another; when this returns, the first cannot access them any more."""
         check_acting(shell, request, body.to)
         given, wall = bytes.fromhex(body.capability), time.time()
         rest = (body.group, given, body.permissions, wall)
-        return carry_out(
+        return await carry_out(
             body,
             request,
             response,
@@ -213,16 +213,16 @@ def memory_routes(shell: Shell, carry_out: Carrier) -> APIRouter:
         return made | {"secret": secret.hex()}
 
     @router.post("/v1/protect")
-    def protect(body: Protect, request: Request, response: Response) -> dict[str, Any]:
+    async def protect(body: Protect, request: Request, response: Response) -> dict[str, Any]:
         """Change what the owner of pages may do with them."""
         own, given = acting(shell, request), (body.va, body.pages, body.permissions)
-        return carry_out(body, request, response, lambda token: events.ProtectRequest(token, *given, acting=own))
+        return await carry_out(body, request, response, lambda token: events.ProtectRequest(token, *given, acting=own))
 
     @router.get("/v1/stat")
-    def stat(va: Annotated[int, Query(ge=0, lt=1 << 64)], request: Request) -> dict[str, Any]:
+    async def stat(va: Annotated[int, Query(ge=0, lt=1 << 64)], request: Request) -> dict[str, Any]:
         """What is at an address, and how far on it is alike."""
         own = acting(shell, request)
-        return shell.request(lambda token: events.StatRequest(token, va, acting=own))
+        return await shell.ask(lambda token: events.StatRequest(token, va, acting=own))
 
     @router.get("/v1/requests/{number}")
     def outcome(number: int, request: Request) -> dict[str, Any]:

@@ -34,12 +34,12 @@ def migrate_routes(shell: Shell, carry_out: Carrier) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/migrate")
-    def move(body: Migrate, request: Request, response: Response) -> dict[str, Any]:
+    async def move(body: Migrate, request: Request, response: Response) -> dict[str, Any]:
         """Move pages to another memory element while their owner goes on. ``pages`` of the answer are those that moved: the
         others were there already, or somebody freed or reassigned them meanwhile."""
         target = _element(shell, body.target) if body.target else None
         make = partial(_asked, body.va, body.pages, target)
-        return carry_out(body, request, response, make, _patience(body.pages))
+        return await carry_out(body, request, response, make, _patience(body.pages))
 
     @router.post("/v1/drain")
     def drain(body: Drain) -> dict[str, Any]:

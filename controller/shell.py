@@ -5,6 +5,7 @@ Everything that can happen arrives in one queue; nothing else touches the state,
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 import logging
@@ -182,6 +183,18 @@ class Shell:
             return future.result(timeout)
         finally:
             self._waiting.pop(token, None)
+
+    async def ask(self, make: Callable[[int], ApiRequest], timeout: float = 20.0) -> dict[str, Any]:
+        """The same for whoever runs in an event loop, which goes on meanwhile: no thread has to wait."""
+        token, future = self.begin(make)
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
+        try:
+            async with asyncio.timeout(timeout):
+                await done.wait()
+        finally:
+            self._waiting.pop(token, None)
+        return future.result()
 
     def on_packet(self, element: int, frame: bytes) -> None:
         """A frame from the switch."""
