@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -267,3 +268,20 @@ def test_events_that_wait_share_a_change_of_the_switch(rack: Rack, monkeypatch: 
     assert done[2:] == [("told", int(Op.PT_CLEAR))] * 4
     monkeypatch.undo()
     rack.until(lambda: not shell.state.operations)
+
+
+def test_whoever_gives_up_waiting_is_forgotten_and_what_was_asked_goes_on(rack: Rack) -> None:
+    pid = rack.process()
+
+    def made(token: int) -> events.ApiRequest:
+        return events.AllocRequest(token, pid, PAGE_SIZE, 3)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(rack.shell.ask(made, 0.05))  # nobody acknowledges
+    assert not rack.shell._waiting
+    rack.until(lambda: not rack.shell.state.operations)
+    assert len(rack.shell.state.allocations) == 1
+    with rack.running():
+        assert asyncio.run(rack.shell.ask(made))["size"] == PAGE_SIZE
+        with pytest.raises(RequestRefused, match="no process"):
+            asyncio.run(rack.shell.ask(lambda token: events.AllocRequest(token, 999, PAGE_SIZE, 3)))
