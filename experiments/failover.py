@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.failover_cluster import Cluster, Timeouts, Way, newcomer
 from experiments.failover_net import stopped_by_fence
-from experiments.failover_scenario import Observer, three_racks
+from experiments.failover_scenario import Observer, attempted, three_racks
 from experiments.failover_timeline import first, stages
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
 from experiments.framework.summary import value
@@ -54,28 +54,29 @@ def run(context: Context[Options]) -> Iterator[Row]:
         for repetition in range(context.repetitions):
             for what, size, way in cases(options, repetition):
                 context.step(f"element {what}, {size} MiB, {way}")
-                out = context.out / f"{what.replace(' ', '-')}-{size}-{way}-{repetition}"
                 case: dict[str, Case] = {"element": what, "MiB": size, "way": way}
-                try:
-                    yield Scenario(launched, options, way, size, out, context.seed + repetition).run(case, repetition)
-                except ScenarioFailed as error:
-                    yield Row(case, {}, repetition=repetition, problem=f"{what}, {size} MiB, {way}: {error}")
+
+                def scenario(out: Path, seed: int, case: dict[str, Case] = case, number: int = repetition) -> Row:
+                    return Scenario(launched, options, case, out, seed).run(number)
+
+                yield attempted(context, case, repetition, scenario)
 
 
 class Scenario:
     """One failure of the leader's compute element, in one way."""
 
-    def __init__(self, launched: SiteLauncher, options: Options, way: Way, size: int, out: Path, seed: int):
-        self.site, self.way, self.out = launched, way, out
-        self.cluster = Cluster(launched, way, size, out, options.timeouts)
+    def __init__(self, launched: SiteLauncher, options: Options, case: dict[str, Case], out: Path, seed: int):
+        self.site, self.case = launched, case
+        self.way: Way = "memory" if case["way"] == "memory" else "ordinary"
+        self.cluster = Cluster(launched, self.way, int(case["MiB"]), out, options.timeouts)
         self.observer = Observer(self.cluster, options.clients, seed)
         self.rack = launched.racks[1]
         self.host = self.cluster.host(1, 1)
         self.port = next(e.tor_port for e in self.rack.rack.compute if e.name == self.host)
 
-    def run(self, case: dict[str, Case], repetition: int) -> Row:
+    def run(self, repetition: int) -> Row:
         """Fail, recover, and judge what clients saw."""
-        dies = case["element"] == "dies"
+        dies = self.case["element"] == "dies"
         values: dict[str, float] = {}
         with self.cluster as cluster:
             try:
@@ -90,7 +91,7 @@ class Scenario:
         said = [e.what for e in self.observer.events if e.at >= failed]
         values["replicas that stood for election"] = float(sum(what.startswith("candidate") for what in said))
         values |= {"complete again s": full - failed, **seen.values, **self._stages(failed, seen.gap.end, full)}
-        return Row(case, values, seen.counted, repetition, seen.problem)
+        return Row(self.case, values, seen.counted, repetition, seen.problem)
 
     def _is_full(self) -> bool:
         status = self.cluster.leader_status()

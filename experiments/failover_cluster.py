@@ -32,6 +32,10 @@ START_TIMEOUT = 60.0  # seconds
 LOAD_TIMEOUT = 0.6  # seconds more for each MiB of state that is loaded before
 
 
+class Spoilt(ScenarioFailed):
+    """Something went wrong before the failure that the scenario is about."""
+
+
 def newcomer(rack: int) -> int:
     """The id of the replica that comes new into the group for the one in a rack."""
     return FOUNDERS + rack
@@ -93,12 +97,16 @@ class Cluster:
     replicas: dict[str, Replica] = field(default_factory=dict)  # by host
     load: Child | None = None
     history: Path = Path()
+    begun: bool = False  # what the scenario is about has begun
     _filler: int = 0
     _groups: dict[int, tuple[int, Path]] = field(default_factory=dict)  # of full racks: group, file of its secret
 
     def __enter__(self) -> Cluster:
         try:
             self._start()
+        except StartError as error:
+            self.close()
+            raise Spoilt(str(error)) from None
         except BaseException:
             self.close()
             raise
@@ -364,11 +372,16 @@ class Cluster:
         return leader, found
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float) -> float:
-        """Wait; when it was so (monotonic seconds). Raises ScenarioFailed when the time is up."""
+        """Wait; when it was so (monotonic seconds). Raises ScenarioFailed when the time is up, or when a replica has ended that
+        should not have."""
         deadline = time.monotonic() + timeout
+        failure = ScenarioFailed if self.begun else Spoilt
         while not condition():
             if time.monotonic() > deadline:
-                raise ScenarioFailed(f"waited {timeout:.0f} s in vain for {what}")
+                raise failure(f"waited {timeout:.0f} s in vain for {what}")
+            for replica in self.replicas.values():
+                if not replica.stopped and replica.child.popen.poll() is not None:
+                    raise failure(f"{replica.child.name} ended before {what}: {replica.child.last_words()}")
             time.sleep(0.02)
         return time.monotonic()
 

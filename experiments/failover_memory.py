@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from experiments.failover_cluster import Cluster, Timeouts, newcomer
-from experiments.failover_scenario import Observer, three_racks
+from experiments.failover_cluster import Cluster, Spoilt, Timeouts, newcomer
+from experiments.failover_scenario import Observer, attempted, three_racks
 from experiments.failover_timeline import first, stages
-from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import value
 from topologies.site_launch import SiteLauncher
 
@@ -43,12 +43,12 @@ def run(context: Context[Options]) -> Iterator[Row]:
             for size in options.sizes:
                 for dies in options.kinds:
                     context.step(f"{dies} dies, {size} MiB")
-                    out = context.out / f"{dies.replace(' ', '-')}-{size}-{repetition}"
                     case: dict[str, Case] = {"dies": dies, "MiB": size}
-                    try:
-                        yield _fail(launched, options, case, out, context.seed + repetition, repetition)
-                    except ScenarioFailed as error:
-                        yield Row(case, {}, repetition=repetition, problem=f"{dies}, {size} MiB: {error}")
+
+                    def scenario(out: Path, seed: int, case: dict[str, Case] = case, number: int = repetition) -> Row:
+                        return _fail(launched, options, case, out, seed, number)
+
+                    yield attempted(context, case, repetition, scenario)
 
 
 def _fail(
@@ -73,7 +73,7 @@ def _fail(
     try:
         with cluster:
             if cluster.memory_of(cluster.replicas[cluster.host(1, 2)]) == cluster.memory_element:
-                raise ScenarioFailed(f"the spare's memory is in {cluster.memory_element}, too")
+                raise Spoilt(f"the spare's memory is in {cluster.memory_element}, too")
             try:
                 with observer.under_load():
                     failed = observer.begin(fail, cluster.host(1, 1))

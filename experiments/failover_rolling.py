@@ -9,8 +9,8 @@ from pathlib import Path
 
 from experiments.failover_cluster import CONTROL_PORT, FOUNDERS, Cluster, Replica, Timeouts, Way, newcomer
 from experiments.failover_net import ask
-from experiments.failover_scenario import Observer, three_racks
-from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
+from experiments.failover_scenario import Observer, attempted, three_racks
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import value
 from topologies.site_launch import SiteLauncher
 
@@ -43,12 +43,14 @@ def run(context: Context[Options]) -> Iterator[Row]:
             for size in options.sizes:
                 for way in options.ways:
                     context.step(f"{size} MiB, {way}")
-                    out = context.out / f"{size}-{way}-{repetition}"
                     case: dict[str, Case] = {"MiB": size, "way": way}
-                    try:
-                        yield _roll(launched, options, way, case, out, context.seed + repetition, repetition)
-                    except ScenarioFailed as error:
-                        yield Row(case, {}, repetition=repetition, problem=f"{size} MiB, {way}: {error}")
+
+                    def scenario(
+                        out: Path, seed: int, way: Way = way, case: dict[str, Case] = case, number: int = repetition
+                    ) -> Row:
+                        return _roll(launched, options, way, case, out, seed, number)
+
+                    yield attempted(context, case, repetition, scenario)
 
 
 def _roll(
@@ -98,14 +100,14 @@ def _replace(cluster: Cluster, rack: int) -> None:
     """A new replica gets the state of the others, and takes the place of the old one."""
     change = {"do": "replace", "remove": rack, "add": cluster.newcomer(rack)}
     ask(cluster.leader().child.popen.pid, CONTROL_PORT, change, 30)
+    old = cluster.replicas[cluster.host(rack, 1)]
+    old.stopped = True  # it ends when it hears of it
 
     def is_done() -> bool:
         status = cluster.leader_status()
         return bool(status.get("full")) and newcomer(rack) in status["members"] and rack not in status["members"]
 
     cluster.wait(is_done, f"replica {rack} to be replaced", 240)
-    old = cluster.replicas[cluster.host(rack, 1)]
-    old.stopped = True
     old.child.stop()
 
 

@@ -8,14 +8,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from experiments import kv_history
-from experiments.failover_cluster import IMAGES, Cluster, Timeouts
-from experiments.failover_net import ports_of
+from experiments.failover_cluster import IMAGES, Cluster, Spoilt, Timeouts
+from experiments.failover_net import ControlError, ports_of
 from experiments.failover_timeline import Event, Gap, of_controller, outage, show, usual_gap
 from experiments.framework.measure import Meter, captured, since
-from experiments.framework.model import Context, Network, ScenarioFailed, Traffic
+from experiments.framework.model import Case, Context, Network, Row, ScenarioFailed, Traffic
 from experiments.framework.runner import CAPTURES
 from topologies.site import site
 from topologies.site_launch import SiteLauncher, SiteOptions
@@ -24,6 +25,7 @@ BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the rec
 WARM = 50  # operations until it has begun
 LIMIT = 240.0  # seconds until a recovery counts as failed
 MIB = 1 << 20
+ATTEMPTS = 3  # at a scenario that was spoilt before its failure
 
 
 @contextlib.contextmanager
@@ -43,6 +45,25 @@ def three_racks(context: Context[Any], timeouts: Timeouts, state_mib: int, full:
             yield launched
         finally:
             shutil.rmtree(launched.out / IMAGES, ignore_errors=True)
+
+
+def attempted(
+    context: Context[Any], case: dict[str, Case], repetition: int, scenario: Callable[[Path, int], Row]
+) -> Row:
+    """The row of a scenario, which is given its directory and seed; or one that says what went wrong. A scenario that is spoilt
+    before its failure (a rack monitor of a starved machine has failed what was alive, say) is tried again, and that is noted."""
+    name = "-".join(str(varied).replace(" ", "-") for varied in (*case.values(), repetition))
+    problem = ""
+    for attempt in range(ATTEMPTS):
+        try:
+            return scenario(context.out / (f"{name}-again-{attempt}" if attempt else name), context.seed + repetition)
+        except Spoilt as error:
+            context.note(f"{name}: spoilt before it began: {error}")
+            problem = f"{name}: spoilt {ATTEMPTS} times before it began: {error}"
+        except ScenarioFailed as error:
+            problem = f"{name}: {error}"
+            break
+    return Row(case, {}, repetition=repetition, problem=problem)
 
 
 @dataclass(frozen=True)
@@ -75,8 +96,13 @@ class Observer:
         self.cluster.wait(lambda: self._carried_out() > WARM, "the load to begin", 30)
         time.sleep(BEFORE)
         if self.cluster.leader_status().get("id") != 1:
-            raise ScenarioFailed("replica 1 does not lead")
-        yield
+            raise Spoilt("replica 1 does not lead")
+        try:
+            yield
+        except BaseException:
+            self._collect(heard)
+            self._write_timeline()
+            raise
         time.sleep(AFTER)
         self._ended = time.monotonic()
         self.cluster.end_load()
@@ -88,6 +114,7 @@ class Observer:
     def begin(self, fail: Callable[[str], float], what: str) -> float:
         """The failure; when (monotonic seconds)."""
         self._before = self._meter.read()
+        self.cluster.begun = True
         self.failed = fail(what)
         return self.failed
 
@@ -105,7 +132,12 @@ class Observer:
         for replica in self.cluster.replicas.values():
             if replica.child.popen.poll() is None:
                 who = f"{replica.kind} on {replica.host}"
-                self.events += [Event(at, who, text) for at, text in replica.status().get("events", [])]
+                with contextlib.suppress(ControlError):  # it ends just now
+                    self.events += [Event(at, who, text) for at, text in replica.status().get("events", [])]
+
+    def _write_timeline(self) -> None:
+        shown = [e for e in self.events if e.at >= self.failed]
+        (self.cluster.out / "timeline.txt").write_text(show(shown, self.failed))
 
     def judge(self) -> Seen:
         """What clients saw, checked; the timeline and violations are written down. Raises ScenarioFailed."""
@@ -118,7 +150,7 @@ class Observer:
             raise ScenarioFailed(str(error)) from None
         if not any(self.full < at < self._ended for at in answers):
             raise ScenarioFailed(f"the service said that it was complete, and gave no answer for {AFTER} s")
-        (out / "timeline.txt").write_text(show([e for e in self.events if e.at >= self.failed], self.failed))
+        self._write_timeline()
         violations = kv_history.check(history)
         (out / "violations.txt").write_text("".join(f"{v}\n" for v in violations))
         values = {
