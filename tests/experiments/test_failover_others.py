@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
 from experiments import failover_memory, failover_rolling
-from experiments.framework.model import Finding, Row
+from experiments.failover_cluster import Spoilt
+from experiments.failover_scenario import attempted
+from experiments.framework.model import Case, Context, Finding, Row, ScenarioFailed
 
 
 def lost(dies: str, begins: float, silent: float, size: int = 1) -> Row:
@@ -37,3 +44,39 @@ def test_rolling_replacement_is_faster_or_not() -> None:
     assert "9.00 s" in failover_rolling.judge([handed, copied])[0].text
     assert failover_rolling.judge([]) == failover_rolling.judge([Row(copied.case, {}, problem="no leader")]) == []
     assert failover_rolling.steps(failover_rolling.Options(sizes=(1,), full=3), 2) == 1 + 4
+
+
+def context(out: Path, notes: list[str]) -> Context[None]:
+    def no_rack(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("no rack is wanted")
+
+    return Context("quick", None, 5, 1, out, "p4switch", lambda text: None, notes.append, no_rack)
+
+
+def test_a_scenario_that_was_spoilt_before_its_failure_is_tried_again_and_noted(tmp_path: Path) -> None:
+    case: dict[str, Case] = {"dies": "memory element", "MiB": 4}
+    tried: list[tuple[str, int]] = []
+
+    def scenario(out: Path, seed: int) -> Row:
+        tried.append((out.name, seed))
+        if len(tried) == 1:
+            raise Spoilt("replica 4 ended")
+        return Row(case, {}, repetition=2)
+
+    notes: list[str] = []
+    assert attempted(context(tmp_path, notes), case, 2, scenario).problem == ""
+    assert tried == [("memory-element-4-2", 7), ("memory-element-4-2-again-1", 7)]
+    assert notes == ["memory-element-4-2: spoilt before it began: replica 4 ended"]
+
+
+@pytest.mark.parametrize(("error", "times", "verdict"), [(ScenarioFailed, 1, "4-0: no"), (Spoilt, 3, "spoilt 3 times")])
+def test_a_scenario_that_fails_says_so(tmp_path: Path, error: type[ScenarioFailed], times: int, verdict: str) -> None:
+    tried: list[Path] = []
+
+    def scenario(out: Path, seed: int) -> Row:
+        tried.append(out)
+        raise error("no")
+
+    row = attempted(context(tmp_path, []), {"MiB": 4}, 0, scenario)
+    assert verdict in row.problem
+    assert len(tried) == times
