@@ -65,6 +65,7 @@ class Server:
         self._listener = await asyncio.start_server(self._serve, host, port)
         for member in self._founders:
             self._peers.know(member)
+        self._inbox.put(lambda now: None)  # who stands for election at once does not wait for the first tick
         self._thread.start()
 
     async def stop(self) -> None:
