@@ -7,10 +7,9 @@ for a repetition, and BAD_REQUEST, which would be said again. What only asks is 
 
 from __future__ import annotations
 
-import dataclasses
-
 from controller.core.draft import Draft
 from controller.core.events import Answer, ApiError, SendReply
+from controller.core.records import replaced
 from controller.core.state import Reply, Requester, State
 from protocol.wire import LOCAL_OS_PID, Op, Status
 
@@ -62,20 +61,20 @@ def _remember(draft: Draft, answer: Reply) -> None:
     if answer.status == Status.OK:
         draft.put("replies", key, answer)
     else:
-        draft.state = dataclasses.replace(draft.state, refusals=draft.state.refusals.set(key, answer))
+        draft.state = replaced(draft.state, refusals=draft.state.refusals.set(key, answer))
     answered = draft.state.answered.get(speaker, ())
     fresh = next((n for n, (at, _) in enumerate(answered) if at + REMEMBERED_FOR > draft.now), len(answered))
     for _, request_id in answered[:fresh]:
         _forget(draft, (*speaker, request_id))
     answered = (*answered[fresh:], (draft.now, answer.request_id))
-    draft.state = dataclasses.replace(draft.state, answered=draft.state.answered.set(speaker, answered))
+    draft.state = replaced(draft.state, answered=draft.state.answered.set(speaker, answered))
 
 
 def _forget(draft: Draft, key: tuple[int, int, int]) -> None:
     if key in draft.state.replies:
         draft.remove("replies", key)
     if key in draft.state.refusals:
-        draft.state = dataclasses.replace(draft.state, refusals=draft.state.refusals.delete(key))
+        draft.state = replaced(draft.state, refusals=draft.state.refusals.delete(key))
 
 
 def recall(state: State, element: int, pid: int, request_id: int, now: float) -> Reply | None:
@@ -94,7 +93,7 @@ def forget_speaker(draft: Draft, element: int, pid: int) -> None:
     for _, request_id in draft.state.answered.get((element, pid), ()):
         _forget(draft, (element, pid, request_id))
     if (element, pid) in draft.state.answered:
-        draft.state = dataclasses.replace(draft.state, answered=draft.state.answered.delete((element, pid)))
+        draft.state = replaced(draft.state, answered=draft.state.answered.delete((element, pid)))
 
 
 def count_from_now(draft: Draft) -> None:
@@ -103,4 +102,4 @@ def count_from_now(draft: Draft) -> None:
     for element, pid, request_id in sorted({*draft.state.replies, *draft.state.refusals}):
         answered.setdefault((element, pid), []).append((draft.now, request_id))
     fresh = {speaker: tuple(said) for speaker, said in answered.items()}
-    draft.state = dataclasses.replace(draft.state, answered=draft.state.answered.update(fresh))
+    draft.state = replaced(draft.state, answered=draft.state.answered.update(fresh))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from controller.core import entries
 from controller.core.events import Answer, Effect, Notify, Persist, Publish, Send, SendReply, WriteSwitch
 from controller.core.layout import overridden, overrides_in
+from controller.core.records import replaced
 from controller.core.state import Allocation, Override, State
 
 
@@ -39,10 +39,7 @@ class Draft:
         self._changed: dict[int, tuple[int, int]] = {}  # allocations of which only overrides changed: where
 
     def _change(self, **changes: Any) -> None:
-        """What ``dataclasses.replace`` does, without looking at every field: a step does this a dozen times."""
-        changed = object.__new__(State)
-        changed.__dict__.update(self.state.__dict__, **changes)
-        self.state = changed
+        self.state = replaced(self.state, **changes)
 
     def put(self, kind: str, key: Any, record: Any) -> None:
         """Add or replace a record."""
@@ -78,29 +75,29 @@ class Draft:
     def hear(self, element: int, interval: float) -> None:
         """Note how often an element gives signs of life; not stored."""
         if self.state.intervals.get(element) != interval:
-            self.state = dataclasses.replace(self.state, intervals=self.state.intervals.set(element, interval))
+            self.state = replaced(self.state, intervals=self.state.intervals.set(element, interval))
 
     def suspect(self, element: int, since: float | None) -> None:
         """Note that an element is suspected, or (None) no longer; not stored."""
         suspected = self.state.suspected
         changed = suspected.delete(element) if since is None else suspected.set(element, since)
-        self.state = dataclasses.replace(self.state, suspected=changed)
+        self.state = replaced(self.state, suspected=changed)
 
     def new_id(self) -> int:
         """A number for a message or operation."""
         counters = self.state.counters
-        self._change(counters=dataclasses.replace(counters, next_id=counters.next_id + 1))
+        self._change(counters=replaced(counters, next_id=counters.next_id + 1))
         return counters.next_id
 
     def new_generation(self) -> int:
         """A mapping generation, larger than all before."""
         counters = self.state.counters
-        self._change(counters=dataclasses.replace(counters, next_generation=counters.next_generation + 1))
+        self._change(counters=replaced(counters, next_generation=counters.next_generation + 1))
         return counters.next_generation
 
     def set_next_pid(self, pid: int) -> None:
         """Where the search for a free pid goes on."""
-        self._change(counters=dataclasses.replace(self.state.counters, next_pid=pid))
+        self._change(counters=replaced(self.state.counters, next_pid=pid))
 
     def do(self, effect: Effect) -> None:
         """Add an effect, after the switch has been changed."""
@@ -132,7 +129,7 @@ class Draft:
             )
             yield from (("overrides", va, None) for va in old if va not in new)
             yield from (("overrides", va, o) for va, o in new.items() if old.get(va) != o)
-            record = record and dataclasses.replace(record, overrides=())
+            record = record and replaced(record, overrides=())
         yield kind, key, record
 
     def _entries(self, state: State) -> Iterator[entries.Entry]:

@@ -10,7 +10,6 @@ with the one of its last change or a later one (``hosts.memory.page_table``).
 
 from __future__ import annotations
 
-import dataclasses
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -18,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from immutables import Map
 
 from controller.core.blocks import aligned_blocks
+from controller.core.records import replaced
 from controller.core.state import Allocation, Operation, Override, OverrideKind, Segment
 from protocol.wire import PAGE_SIZE
 
@@ -83,7 +83,7 @@ def cut(piece: Override, start: int, end: int) -> Override:
     """The part of a piece from ``start`` to ``end``."""
     if (start, end) == (piece.va, piece.end):
         return piece
-    return dataclasses.replace(piece, va=start, pages=(end - start) // PAGE_SIZE, pa=piece.pa + start - piece.va)
+    return replaced(piece, va=start, pages=(end - start) // PAGE_SIZE, pa=piece.pa + start - piece.va)
 
 
 def blocks(piece: Override) -> Iterator[Override]:
@@ -131,7 +131,7 @@ def overridden(allocation: Allocation, changed: Iterable[Override]) -> Change:
                 overrides[low:high] = normal
                 start, end = min(start, segment.va), max(end, segment.end)
         del new[:count]
-    now = dataclasses.replace(allocation, segments=tuple(segments), overrides=tuple(overrides), granted=granted)
+    now = replaced(allocation, segments=tuple(segments), overrides=tuple(overrides), granted=granted)
     return Change(now, start, end)
 
 
@@ -152,7 +152,7 @@ def _plain(segment: Segment, piece: Override) -> Override:
     if piece.kind is not OverrideKind.FREED:
         return piece
     freed = cut(base(segment), piece.va, piece.end)
-    return dataclasses.replace(freed, kind=OverrideKind.FREED, permissions=0, generation=0)
+    return replaced(freed, kind=OverrideKind.FREED, permissions=0, generation=0)
 
 
 def _touch(neighbour: Override, pieces: Iterable[Override]) -> bool:
@@ -180,10 +180,10 @@ def _normal(segment: Segment, pieces: Iterable[Override]) -> tuple[Segment, list
             generation = max(generation, piece.generation)
         elif whole and _joins(whole[-1], piece):
             last, newest = whole[-1], max(whole[-1].generation, piece.generation)
-            whole[-1] = dataclasses.replace(last, pages=last.pages + piece.pages, generation=newest)
+            whole[-1] = replaced(last, pages=last.pages + piece.pages, generation=newest)
         else:
             whole.append(piece)
-    segment = dataclasses.replace(segment, generation=generation)
+    segment = replaced(segment, generation=generation)
     if [(p.pages, p.kind) for p in whole] == [(segment.pages, OverrideKind.OWNED)]:
         p = whole[0]
         return Segment(p.va, p.pages, p.element, p.pa, p.pid, p.permissions, p.generation), []
@@ -201,7 +201,7 @@ def _elsewhere(segment: Segment, overrides: Sequence[Override]) -> Segment | Non
     if len(places) != 1 or sum(o.pages for o in overrides) != segment.pages:
         return None
     ((element, offset),) = places
-    return dataclasses.replace(segment, element=element, pa=segment.va + offset)
+    return replaced(segment, element=element, pa=segment.va + offset)
 
 
 def _granted(overrides: Iterable[Override], segment: Segment) -> int:
@@ -211,12 +211,12 @@ def _granted(overrides: Iterable[Override], segment: Segment) -> int:
 
 def changed(piece: Override, kind: OverrideKind, generation: int) -> Override:
     """The piece in another condition, in which nobody has access, with the generation of the operation that brings it there."""
-    return dataclasses.replace(piece, kind=kind, permissions=0, generation=generation)
+    return replaced(piece, kind=kind, permissions=0, generation=generation)
 
 
 def arrived(piece: Override, operation: Operation) -> Override:
     """A piece that was on its way to an owner, as that owner's: without its contents if its element has lost them meanwhile."""
-    owned = dataclasses.replace(piece, kind=OverrideKind.OWNED, pid=operation.pid, permissions=operation.permissions)
+    owned = replaced(piece, kind=OverrideKind.OWNED, pid=operation.pid, permissions=operation.permissions)
     return changed(owned, OverrideKind.LOST, piece.generation) if piece.element in operation.emptied else owned
 
 
@@ -225,7 +225,7 @@ def joined(pieces: Iterable[Override]) -> list[Override]:
     result: list[Override] = []
     for piece in pieces:
         if result and _joins(result[-1], piece) and result[-1].generation == piece.generation:
-            result[-1] = dataclasses.replace(result[-1], pages=result[-1].pages + piece.pages)
+            result[-1] = replaced(result[-1], pages=result[-1].pages + piece.pages)
         else:
             result.append(piece)
     return result
@@ -252,4 +252,4 @@ def assembled(allocations: Mapping[int, Allocation], overrides: Iterable[Overrid
     found: dict[int, list[Override]] = {}
     for o in sorted(overrides, key=_va):
         found.setdefault(starts[bisect_right(starts, o.va) - 1], []).append(o)
-    return Map({va: dataclasses.replace(a, overrides=tuple(found.get(va, ()))) for va, a in allocations.items()})
+    return Map({va: replaced(a, overrides=tuple(found.get(va, ()))) for va, a in allocations.items()})

@@ -7,11 +7,11 @@ and it serves again only after a recovery has cleared every page that nobody may
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from controller.core.draft import Draft
 from controller.core.events import Send
+from controller.core.records import replaced
 from controller.core.state import Liveness, Message, Operation, Override, Requester, State
 from protocol.wire import Op
 
@@ -80,7 +80,7 @@ def acknowledge(draft: Draft, message: int) -> None:
     draft.remove("messages", message)
     for operation in list(draft.state.operations.values()):
         if message in operation.waiting:
-            _go_on(draft, dataclasses.replace(operation, waiting=operation.waiting - {message}))
+            _go_on(draft, replaced(operation, waiting=operation.waiting - {message}))
 
 
 def lose(draft: Draft, element: int) -> None:
@@ -94,7 +94,7 @@ def lose(draft: Draft, element: int) -> None:
             _give_up(draft, operation, element)
         elif operation.waiting & lost or _relies(draft.state, operation, element):
             waiting = operation.waiting - lost
-            _go_on(draft, dataclasses.replace(operation, waiting=waiting, lost=operation.lost | {element}))
+            _go_on(draft, replaced(operation, waiting=waiting, lost=operation.lost | {element}))
 
 
 def isolate(draft: Draft, element: int) -> None:
@@ -109,7 +109,7 @@ def _give_up(draft: Draft, operation: Operation, element: int) -> None:
     for message in operation.waiting | operation.repeated:
         if message in draft.state.messages:
             draft.remove("messages", message)
-    _go_on(draft, dataclasses.replace(operation, waiting=frozenset(), lost=operation.lost | {element}))
+    _go_on(draft, replaced(operation, waiting=frozenset(), lost=operation.lost | {element}))
 
 
 def _relies(state: State, operation: Operation, element: int) -> bool:

@@ -7,8 +7,6 @@ told by its recovery (``controller.core.monitor``), before it serves again.
 
 from __future__ import annotations
 
-import dataclasses
-
 from controller.core.answers import Refused, reply
 from controller.core.draft import Draft
 from controller.core.layout import arrived, changed, holders, overridden, rules, runs
@@ -25,6 +23,7 @@ from controller.core.memory import (
 )
 from controller.core.notices import notify
 from controller.core.operations import begin, finishes
+from controller.core.records import replaced
 from controller.core.state import Allocation, Liveness, Operation, Override, OverrideKind, Requester
 from protocol import wire
 from protocol.wire import NotifyCode, Perm, Status
@@ -136,7 +135,7 @@ def _reassign(
     """Withdraw access and have the elements give the pages to ``recipient``."""
     generation = draft.new_generation()
     moving = [changed(p, OverrideKind.MOVING, generation) for p in pieces]
-    after = [dataclasses.replace(p, pid=recipient, permissions=permissions) for p in pieces]
+    after = [replaced(p, pid=recipient, permissions=permissions) for p in pieces]
     most = max(rules(overridden(allocation, change).allocation) for change in (moving, after))
     check_room(draft, config, most - rules(allocation))
     draft.override(allocation, moving)
