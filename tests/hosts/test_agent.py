@@ -49,7 +49,7 @@ def test_the_interval_of_heartbeats_follows_the_controller_at_once() -> None:
     try:
         for interval in (60000, 10, 60000):
             registration.on_reply(welcome, wire.HELLO_REPLY.pack(1, interval, 0))
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 30
             while not sent or wire.HEARTBEAT_ARGS.unpack_from(sent[-1][2])[0] != interval:
                 assert time.monotonic() < deadline, f"it does not beat every {interval} ms"
                 time.sleep(0.005)
