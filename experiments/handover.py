@@ -172,4 +172,5 @@ EXPERIMENT = Experiment(
         ),
         Chart("handover-bytes", "Moved through the rack's networks", "KiB", "MiB moved", "way", log=(True, True)),
     ),
+    repetitions={"quick": 1, "full": 3},
 )

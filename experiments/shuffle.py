@@ -222,11 +222,11 @@ EXPERIMENT = Experiment(
         "full": Options(
             (
                 *(("sort", size, 4) for size in (0.25, 1, 4, 16)),
-                *((job, size, 4) for job in JOBS[1:] for size in (4, 16)),
-                *(("sort", size, workers) for size in BY_WORKERS for workers in (2, 8)),
+                *((job, 16, 4) for job in JOBS[1:]),
+                *(("sort", 4, workers) for workers in (2, 8)),
             ),
             512,
-            (("sort", 64, 4),),
+            (("sort", 64, 4), *(("sort", 16, workers) for workers in (2, 8))),
         ),
     },
     run=run,

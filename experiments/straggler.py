@@ -221,7 +221,7 @@ EXPERIMENT = Experiment(
     ),
     scales={
         "quick": Options(2, 2, (0.5,), (("slow", "restart"), ("slow", "steal"), ("dead", "steal"))),
-        "full": Options(12, 3, (0.25, 0.5, 0.75)),
+        "full": Options(8, 3, (0.25, 0.5, 0.75)),
     },
     run=run,
     steps=steps,

@@ -135,4 +135,5 @@ EXPERIMENT = Experiment(
         Chart("transfer-edr", "The same on InfiniBand EDR", "KiB", "", "way", log=(True, True), link="InfiniBand EDR"),
         Chart("transfer-bytes", "Bytes on the interconnect", "KiB", "MiB on the interconnect", "way", log=(True, True)),
     ),
+    repetitions={"quick": 1, "full": 3},
 )
