@@ -18,6 +18,7 @@ from experiments.framework.model import Case, Chart, Row
 from experiments.framework.summary import Spread, select
 
 matplotlib.rcParams["svg.hashsalt"] = "experiments"  # the same rows give the same bytes
+LARGE_RANGE = 1000  # of values on a logarithmic axis: powers of ten are enough
 
 
 def draw(chart: Chart, rows: Sequence[Row], directory: Path) -> Path | None:
@@ -54,6 +55,7 @@ Lines = dict[str, list[tuple[Case, Spread]]]
 
 
 def _lines(chart: Chart, rows: Sequence[Row]) -> Lines:
+    """What is drawn; a logarithmic axis has no place for 0."""
     chosen = [row for row in select(rows, chart.where) if {chart.x, chart.series} <= set(row.case)]
     own = [row for row in chosen if (row.counts if chart.link else chart.y in row.values)]
     lines: Lines = {}
@@ -61,7 +63,9 @@ def _lines(chart: Chart, rows: Sequence[Row]) -> Lines:
         line = select(own, {chart.series: name})
         places = dict.fromkeys(row.case[chart.x] for row in line)
         spreads = [(x, Spread.of(_value(chart, row) for row in select(line, {chart.x: x}))) for x in places]
-        lines[str(name)] = spreads
+        shown = [(x, spread) for x, spread in spreads if spread.low > 0 or not chart.log[1]]
+        if shown:
+            lines[str(name)] = shown
     return lines
 
 
@@ -98,16 +102,19 @@ def _curves(axes: Axes, lines: Lines, colours: Mapping[str, str], chart: Chart) 
 
 def _logarithmic(axes: Axes, lines: Lines) -> None:
     """The vertical axis, from a power of ten below all values on (a bar that begins at its value has no height)."""
-    least = min((s.low for points in lines.values() for _, s in points if s.low > 0), default=1.0)
-    axes.set_yscale("log", nonpositive="clip")
-    axes.set_ylim(bottom=10.0 ** (math.ceil(math.log10(least)) - 1))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    found = [spread for points in lines.values() for _, spread in points]
+    low, high = min(spread.low for spread in found), max(spread.high for spread in found)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=10.0 ** (math.ceil(math.log10(low)) - 1))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < LARGE_RANGE else (1,)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _bars(axes: Axes, lines: Lines, colours: Mapping[str, str]) -> None:
     places = list(dict.fromkeys(x for points in lines.values() for x, _ in points))
+    if not any(isinstance(place, str) for place in places):
+        places.sort(key=float)
     width = 0.8 / len(lines)
     for number, (name, points) in enumerate(lines.items()):
         xs = [places.index(x) + (number - (len(lines) - 1) / 2) * width for x, _ in points]

@@ -237,6 +237,7 @@ def test_bars_and_lines_show_the_range(tmp_path: Path) -> None:
         for s in (1, 2)
         for f in (f, f + 1)
     ]
+    rows += [Row({"way": "nothing", "size": 1}, {"ms": 0.0})]
     for kind in ("line", "bar"):
         chart = Chart(kind, "title", "size", "ms", "way", kind=kind, log=(True, True))  # type: ignore[arg-type]
         path = plots.draw(chart, rows, tmp_path)
@@ -244,3 +245,5 @@ def test_bars_and_lines_show_the_range(tmp_path: Path) -> None:
         first = path.read_bytes()
         plots.draw(chart, rows, tmp_path)
         assert path.read_bytes() == first
+        assert b"<!-- a -->" in first
+        assert b"<!-- nothing -->" not in first, "there is no 0 on this axis"
