@@ -128,6 +128,7 @@ def main() -> int:
             state = dataclasses.replace(state, settings=Map())
             store.forget("settings")
         shell = Shell(state, store, config, switch)
+        shell.is_operators = tokens.is_operators
         shell.crash = crash.CrashAt(arguments.crash_at)
         if arguments.tor:
             ports = {e.id: e.tor_port for e in rack.compute if e.tor_port}

@@ -104,6 +104,7 @@ class Shell:
         self._fenced: frozenset[int] = frozenset()
         # Told which element has which service address (IPv4) when that changes, before it is acknowledged; whether it was done.
         self.on_addresses: Callable[[dict[int, int]], bool] = lambda holders: True
+        self.is_operators: Callable[[str], bool] = lambda token: False  # who may fence, in band, too
         self._addresses: Any = None
         self.crash = CrashAt()  # counts commits and what is done after them
         self._inbox = Inbox()
@@ -214,10 +215,17 @@ class Shell:
         else:
             payload = frame[wire.FRAME_OVERHEAD :]
             speaker = (element, header.pid, header.request_id, header.op, header.va)
-            if not self.submit(events.ControlRequest(*speaker, payload, time.time()), element) and self._may_refuse > 0:
+            operator = header.op == Op.FENCE and self._bears_token(payload[: header.length])
+            if (
+                not self.submit(events.ControlRequest(*speaker, payload, time.time(), operator), element)
+                and self._may_refuse > 0
+            ):
                 # A flood must not cause another one: whoever hears nothing repeats as well.
                 self._may_refuse -= 1
                 self._send(element, frames.of_reply(Reply(*speaker[:4], int(Status.BUSY), header.va)))
+
+    def _bears_token(self, payload: bytes) -> bool:
+        return self.is_operators(payload[wire.FENCE_ARGS.size :].decode(errors="replace"))
 
     def on_digest(self, members: tuple[int, ...]) -> None:
         """The switch met an access to an element that is not alive."""

@@ -85,6 +85,11 @@ class Tokens:
         expired = token.expires is not None and token.expires <= (time.time() if now is None else now)
         return None if expired else token
 
+    def is_operators(self, text: str) -> bool:
+        """Whether this is a good token of an operator."""
+        found = self.find(text)
+        return found is not None and found.role is Role.OPERATOR
+
     def create(
         self, name: str, role: Role, processes: Mapping[int, int] | None = None, life: float | None = None
     ) -> tuple[Token, str]:

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from hosts.errors import BadArgument
-from protocol.wire import PAGE_SIZE, Op
+from protocol.wire import NAME_BYTES, PAGE_SIZE, Op
 
 ADDRESSES = 1 << 64
 _BITS = {"Q": 64, "I": 32, "H": 16, "B": 8}
@@ -39,6 +39,15 @@ def whole_pages(region: Region, op: Op, pid: int) -> int:
     if region.size <= 0 or region.size % PAGE_SIZE:
         raise BadArgument(op, region.va, pid, 0, _HERE, f"{region.size} bytes are not whole pages of {PAGE_SIZE}")
     return region.size // PAGE_SIZE
+
+
+def name_of(element: str, op: Op, pid: int) -> bytes:
+    """The name of an element as it is sent. Raises BadArgument."""
+    name = element.encode()
+    if len(name) > NAME_BYTES:
+        text = f"{element!r} is no name of an element: it has more than {NAME_BYTES} bytes"
+        raise BadArgument(op, 0, pid, 0, _HERE, text)
+    return name
 
 
 def pages_touched(va: int, length: int, op: Op, pid: int) -> list[tuple[int, int]]:

@@ -46,7 +46,7 @@ from protocol.wire import PAGE_SIZE, AllocFlag, Header, HintFlag, Media, NotifyC
 
 __all__ = ["LocalOsError", "Notice", "Process", "Region", "RemoteMemoryError", "RetryPolicy", "Stat", "Takeover"]
 
-ALLOCATED_A_SECOND = 64 << 20  # bytes: what takes longer to be zeroed is not waited for
+ALLOCATED_A_SECOND = 64 << 20  # bytes: what takes longer to be zeroed, to be given out or back, is not waited for
 MIGRATED_A_SECOND = 200  # pages: slower migrations are not waited for
 SOCKET_NAME = "local-os.sock"
 REJOIN_PAUSE, LONGEST_REJOIN_PAUSE = 0.05, 1.0  # seconds between attempts to find a local OS again
@@ -219,9 +219,7 @@ class Process:
         arguments = self._packed(Op.ALLOC, 0, wire.ALLOC_ARGS, size=size, permissions=permissions, flags=flags)
         address = near.va if isinstance(near, Region) else near
         if element or address or strict or placement is not Placement.DEFAULT:
-            name = element.encode()
-            if len(name) > wire.NAME_BYTES:
-                raise ValueError(f"{element!r} is no name of an element: it has more than {wire.NAME_BYTES} bytes")
+            name = checked.name_of(element, Op.ALLOC, self.pid)
             flag = HintFlag.STRICT if strict else HintFlag(0)
             hint: dict[str, int | bytes] = {"near": address, "placement": placement, "flag": flag, "name": name}
             arguments += self._packed(Op.ALLOC, 0, wire.ALLOC_HINT, **hint)
@@ -257,7 +255,8 @@ class Process:
         """Free a region, or ``size`` bytes (whole pages; 0: the whole allocation) at an address. Raises NotFound."""
         va, length = (region.va, region.size) if isinstance(region, Region) else (region, size)
         arguments = self._packed(Op.FREE, va, wire.FREE_ARGS, va=va, size=length)
-        self.requester.request(Header(Op.FREE, va=va, length=len(arguments)), arguments)
+        budget = self.requester.policy.budget + length / ALLOCATED_A_SECOND
+        self.requester.request(Header(Op.FREE, va=va, length=len(arguments)), arguments, budget)
         self._moved(va, length)
 
     def read(self, va: int, length: int) -> bytes:
@@ -347,6 +346,28 @@ class Process:
         _, payload = self.requester.request(header, arguments, budget)
         self._moved(region.va, region.size)
         return int(wire.WORD.unpack_from(payload)[0])
+
+    def revoke(self, region: Region) -> None:
+        """Give up access to whole pages of this process: nobody has any when this returns, no write that is on its way takes
+        effect. Their contents are kept until they are freed. Raises PermissionDenied, NotFound, Busy."""
+        arguments = self._packed_pages(Op.REVOKE, region, wire.REVOKE_ARGS)
+        self.requester.request(Header(Op.REVOKE, va=region.va, length=len(arguments)), arguments)
+        self._moved(region.va, region.size)
+
+    def fence(self, element: str, token: str) -> None:
+        """Fence an element off, at the Rack MMU and at the top-of-rack switch, in the name of an operator whose token this is:
+        when this returns, nothing the element does has an effect. That concerns all its processes, so no capability of a group
+        is enough. The token is sent in clear, on this element's link. Raises PermissionDenied, NotFound."""
+        self._fence(element, token, True)
+
+    def unfence(self, element: str, token: str) -> None:
+        """Let a fenced element in again. Raises PermissionDenied, NotFound, Busy."""
+        self._fence(element, token, False)
+
+    def _fence(self, element: str, token: str, fenced: bool) -> None:
+        name = checked.name_of(element, Op.FENCE, self.pid)
+        arguments = self._packed(Op.FENCE, 0, wire.FENCE_ARGS, fenced=int(fenced), element=name) + token.encode()
+        self.requester.request(Header(Op.FENCE, length=len(arguments)), arguments)
 
     def protect(self, region: Region, permissions: Perm) -> None:
         """Change what this process may do with whole pages of its own. Raises PermissionDenied, NotFound, Busy."""

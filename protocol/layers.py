@@ -53,6 +53,8 @@ class RMem(Packet):
 
     def guess_payload_class(self, payload: bytes) -> type[Packet]:
         """Control messages have layers of their own; data is Raw."""
+        if self.op & wire.REPLY and self.status:  # of a refusal at most words
+            return Raw
         kind = _PAYLOADS.get((self.op & ~wire.REPLY, bool(self.op & wire.REPLY)))
         return kind if kind is not None and len(payload) >= len(kind()) else Raw
 
@@ -225,6 +227,20 @@ class Migrate(_Payload):
     fields_desc = [LongField("pages", 1), ShortField("target", 0), BitField("reserved", 0, 48)]
 
 
+class Revoke(_Payload):
+    """REVOKE: how many pages."""
+
+    name = "rmem REVOKE"
+    fields_desc = [LongField("pages", 1)]
+
+
+class Fence(_Payload):
+    """FENCE: which element, and whether it is fenced or let in; an operator's token follows."""
+
+    name = "rmem FENCE"
+    fields_desc = [ByteField("fenced", 1), BitField("reserved", 0, 56), StrFixedLenField("element", b"", 32)]
+
+
 class Hello(_Payload):
     """HELLO: what an element is."""
 
@@ -356,6 +372,8 @@ _PAYLOADS: dict[tuple[int, bool], type[Packet]] = {
     (wire.Op.RANGES, True): RangesReply,
     (wire.Op.HEARTBEAT, False): Heartbeat,
     (wire.Op.MIGRATE, False): Migrate,
+    (wire.Op.REVOKE, False): Revoke,
+    (wire.Op.FENCE, False): Fence,
     (wire.Op.POISON, False): Poison,
     (wire.Op.COPY, False): Copy,
     (wire.Op.RECEIVE, False): Receive,

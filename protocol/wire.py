@@ -54,6 +54,8 @@ class Op(enum.IntEnum):
     RANGES = 0x2C
     HEARTBEAT = 0x2F
     MIGRATE = 0x30
+    REVOKE = 0x31
+    FENCE = 0x32
     # control: controller -> element, through the switch's packet-out
     PT_SET = 0x40
     PT_CLEAR = 0x41
@@ -78,6 +80,8 @@ CONTROL_OPS = frozenset(
         Op.PROTECT,
         Op.STAT,
         Op.MIGRATE,
+        Op.REVOKE,
+        Op.FENCE,
         Op.TRANSLATE,
         Op.TAKE_ADDRESS,
         Op.WATCH,
@@ -254,6 +258,9 @@ RANGE = struct.Struct("!QQ")  # va, pages
 MAX_RANGES = (PAGE_SIZE - RANGES_REPLY.size) // RANGE.size
 HEARTBEAT_ARGS = struct.Struct("!I4x")  # the sender's present interval in ms; the payload may be left out
 MIGRATE_ARGS = struct.Struct("!QH6x")  # pages, the element that gets them (0: the controller chooses); va in the header
+REVOKE_ARGS = struct.Struct("!Q")  # pages; va in the header
+# 1 to fence, 0 to let in again, name of the element (UTF-8, zero padded); the token of an operator follows, as text
+FENCE_ARGS = struct.Struct("!B7x32s")
 # pages, the element that gets them, whose outcomes go with them (pid, 0: nobody's), id of its RECEIVE, epoch, incarnation
 COPY_ARGS = struct.Struct("!IHHQII")
 # pages, pid (0: nobody), the element that sends them, permissions, epoch, incarnation

@@ -28,6 +28,7 @@ class ControlRequest(Event):
     va: int
     payload: bytes
     wall: float = 0.0  # the time of day at its arrival, seconds since 1970
+    operator: bool = False  # it bears an operator's token
 
 
 @dataclass(frozen=True)

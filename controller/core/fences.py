@@ -33,6 +33,17 @@ def request(draft: Draft, to: Requester, element_id: int, fenced: bool) -> None:
     operations.begin(draft, "unfence", element_id, to, waiting)
 
 
+def request_by_name(draft: Draft, to: Requester, name: str, fenced: bool, operator: bool) -> None:
+    """A request in band: whoever makes it bears an operator's token, or not. Raises Refused."""
+    if not operator:
+        raise Refused(Status.PERMISSION, "permission", "a good token of an operator is needed to fence an element")
+    named = {e.name: e.id for e in draft.state.elements.values()}
+    if name not in named:
+        text = f"there is no element {name!r}; there are {', '.join(named)}"
+        raise Refused(Status.NOT_FOUND, "not_found", text)
+    request(draft, to, named[name], fenced)
+
+
 def fence(draft: Draft, to: Requester, element_id: int, by: str) -> None:
     """Fence an element off; what an operator has fenced stays the operator's."""
     element = draft.state.elements[element_id]

@@ -267,10 +267,14 @@ def free_of(draft: Draft, pid: int, crashed: bool) -> None:
                 free_pieces(draft, Requester(), allocation, own)
 
 
-def revoke(draft: Draft, config: Config, to: Requester, va: int, pages: int) -> None:
-    """Plan a revocation: access is withdrawn at once, the contents are kept. Raises Refused."""
+def revoke(draft: Draft, config: Config, to: Requester, va: int, pages: int, owner: int | None = None) -> None:
+    """Plan a revocation: access is withdrawn at once, the contents are kept. ``owner`` None: whoever's. Raises Refused."""
     allocation = ready(draft, va)
     pieces = pieces_of(allocation, va, pages, OverrideKind.OWNED)
+    for piece in pieces:
+        if owner not in (None, piece.pid):
+            text = f"the page at {piece.va:#x} belongs to process {piece.pid}, not {owner}"
+            raise Refused(Status.PERMISSION, "permission", text)
     generation = draft.new_generation()
     revoked = [changed(p, OverrideKind.REVOKED, generation) for p in pieces]
     check_change(draft, config, allocation, revoked)
@@ -365,7 +369,8 @@ def _finish_revoke(draft: Draft, operation: Operation) -> None:
         return
     pieces = list(runs(draft.state.allocations[operation.va], operation.start, operation.pages))
     for pid, start, pages in owners(pieces):
-        notify(draft, pid, NotifyCode.REVOKED, 0, start, pages)
+        if pid != operation.requester.pid:
+            notify(draft, pid, NotifyCode.REVOKED, 0, start, pages)
     draft.publish("revoked", pid=pieces[0].pid, va=operation.start, pages=operation.pages)
     reply(draft, operation.requester, Status.OK, va=operation.start, pages=operation.pages, owner=pieces[0].pid)
 

@@ -200,6 +200,12 @@ def _dispatch(draft: Draft, event: ControlRequest, element: Element, to: Request
         case Op.MIGRATE if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.MIGRATE_ARGS.size:
             pages, target = wire.MIGRATE_ARGS.unpack_from(event.payload)
             migrate.migrate(draft, config, to, event.va, pages, event.pid, target or None)
+        case Op.REVOKE if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.REVOKE_ARGS.size:
+            (pages,) = wire.REVOKE_ARGS.unpack_from(event.payload)
+            memory.revoke(draft, config, to, event.va, pages, event.pid)
+        case Op.FENCE if event.pid != LOCAL_OS_PID and len(event.payload) >= wire.FENCE_ARGS.size:
+            fenced, name = wire.FENCE_ARGS.unpack_from(event.payload)
+            fences.request_by_name(draft, to, name.rstrip(b"\0").decode(errors="replace"), fenced == 1, event.operator)
         case Op.STAT if event.pid != LOCAL_OS_PID:
             reassign.stat(draft, to, event.va)
         case Op.TRANSLATE if event.pid != LOCAL_OS_PID:

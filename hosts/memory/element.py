@@ -35,6 +35,7 @@ _BODY = wire.FRAME_OVERHEAD
 FORGET_AFTER = (
     120.0  # seconds: TCP's assumption of how long a network may hold a packet; requesters give up long before
 )
+GIVEN_BACK_AT_ONCE = 16 << 20  # bytes: some milliseconds, in which heartbeats wait
 _ZEROS = memoryview(bytes(256 * wire.PAGE_SIZE))  # zeroing a large range must not take as much memory again
 
 
@@ -233,12 +234,14 @@ class MemoryElement:
         return Status.OK
 
     def _zero(self, pa: int, pages: int) -> None:
-        """Much at once is given back to the kernel, which gives zeros instead when it is touched: heartbeats must not wait."""
+        """Much at once is given back to the kernel, which gives zeros instead when it is touched: heartbeats must not wait. Nor
+        for that: a call of madvise holds the interpreter's lock, so that it is done by pieces."""
         end = pa + pages * wire.PAGE_SIZE
         backing = self.memory.obj
         if end - pa >= len(_ZEROS) and isinstance(backing, mmap.mmap):
             with contextlib.suppress(OSError):  # a file system without holes
-                backing.madvise(mmap.MADV_REMOVE, pa, end - pa)
+                for start in range(pa, end, GIVEN_BACK_AT_ONCE):
+                    backing.madvise(mmap.MADV_REMOVE, start, min(GIVEN_BACK_AT_ONCE, end - start))
                 return
         for start in range(pa, end, len(_ZEROS)):
             size = min(len(_ZEROS), end - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import random
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hosts.memory import element as element_module
 from hosts.memory.__main__ import open_memory
 from hosts.memory.dedup import WINDOW
 from hosts.memory.element import MemoryElement
@@ -293,3 +295,23 @@ def test_large_ranges_are_zeroed_and_nothing_else(nvm: bool, tmp_path: Path) -> 
     assert memory[:first] == b"\xab" * first
     assert memory[end:] == b"\xab" * (pages * PAGE_SIZE - end)
     assert not any(open_memory(pages, tmp_path / "nvm")[first:end]) if nvm else True
+
+
+def test_large_ranges_are_given_back_by_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call for a gigabyte would hold the interpreter's lock for some 0.3 s, and heartbeats with it."""
+    asked: list[tuple[int, int]] = []
+
+    class Watched(mmap.mmap):
+        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+            asked.append((start, length))
+            super().madvise(option, start, length)
+
+    monkeypatch.setattr(element_module, "GIVEN_BACK_AT_ONCE", 1 << 20)
+    pages = 1024
+    memory = Watched(-1, pages * PAGE_SIZE)
+    memory[:] = b"\xab" * (pages * PAGE_SIZE)
+    element = MemoryElement(ME, memoryview(memory), PageTable(pages))
+    arguments = wire.PT_ARGS.pack(700, PID, Perm.RW, 1, 1, 0)
+    ask(element, Header(Op.PT_SET, va=VA, pa=PAGE_SIZE, generation=5, length=len(arguments)), arguments, source=0)
+    assert asked == [(PAGE_SIZE + n, min(1 << 20, 700 * PAGE_SIZE - n)) for n in range(0, 700 * PAGE_SIZE, 1 << 20)]
+    assert not any(memory[PAGE_SIZE : 701 * PAGE_SIZE])

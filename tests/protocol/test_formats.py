@@ -134,6 +134,8 @@ PAYLOAD_OF = {
     (wire.Op.RANGES, True): layers.RangesReply,
     (wire.Op.HEARTBEAT, False): layers.Heartbeat,
     (wire.Op.MIGRATE, False): layers.Migrate,
+    (wire.Op.REVOKE, False): layers.Revoke,
+    (wire.Op.FENCE, False): layers.Fence,
     (wire.Op.POISON, False): layers.Poison,
     (wire.Op.COPY, False): layers.Copy,
     (wire.Op.RECEIVE, False): layers.Receive,
@@ -152,6 +154,8 @@ def test_payload_of_every_operation(op: wire.Op, reply: bool) -> None:
     packet = layers.RMem(bytes(layers.RMem(op=code) / bytes(64)))
     assert type(packet.payload) is expected
     assert type(layers.RMem(bytes(layers.RMem(op=code) / b"short")).payload) is Raw
+    refused = layers.RMem(bytes(layers.RMem(op=op | wire.REPLY, status=7) / bytes(64)))
+    assert type(refused.payload) is Raw, "a reason in words"
     assert packet.sprintf("%RMem.op%") == (f"{op.name}_REPLY" if reply else op.name)
 
 
