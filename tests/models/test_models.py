@@ -1,4 +1,4 @@
-"""The formal model of a reassignment: its rules hold, and fail when a step of the order is left out."""
+"""The formal models of a reassignment and of a migration: their rules hold, and fail when a step of the order is left out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 
-MODEL = Path(__file__).resolve().parents[2] / "models" / "reassignment.pml"
+MODELS = Path(__file__).resolve().parents[2] / "models"
 
 
-def errors(directory: Path, *defines: str) -> int:
+def errors(directory: Path, *defines: str, model: str = "reassignment") -> int:
     """Violations that spin finds in the model with these defines, having explored all its states or met one."""
     options = [f"-D{d}" for d in defines]
-    subprocess.run(["spin", *options, "-a", str(MODEL)], cwd=directory, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        ["spin", *options, "-a", str(MODELS / f"{model}.pml")],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
     compiler = ["gcc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c"]
     subprocess.run(compiler, cwd=directory, check=True, timeout=120)
     output = subprocess.run(["./pan", "-m200000"], cwd=directory, capture_output=True, text=True, timeout=120).stdout
@@ -40,3 +46,16 @@ def test_one_enforcement_is_needed(tmp_path: Path) -> None:
 
 def test_both_reassignments_are_reached(tmp_path: Path) -> None:
     assert errors(tmp_path, "END=false") == 1
+
+
+def test_a_migration_loses_nothing(tmp_path: Path) -> None:
+    assert errors(tmp_path, model="migration") == 0
+
+
+@pytest.mark.parametrize("step", ["NO_INTENT", "NO_TAKE", "UNTAKEN_COPIES", "NO_WAIT", "NO_NEWS", "NO_RETURN"])
+def test_no_step_of_a_migration_can_be_left_out(tmp_path: Path, step: str) -> None:
+    assert errors(tmp_path, step, model="migration") == 1
+
+
+def test_both_migrations_are_reached(tmp_path: Path) -> None:
+    assert errors(tmp_path, "END=false", model="migration") == 1
