@@ -179,7 +179,7 @@ class RackLauncher:
         self.options.progress(f"starting the Rack MMU switch ({self.options.target}) and the controller")
         self._start_switch()
         self.start_controller()
-        connect(self._tor, self.children["controller"], self.options.openflow_port)
+        self._connect_tor(self.children["controller"])
         self.options.progress("starting the elements")
         for element in self.rack.elements:
             self._spawn_element(element)
@@ -187,7 +187,7 @@ class RackLauncher:
             self._await_ready(self.children[element.name])
         self.wait_for(self._all_alive, "every element to be known to the controller", START_TIMEOUT)
         what = f"{self.tor_name} to be connected to the controller (log: {self.children['controller'].log})"
-        self.wait_for(lambda: bool(self.get("/v1/status")["tor"]["connected"]), what, START_TIMEOUT)
+        self.wait_for(self._tor_connected, what, START_TIMEOUT)
         self._state.ready = True
         self.run.save(self._state)
 
@@ -288,6 +288,18 @@ class RackLauncher:
                 return False
 
         self.wait_for(serving, f"the controller to serve (log: {child.log})", START_TIMEOUT)
+        if self._state.ready:  # it has been started again
+            self._connect_tor(child)
+            self.wait_for(
+                lambda: serving() and self._tor_connected(), f"{self.tor_name} to be connected", START_TIMEOUT
+            )
+
+    def _connect_tor(self, controller: Child) -> None:
+        assert self._tor is not None
+        connect(self._tor, controller, self.options.openflow_port)
+
+    def _tor_connected(self) -> bool:
+        return bool(self.get("/v1/status")["tor"]["connected"])
 
     def _nvm_file(self, element: Element) -> Path:
         return self.out / f"{element.name}.nvm"

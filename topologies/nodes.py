@@ -66,14 +66,16 @@ class TorSwitch(OVSSwitch):  # type: ignore[misc]
         super().__init__(name, datapath="user", protocols="OpenFlow13", failMode="secure", **params)
 
     def connect(self, port: int) -> None:
-        """Tell it that its controller listens at this port of 127.0.0.1; StartError. Not earlier: until Open vSwitch has been
-        connected for the first time, it waits for 1, 2, 4 and then 8 s after each attempt, whatever ``max_backoff`` says (seen
-        with 3.1). Later, it tries every second."""
+        """Tell it that its controller listens at this port of 127.0.0.1; StartError. Not earlier, and again when the controller
+        has been started again: Open vSwitch waits for 1, 2, 4 and then 8 s after each attempt, whatever ``max_backoff`` says
+        (seen with 3.1). A controller that it is told anew it dials at once."""
+        self._vsctl("clear", "Bridge", self.name, "controller")
         target = f'target="tcp:127.0.0.1:{port}"'
-        command = ["ovs-vsctl", "--timeout=10", "--", "--id=@c", "create", "Controller", target, "max_backoff=1000"]
-        done = subprocess.run(
-            [*command, "--", "set", "Bridge", self.name, "controller=@c"], capture_output=True, text=True
-        )
+        made = ("--id=@c", "create", "Controller", target)
+        self._vsctl(*made, "--", "set", "Bridge", self.name, "controller=@c")
+
+    def _vsctl(self, *command: str) -> None:
+        done = subprocess.run(["ovs-vsctl", "--timeout=10", "--", *command], capture_output=True, text=True)
         if done.returncode:
             raise StartError(f"{self.name} does not take its controller: {done.stderr.strip()}")
 
@@ -103,7 +105,11 @@ class PrivateOvs:
             ["ovsdb-server", str(database), f"--remote=punix:{socket}", f"--pidfile={self.run}/ovsdb-server.pid"],
             socket,
         )
-        subprocess.run(["ovs-vsctl", "--no-wait", "init"], check=True, timeout=10, capture_output=True)
+        # No cached flows: the thread that answers OpenFlow looks every frame up itself, so that what it says of its flows holds
+        # for every frame (docs/decisions/0021-fences-hold-at-the-tor.md).
+        settings = ("set", "Open_vSwitch", ".", "other_config:flow-limit=0")
+        for command in (("init",), settings):
+            subprocess.run(["ovs-vsctl", "--no-wait", *command], check=True, timeout=10, capture_output=True)
         self._spawn(
             ["ovs-vswitchd", f"unix:{socket}", f"--pidfile={self.run}/ovs-vswitchd.pid"], self.run / "ovs-vswitchd.pid"
         )

@@ -30,10 +30,11 @@ class Switch:
         self.sent.append(message)
 
     def answer(self) -> None:
-        """Every barrier that it was sent."""
-        for message in self.sent:
-            if isinstance(message, ofproto_v1_3_parser.OFPBarrierRequest):
-                self.fences.barrier_reply(self, message.xid)
+        """Every probe that it was sent."""
+        for message in list(self.sent):
+            if isinstance(message, ofproto_v1_3_parser.OFPPacketOut):
+                assert message.in_port == ofproto_v1_3.OFPP_CONTROLLER
+                self.fences.returned(self, message.data)
 
     def fenced(self) -> tuple[set[int], set[int]]:
         """The ports that are fenced after all that was sent: inwards, outwards."""
@@ -126,9 +127,7 @@ def test_a_barrier_is_answered_by_all_switches_and_only_then(fences: Fences) -> 
     first = Switch(fences, 2)
     fences.connected(first)
     fences.when_done(1, lambda: done.append(1))
-    assert not [m for m in first.sent if isinstance(m, ofproto_v1_3_parser.OFPBarrierRequest)], (
-        "its ports are not known"
-    )
+    assert not [m for m in first.sent if isinstance(m, ofproto_v1_3_parser.OFPPacketOut)], "its ports are not known"
     fences.described(first, PORTS)
     second = connect(fences, 3)
     fences.when_done(1, lambda: done.append(1))
@@ -137,7 +136,7 @@ def test_a_barrier_is_answered_by_all_switches_and_only_then(fences: Fences) -> 
     second.answer()
     assert done == [1]
     second.answer()
-    fences.barrier_reply(second, 99)
+    fences.returned(second, bytes(60))
     assert done == [1]
 
 
@@ -149,6 +148,47 @@ def test_a_barrier_that_is_repeated_is_done_once(fences: Fences) -> None:
     fences.when_done(2, lambda: done.append(2))
     switch.answer()
     assert done == [1, 2]
+
+
+def test_a_switch_that_is_slower_than_the_questions_answers_all_the_same(fences: Fences) -> None:
+    done: list[int] = []
+    switch = connect(fences)
+    fences.when_done(1, lambda: done.append(1))
+    first = list(switch.sent)
+    for _ in range(3):
+        fences.when_done(1, lambda: done.append(1))
+    switch.sent = first
+    switch.answer()
+    assert done == [1]
+
+
+def test_an_answer_of_an_earlier_connection_counts_for_nothing(fences: Fences) -> None:
+    done: list[int] = []
+    switch = connect(fences)
+    fences.when_done(1, lambda: done.append(1))
+    again = connect(fences)
+    switch.answer()
+    assert not done
+    fences.when_done(1, lambda: done.append(1))
+    again.answer()
+    assert done == [1]
+
+
+def test_probes_follow_the_changes_behind_a_barrier(fences: Fences) -> None:
+    switch = connect(fences)
+    before = len(switch.sent)
+    fences.set(frozenset({1}))
+    fences.when_done(1, lambda: None)
+    kinds = [type(message).__name__ for message in switch.sent[before:]]
+    assert kinds == ["OFPFlowMod", "OFPPortMod", "OFPBarrierRequest", "OFPPacketOut"]
+
+
+def test_what_a_fenced_port_has_sent_before_is_not_sent_on(fences: Fences) -> None:
+    sent: list[int] = []
+    fences.set(frozenset({1}))
+    for port in (1, 2):
+        fences.forward(port, lambda port=port: sent.append(port))  # type: ignore[misc]
+    assert sent == [2]
 
 
 def test_elements_are_fenced_at_their_ports(fences: Fences) -> None:

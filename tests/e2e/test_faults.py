@@ -38,6 +38,15 @@ def test_the_switch_is_killed_under_a_live_controller(rack: RackLauncher, worker
     fresh.close()
 
 
+def test_the_top_of_rack_switch_is_back_with_the_controller(rack: RackLauncher) -> None:
+    """Open vSwitch itself would dial again some seconds later, and fences would wait for it."""
+    rack.kill("controller")
+    rack.start_controller()
+    assert rack.get("/v1/status")["tor"]["connected"]
+    assert rack.post("/v1/fence", {"element": "c2"})["fenced"]
+    assert not rack.post("/v1/unfence", {"element": "c2"})["fenced"]
+
+
 def test_a_memory_element_that_is_only_slow(rack: RackLauncher, worker: Worker) -> None:
     """It stands still with a write in its queue, which is revoked meanwhile: the writer never hears that it took effect."""
     worker.call("alloc", size=MIB)
