@@ -91,7 +91,8 @@ class Shell:
     """Runs the core."""
 
     def __init__(self, state: State, store: Store, config: Config, switch: Switch):
-        self.state = state
+        self._state = state  # the core's
+        self.state = state  # what the switch and the disk have of it, for all others: never ahead of them
         self.store = store
         self.config = config
         self.switch = switch
@@ -128,7 +129,7 @@ class Shell:
         self._thread.start()
         self.submit(events.Started())
         self.ready.set()
-        self.log.add("controller_started", {"allocations": len(self.state.allocations)})
+        self.log.add("controller_started", {"allocations": len(self._state.allocations)})
 
     def _connect(self, timeout: float) -> None:
         self.switch.connect(timeout)
@@ -150,7 +151,7 @@ class Shell:
     def reconcile(self) -> tuple[int, int]:
         """Make the switch hold exactly what the state wants, without touching what is right. Returns (right, changed)."""
         actual = self.switch.read_entries()
-        wanted = list(entries.all_entries(self.state))
+        wanted = list(entries.all_entries(self._state))
         writes = entries.difference(actual, wanted)
         if writes:
             self.switch.write(writes)
@@ -264,7 +265,7 @@ class Shell:
         if not self.switch.is_connected:
             self._regain("the connection has ended")
             now = time.monotonic()
-        if self._missed or since_last > monitor.thresholds(self.state, self.config).fail / 2:
+        if self._missed or since_last > monitor.thresholds(self._state, self.config).fail / 2:
             # Packets were lost, or this process or its machine stood still: nobody is to be judged by the silence.
             self._missed = False
             self._steps([(events.Started(), now)])
@@ -281,8 +282,8 @@ class Shell:
         writes: list[entries.Write] = []
         effects: list[Effect] = []
         for event, now in batch:
-            result = step(self.state, event, now, self.config)
-            self.state = result.state
+            result = step(self._state, event, now, self.config)
+            self._state = result.state
             for effect in result.plan:
                 if isinstance(effect, events.Persist):
                     changes |= {(kind, key): record for kind, key, record in effect.changes}
@@ -303,6 +304,7 @@ class Shell:
             before = time.perf_counter()
             on_disk.result()
             self.statistics.commit_seconds += time.perf_counter() - before
+        self.state = self._state
         for effect in effects:
             if not isinstance(effect, events.Publish):
                 self.crash.step()
@@ -313,7 +315,7 @@ class Shell:
     def _save(self, changes: Sequence[tuple[str, Any, Any]], to_disk: bool, meanwhile: bool) -> Future[None] | None:
         """Store changes. ``to_disk``: there, too; if there is something to do ``meanwhile``, when what is returned is done."""
         before = time.perf_counter()
-        self.store.save(changes, self.state.counters)
+        self.store.save(changes, self._state.counters)
         syncing = self.store.start_sync() if to_disk and meanwhile else None
         if to_disk and not meanwhile:
             self.store.sync()
@@ -322,15 +324,15 @@ class Shell:
 
     def _tell_fenced(self) -> None:
         """Fences act at the top-of-rack switch, too."""
-        fenced = frozenset(e.id for e in self.state.elements.values() if e.fenced)
+        fenced = frozenset(e.id for e in self._state.elements.values() if e.fenced)
         if fenced != self._fenced:
             self._fenced = fenced
             self.tor.fence(fenced)
 
     def _tell_addresses(self) -> None:
         """Who has which service address is for the top-of-rack switch to know."""
-        if self.state.addresses is not self._addresses:
-            self._addresses = self.state.addresses
+        if self._state.addresses is not self._addresses:
+            self._addresses = self._state.addresses
             if not self.on_addresses({a.address: a.element for a in self._addresses.values()}):
                 why = "the switch has not answered"
                 self.log.add("addresses_not_at_tor", {"addresses": len(self._addresses), "why": why})
@@ -391,7 +393,7 @@ class Shell:
         self._missed = True
 
     def _port(self, element: int) -> int | None:
-        record = self.state.elements.get(element)
+        record = self._state.elements.get(element)
         return None if record is None else record.port
 
     def _send(self, element: int, frame: bytes) -> None:
@@ -406,7 +408,7 @@ class Shell:
             done = events.Acknowledged(TOR, message.id, int(Status.OK))
             self.tor.barrier(message.id, lambda: self.submit(done))
         else:
-            self._send(message.element, frames.of_message(message, self.state))
+            self._send(message.element, frames.of_message(message, self._state))
 
     def _send_notice(self, notice: Notice, now: float, pause: float = RETRY) -> None:
         self._repeat_at[notice.id] = now + pause, min(2 * pause, LONGEST_NOTICE_PAUSE)
@@ -415,7 +417,7 @@ class Shell:
     def _repeat(self, now: float) -> None:
         """Send again what has not been acknowledged."""
         for number, (at, pause) in list(self._repeat_at.items()):
-            message, notice = self.state.messages.get(number), self.state.notices.get(number)
+            message, notice = self._state.messages.get(number), self._state.notices.get(number)
             if message is None and notice is None:
                 del self._repeat_at[number]
             elif now >= at:

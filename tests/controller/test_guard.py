@@ -176,7 +176,7 @@ def test_a_process_acts_for_its_own_memory_alone(world: World) -> None:
 def test_a_token_does_not_act_for_a_later_process_with_the_same_pid(world: World) -> None:
     shell = world.rack.shell
     reborn = replace(shell.state.processes[world.pid], serial=10**9)
-    shell.state = replace(shell.state, processes=shell.state.processes.set(world.pid, reborn))
+    shell._state = shell.state = replace(shell.state, processes=shell.state.processes.set(world.pid, reborn))
     assert world.ask("process", "GET", "/v1/processes").json()["processes"] == []
     assert world.ask("process", "POST", "/v1/alloc", {"pid": world.pid, "size": 4096}).status_code == 403
 

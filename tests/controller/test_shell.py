@@ -76,6 +76,20 @@ def test_the_switch_dies_and_comes_back_empty(rack: Rack) -> None:
     assert rack.switch.connections == 2
 
 
+def test_nobody_is_told_what_the_switch_does_not_hold_yet(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    write = rack.switch.write
+
+    def watched(writes: Any) -> None:
+        write(writes)
+        shown.append(rack.shell.state.elements[1].fenced)
+
+    monkeypatch.setattr(rack.switch, "write", watched)
+    rack.ask(lambda token: events.FenceRequest(token, 1, True))
+    rack.until(lambda: rack.shell.state.elements[1].fenced)
+    assert shown[0] is False, "it is told to others when the switch has been told"
+
+
 def test_nothing_is_acknowledged_while_the_switch_is_away(rack: Rack) -> None:
     """The switch dies between the request and the write that withdraws the rights."""
     pid = rack.process()
