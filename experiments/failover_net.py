@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from experiments.framework.measure import Ports, rack_ports
 from experiments.framework.model import Network
-from topologies.site import CORE, UPLINK, FullRack, rack_name
+from topologies.site import CORE, FullRack, rack_name
 from topologies.site_launch import SiteLauncher
 
 CLONE_NEWNET = 0x40000000
@@ -89,16 +89,6 @@ def stopped_by_fence(flows: list[str], port: int) -> int:
     total = 0
     for flow in flows:
         if flow.endswith("actions=drop") and re.search(rf"\bin_port={port}\b", flow):
-            counted = re.search(r"n_packets=(\d+)", flow)
-            total += int(counted[1]) if counted else 0
-    return total
-
-
-def sent_to_core(flows: list[str], port: int) -> int:
-    """Frames from a port that a top-of-rack switch has sent up, by its flows."""
-    total = 0
-    for flow in flows:
-        if re.search(rf"\bin_port={port}\b", flow) and flow.endswith(f"actions=output:{UPLINK}"):
             counted = re.search(r"n_packets=(\d+)", flow)
             total += int(counted[1]) if counted else 0
     return total

@@ -68,12 +68,6 @@ class Core(Voter):
         self._reconfigure.append(change)
         self._pump(now)
 
-    def resign(self, lost: bool) -> None:
-        """Tell the others that this replica stops."""
-        self._effects.notes.append("resigns, its memory lost" if lost else "resigns")
-        self._broadcast(Resign(lost))
-        self._step_down()
-
     def tick(self, now: float) -> None:
         """Let time pass: call often, at least a few times per heartbeat."""
         if self.leading is not None:
