@@ -206,8 +206,8 @@ EXPERIMENT = Experiment(
     "over its memory and its service address, and goes on as the same replica. Ordinary: the others elect a leader when the "
     "election timeout is over (1 to 2 s, as etcd's default), and put in a new replica when the old one has been silent for 5 s, "
     "which copies the state from a peer. 5 s are few: systems in use wait for minutes (CockroachDB 5, TiKV 30, HDFS 10 by "
-    "default), so the stages show how much of a recovery is waiting, and how much transfer. Every history of the clients is "
-    "checked for linearizability.",
+    "default; a quick run, 2 s), so the stages show how much of a recovery is waiting, and how much transfer. Every history of "
+    "the clients is checked for linearizability.",
     claims=(
         Claim(
             "full health faster",
@@ -223,7 +223,7 @@ EXPERIMENT = Experiment(
         ),
     ),
     scales={
-        "quick": Options(sizes=(4,), slow=(4,), slow_ways=("memory",)),
+        "quick": Options(sizes=(4,), slow=(4,), slow_ways=("memory",), timeouts=Timeouts(replace=2000)),
         "full": Options(sizes=(1, 16, 64, 256), slow=(16,), large=(1024,)),
     },
     repetitions={"quick": 1, "full": 3},

@@ -134,7 +134,7 @@ EXPERIMENT = Experiment(
     about="The memory element that holds log and state of the leader dies. Alone: its compute element hears of it from the rack "
     "and tells the others, which elect a leader and put in a new replica at once. With the whole machine, as where compute and "
     "memory fail together: nobody is told; they wait for the election timeout (1 to 2 s) and for the silence after which a "
-    "member is replaced (5 s). The state is copied from a peer in both.",
+    "member is replaced (5 s; in a quick run 2 s). The state is copied from a peer in both.",
     claims=(
         Claim("told at once", "4.1", "Live compute detects failed memory: reconfiguration need not wait for timeouts."),
         Claim("answers sooner", "4.1", "And so the service is back sooner."),
