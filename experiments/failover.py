@@ -204,10 +204,10 @@ EXPERIMENT = Experiment(
     about="Three replicas of a key-value service (multi-Paxos) in three racks; clients write and read all the time. The compute "
     "element of the leader dies, or stands still and comes back. Memory: the rack monitor fences it, a standby in its rack takes "
     "over its memory and its service address, and goes on as the same replica. Ordinary: the others elect a leader when the "
-    "election timeout is over (1 to 2 s, as etcd's default), and put in a new replica when the old one has been silent for 5 s, "
-    "which copies the state from a peer. 5 s are few: systems in use wait for minutes (CockroachDB 5, TiKV 30, HDFS 10 by "
-    "default; a quick run, 2 s), so the stages show how much of a recovery is waiting, and how much transfer. Every history of "
-    "the clients is checked for linearizability.",
+    "election timeout is over (1 to 2 s, as etcd's default), and put in a new replica when the old one has been silent for 5 s "
+    "(in a quick run 2), which copies the state from a peer. 5 s are few: systems in use wait for minutes (CockroachDB 5, TiKV "
+    "30, HDFS 10 by default), so the stages show how much of a recovery is waiting, and how much transfer. Every history of the "
+    "clients is checked for linearizability.",
     claims=(
         Claim(
             "full health faster",
