@@ -119,7 +119,14 @@ def _usable(draft: Draft, allocation: Allocation, pieces: list[Override], target
     sources = {p.element for p in pieces}
     same = {elements[e].media for e in sources}
     others = [e for e in elements.values() if e.kind == "memory" and e.id not in sources and e.media in same]
-    return [e.id for e in others if e.liveness is Liveness.ALIVE and not e.fenced]
+    usable = [e.id for e in others if e.liveness is Liveness.ALIVE and not e.fenced]
+    if not usable:
+        text = (
+            f"the pages are in {', '.join(elements[e].name for e in sorted(sources))}, and no other element of "
+            f"{' or '.join(sorted(same))} serves: name a target, or move fewer at a time"
+        )
+        raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", text)
+    return usable
 
 
 def _check(element: Element) -> None:

@@ -287,6 +287,15 @@ def test_impossible_migrations_change_nothing(world: World, change: dict, code: 
     assert world.entries == sent
 
 
+def test_without_a_target_pages_of_all_elements_are_refused_with_a_reason(world: World) -> None:
+    _, va = allocate(world, 24)  # in both elements
+    answer = settle(world, migrate(world, va, 24, None))
+    assert answer.error is not None
+    assert answer.error.code == "out_of_memory"
+    assert "no other element of dram serves: name a target" in answer.error.message
+    agrees(world)
+
+
 def test_many_pages_go_in_chunks(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """Of a chunk at a time accesses are held up; the others go on."""
     monkeypatch.setattr("controller.core.migrate.CHUNK", 2)
