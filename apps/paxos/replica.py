@@ -33,7 +33,7 @@ from protocol.wire import NotifyCode
 log = logging.getLogger(__name__)
 MIB = 1 << 20
 ANNOUNCE_EVERY = 1.0  # seconds
-GREET_EVERY = 5.0  # seconds; switches forget flows after 10
+GREET_EVERY = 5.0  # seconds; hosts forget each other's addresses in some 30
 TOKEN_SECONDS = 60
 WATCH_SECONDS = 3600
 STOPPED = "stopped"
@@ -263,8 +263,8 @@ class Replica:
         task.add_done_callback(self._tasks.discard)
 
     async def _greet(self) -> None:
-        """A standby connects to the members again and again, so that addresses and ways are known when it takes over: to ask for
-        them then takes up to 0.1 s."""
+        """A standby connects to the members again and again, so that addresses are known when it takes over: to ask for them
+        then takes up to 0.1 s."""
         hello = frames.pack(frames.encode(frames.Hello(0)))
         while self.server is None:
             for address in (a for member in self.options.members.values() for a in member.addresses):
