@@ -26,6 +26,7 @@ from apps.paxos.messages import (
     Message,
     Prepare,
     Promise,
+    StatePart,
 )
 from apps.paxos.messages import encode as encode_message
 from apps.paxos.node import Node
@@ -149,3 +150,25 @@ def test_a_transfer_from_a_source_that_was_resumed_begins_anew() -> None:
     assert sink.take(other, pages, 1.0) is None
     assert sink.taken == 1
     assert 1.0 - sink.heard > transfer.PATIENCE
+
+
+def test_a_transfer_sends_again_what_was_changed_after_it_was_sent() -> None:
+    """A change ahead of the transfer costs nothing; one behind it, or of a page new in use, is sent later."""
+    pages = LocalPages(400)
+    machine = Machine.create(pages)
+    machine.table.space.unused = 3 * transfer.PART_PAGES
+    source = Source(machine, 77, 5, 0.0)
+    sent = [numbers(source.part(0, THREE, 0.0))]
+    for changed in (0, 1, 100, machine.used_pages + 3, 1):
+        source.changed(changed)
+    while sent[-1][-1]:
+        sent.append(numbers(source.part(len(sent), THREE, 0.0)))
+    whole = list(range(1, machine.used_pages))
+    assert sorted(number for part in sent for number in part) == [0, 1, *whole, machine.used_pages + 3]
+    assert source.part(len(sent), THREE, 0.0) is None
+
+
+def numbers(part: StatePart | None) -> list[int]:
+    assert part is not None
+    assert part.last == (part.pages[-1][0] == 0)
+    return [number for number, _ in part.pages]
