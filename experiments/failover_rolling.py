@@ -20,10 +20,12 @@ ORDER = (2, 3, 1)  # racks; the leader comes last
 
 @dataclass(frozen=True)
 class Options:
-    """``sizes`` of the state in MiB; ``full`` of the three racks have a Rack MMU, so that memory can change hands in them."""
+    """``sizes`` of the state in MiB, of which ``large`` ones are not repeated; ``full`` of the three racks have a Rack MMU, so
+    that memory can change hands in them."""
 
     sizes: tuple[int, ...]
     full: int
+    large: tuple[int, ...] = ()
     ways: tuple[Way, ...] = WAYS
     clients: int = 4
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(replace=0))
@@ -31,16 +33,16 @@ class Options:
 
 def steps(options: Options, repetitions: int) -> int:
     """Of the progress bar."""
-    return 1 + len(options.sizes) * len(options.ways) * repetitions
+    return 1 + (len(options.sizes) * repetitions + len(options.large)) * len(options.ways)
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
     """Both ways of a size take turns."""
     options = context.options
     context.step("booting three racks")
-    with three_racks(context, options.timeouts, max(options.sizes), options.full) as launched:
+    with three_racks(context, options.timeouts, max(options.sizes + options.large), options.full) as launched:
         for repetition in range(context.repetitions):
-            for size in options.sizes:
+            for size in options.sizes + (options.large if repetition == 0 else ()):
                 for way in options.ways:
                     context.step(f"{size} MiB, {way}")
                     case: dict[str, Case] = {"MiB": size, "way": way}
@@ -139,7 +141,7 @@ EXPERIMENT = Experiment(
     "its state kept and a standby takes its memory and address, so that no state is copied. Ordinary: a new replica is added for "
     "the old one and copies the state from a peer. Every history of the clients is checked for linearizability.",
     claims=(Claim("rolling", "4.1", "Replacing a replica by taking its memory is faster than by copying the state."),),
-    scales={"quick": Options(sizes=(32,), full=1), "full": Options(sizes=(1, 16, 64, 256), full=3)},
+    scales={"quick": Options(sizes=(32,), full=1), "full": Options(sizes=(1, 16), full=3, large=(64, 256))},
     repetitions={"quick": 1, "full": 3},
     run=run,
     steps=steps,

@@ -34,6 +34,7 @@ def test_memory_that_fails_is_told_sooner_or_not() -> None:
     assert held(failover_memory.judge([told])) == {"told at once": None, "answers sooner": None}
     assert failover_memory.judge([]) == []
     assert failover_memory.steps(failover_memory.Options(sizes=(1, 4)), 2) == 1 + 8
+    assert failover_memory.steps(failover_memory.Options(sizes=(1, 4), large=(8,)), 2) == 1 + 8 + 2
 
 
 def test_rolling_replacement_is_faster_or_not() -> None:
@@ -44,6 +45,7 @@ def test_rolling_replacement_is_faster_or_not() -> None:
     assert "9.00 s" in failover_rolling.judge([handed, copied])[0].text
     assert failover_rolling.judge([]) == failover_rolling.judge([Row(copied.case, {}, problem="no leader")]) == []
     assert failover_rolling.steps(failover_rolling.Options(sizes=(1,), full=3), 2) == 1 + 4
+    assert failover_rolling.steps(failover_rolling.Options(sizes=(1,), full=3, large=(8,)), 2) == 1 + 4 + 2
 
 
 def context(out: Path, notes: list[str]) -> Context[None]:
