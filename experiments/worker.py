@@ -180,6 +180,20 @@ class Worker:
         """Move pages of this process to another memory element."""
         return self._timed(lambda: self.process.migrate(Region(va, pages * PAGE_SIZE), target))
 
+    def do_change(self, what: str, va: int, size: int, **arguments: Any) -> dict[str, Any]:
+        """A change of a range of memory by its name in the process API, or the typed error that it met. A ``secret`` becomes a
+        token of the group."""
+        if "secret" in arguments:
+            secret, expires = bytes.fromhex(arguments.pop("secret")), int(time.time()) + arguments.pop("life", 60)
+            arguments["capability_"] = capability.mint(secret, arguments["group"], self.process.pid, expires)
+        change = getattr(self.process, what)
+        return self._timed(lambda: change(Region(va, size), **arguments))
+
+    def do_fence(self, element: str, token: str, fenced: bool) -> dict[str, Any]:
+        """Fence an element off, or let it in again."""
+        change = self.process.fence if fenced else self.process.unfence
+        return self._timed(lambda: change(element, token))
+
     def do_stat(self, va: int) -> dict[str, Any]:
         """What is at an address."""
         return dataclasses.asdict(self.process.stat(va))
