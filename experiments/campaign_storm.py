@@ -322,9 +322,10 @@ class Storm:
     # ------------------------------------------------------------------------------------------------------------ crashes
 
     def _crash(self, goes_on: GoesOn) -> None:
-        """Controller, NVM and DRAM elements in turn; nothing is dead for long."""
+        """Controller, NVM and DRAM elements, the switch and local OSes in turn; nothing is dead for long."""
         elements = {media: [e.name for e in self.rack.rack.memory if e.media == media] for media in ("nvm", "dram")}
-        turn = itertools.cycle(["controller", *(media for media, names in elements.items() if names)])
+        memory = [media for media, names in elements.items() if names]
+        turn = itertools.cycle(["controller", *memory, "switch", "local OS"])
         due = time.monotonic() + self._crash_every
         while goes_on():
             time.sleep(PAUSE)
@@ -335,7 +336,12 @@ class Storm:
                 self._kill_controller.set()
             else:
                 with self._calm, self._players:
-                    self._crash_element(self.rng.choice(elements[victim]), victim == "dram")
+                    if victim == "switch":
+                        self._crash_switch()
+                    elif victim == "local OS":
+                        self._crash_local_os(self.rng.choice([e.name for e in self.rack.rack.compute]))
+                    else:
+                        self._crash_element(self.rng.choice(elements[victim]), victim == "dram")
             due = time.monotonic() + self._crash_every
 
     def _crash_element(self, name: str, emptied: bool) -> None:
@@ -348,6 +354,32 @@ class Storm:
         self._in_order_again("DRAM element" if emptied else "NVM element", began, emptied)
         if emptied:
             self._forget_lost(began)
+
+    def _crash_switch(self) -> None:
+        """It comes back empty; the controller gives it everything anew."""
+        before = self.rack.get("/v1/status")["statistics"]["switch_connections"]
+        began = time.monotonic()
+        self.rack.kill("switch")
+        time.sleep(self.rng.random() * 0.3)
+        self.rack._start_switch()
+
+        def regained() -> bool:
+            status = self.rack.get("/v1/status")
+            return status["statistics"]["switch_connections"] > before and status["switch"]["error"] is None
+
+        self.rack.wait_for(regained, "the controller to regain the switch", 20)
+        if not self.rack.get("/v1/map")["agrees"]:
+            self.report.problems.append("the switch that was started again and the controller differ")
+        self._in_order_again("switch", began)
+
+    def _crash_local_os(self, name: str) -> None:
+        """Its processes go on; it takes them over when it is there again."""
+        began = time.monotonic()
+        self.rack.kill(name)
+        time.sleep(self.rng.random() * 0.3)
+        self.rack.start_element(name)
+        self.rack.wait_for(self.rack._all_alive, f"{name} to be heard again", 20)
+        self._in_order_again("local OS", began)
 
     def _in_order_again(self, what: str, began: float, emptied: bool = False) -> None:
         self.outages.append(Outage(began, time.monotonic(), emptied))
