@@ -2,10 +2,10 @@
 
 First stage, with faults on the links of processes and memory elements: players do random operations on shared words of their
 memory while it is granted, stolen, revoked, freed and allocated anew, elements are fenced, and the controller, memory elements,
-the switch and local OSes are killed and started again; an intruder writes to what it lost, until ``--late`` attempts have been answered. Every
-operation is recorded and judged (``experiments.campaign_check``). Second stage: the switch alone refuses late writes, with
-memory elements that refuse nothing (the first stage has shown the same of the elements alone, behind the switch's back). Third
-stage, without faults: bystanders must not notice a thousand revocations.
+the switch and local OSes are killed and started again; an intruder writes to what it lost, until ``--late`` attempts have been
+answered. Every operation is recorded and judged (``experiments.campaign_check``). Second stage: the switch alone refuses late
+writes, with memory elements that refuse nothing (the first stage has shown the same of the elements alone, behind the switch's
+back). Third stage, without faults: bystanders must not notice a thousand revocations.
 
 The exit status is 0 only if every rule held.
 """
