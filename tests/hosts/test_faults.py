@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import queue
 import time
 
 import pytest
 
 from hosts.faults import Faults, FaultsError, FaultyWire
+from tests.hosts.wires import Inbox
 
 
-class Loop:
+class Loop(Inbox):
     """What is sent comes back."""
 
-    def __init__(self) -> None:
-        self.frames: queue.Queue[bytes] = queue.Queue()
-        self.closed = False
-
     def send(self, frame: bytes) -> None:
-        self.frames.put(frame)
-
-    def receive(self, timeout: float | None) -> bytes | None:
-        try:
-            return self.frames.get(timeout=timeout)
-        except queue.Empty:
-            return None
-
-    def close(self) -> None:
-        self.closed = True
+        self.replies.put(frame)
 
 
 def through(faults: Faults, count: int = 400) -> tuple[list[int], FaultyWire]:

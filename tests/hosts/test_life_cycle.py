@@ -22,29 +22,21 @@ from hosts.requester import Requester, RetryPolicy
 from protocol import wire
 from protocol.rack import Element
 from protocol.wire import PAGE_SIZE, Header, NotifyCode, Op, Perm, Status
+from tests.hosts.wires import Inbox
 
 QUICK = RetryPolicy(first=0.005, longest=0.01, budget=1.0)
 
 
-class ScriptedWire:
+class ScriptedWire(Inbox):
     """A link whose far end is a function from request to reply frames."""
 
     def __init__(self, answer: Callable[[Header, bytes], list[bytes]]):
+        super().__init__()
         self.answer = answer
-        self.replies: queue.Queue[bytes] = queue.Queue()
 
     def send(self, frame: bytes) -> None:
         for reply in self.answer(Header.unpack(frame, 14), frame[54:]):
             self.replies.put(reply)
-
-    def receive(self, timeout: float | None) -> bytes | None:
-        try:
-            return self.replies.get(timeout=timeout)
-        except queue.Empty:
-            return None
-
-    def close(self) -> None:
-        pass
 
 
 def reply_to(header: Header, payload: bytes = b"", **changes: int) -> bytes:

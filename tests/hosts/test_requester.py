@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import random
 import re
 import threading
@@ -19,21 +18,22 @@ from hosts.process import Process
 from hosts.requester import Requester, RetryPolicy
 from protocol import wire
 from protocol.wire import PAGE_SIZE, REPLY, Flag, Header, Op, Perm, Status
+from tests.hosts.wires import Inbox
 
 ME, PID, VA = 101, 5, 5 << 48
 QUICK = RetryPolicy(first=0.005, longest=0.02, budget=30.0)
 PATIENT = RetryPolicy(first=20.0, longest=20.0, budget=30.0)  # repeats nothing, however slow the machine is
 
 
-class FaultyWire:
+class FaultyWire(Inbox):
     """A link straight to one memory element, with faults in both directions. Stands for the switch as well: it stamps."""
 
     def __init__(
         self, element: MemoryElement, seed: int = 0, loss: float = 0.0, copies: float = 0.0, late: float = 0.0
     ):
+        super().__init__()
         self.element, self.rng = element, random.Random(seed)
         self.loss, self.copies, self.late = loss, copies, late
-        self.replies: queue.Queue[bytes] = queue.Queue()
         self.held: list[bytes] = []
         self.sent = 0
         self.lock = threading.Lock()
@@ -58,15 +58,6 @@ class FaultyWire:
         if reply is not None and self.rng.random() >= self.loss:
             for _ in range(2 if self.rng.random() < self.copies else 1):
                 self.replies.put(reply)
-
-    def receive(self, timeout: float | None) -> bytes | None:
-        try:
-            return self.replies.get(timeout=timeout)
-        except queue.Empty:
-            return None
-
-    def close(self) -> None:
-        pass
 
 
 def make_element(pages: int = 64) -> MemoryElement:

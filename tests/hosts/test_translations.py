@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import queue
 import random
 import threading
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from hosts.requester import RetryPolicy
 from hosts.translations import Translation, Translations, marked, of_page, unmarked
 from protocol import wire
 from protocol.wire import PAGE_SIZE, Flag, Header, NotifyCode, Op, Perm, Status
+from tests.hosts.wires import Inbox
 from tests.p4src.model import COMPUTE, CPU_PORT, MEMORY, Rack, decide
 
 PID, VA, PAGES = 5, 5 << 48, 64
@@ -90,10 +90,11 @@ def test_requests_are_marked_and_unmarked() -> None:
     assert of_page(carried._replace(pa=8)) is None, "made up by a hostile element"
 
 
-class ModelRack:
+class ModelRack(Inbox):
     """A link to a switch as the model has it, two memory elements, and of the controller what answers TRANSLATE."""
 
     def __init__(self, resident: bool) -> None:
+        super().__init__()
         self.tables = Rack(ports={1: (1, COMPUTE, False), 4: (M1, MEMORY, False), 5: (M2, MEMORY, False)})
         self.tables.bindings = {(1, PID)}
         self.tables.alive, self.tables.routes = {M1: 4, M2: 5}, {1: 1}
@@ -105,7 +106,6 @@ class ModelRack:
             element.table.adopt(1)
         self.resident = resident
         self.element, self.generation = M1, 1
-        self.replies: queue.Queue[bytes] = queue.Queue()
         self.forwarded: list[tuple[Header, Status]] = []  # requests that reached an element, and what it said
         self.refused: list[tuple[Header, Status]] = []  # by the switch
         self.asked: list[int] = []
@@ -156,15 +156,6 @@ class ModelRack:
                 self.forwarded.append((header, Status(Header.unpack(reply, 14).status)))
                 if not self.lose_reply(header):
                     self.replies.put(decide(self.tables, self.tables.alive[header.dst], reply).frame)
-
-    def receive(self, timeout: float | None) -> bytes | None:
-        try:
-            return self.replies.get(timeout=timeout)
-        except queue.Empty:
-            return None
-
-    def close(self) -> None:
-        pass
 
 
 def process(resident: bool, policy: RetryPolicy = QUICK) -> tuple[Process, ModelRack]:
