@@ -40,7 +40,7 @@ _NUMBERS = (
 _DEPTHS = (3, 50, 400, 3000)
 
 
-def _tokens(text: str, rng: random.Random, other: str) -> str:
+def tokens(text: str, rng: random.Random, other: str) -> str:
     """Drop, double, exchange or replace some tokens."""
     found = _TOKEN.findall(text)
     for _ in range(rng.choice((1, 1, 2, 6))):
@@ -172,7 +172,7 @@ def _bytes(text: str, rng: random.Random, other: str) -> str:
     return "".join(letters)
 
 
-_MUTATIONS = (_tokens, _tokens, _tokens, _splice, _splice, _lines, _number, _name, _name, _deep, _bytes)
+_MUTATIONS = (tokens, tokens, tokens, _splice, _splice, _lines, _number, _name, _name, _deep, _bytes)
 
 
 def mutate(text: str, rng: random.Random, others: Sequence[str]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from pathlib import Path
 
 import pytest
 
+from fuzz.sources.mutate import tokens
 from p4switch.codegen import CodegenError, generate
 from p4switch.compiler import ir
 from p4switch.compiler.diagnostics import CompileError, render
@@ -16,47 +16,6 @@ from p4switch.compiler.validate import validate
 
 FEATURES = Path(__file__).parent.parent / "features"
 SOURCES = sorted(path for path in FEATURES.glob("*.p4") if path.stem != "skeleton")
-TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
-STRAY = [
-    "",
-    "0",
-    "255w9",
-    "{",
-    "}",
-    "(",
-    ")",
-    ";",
-    "hdr",
-    "apply",
-    "bit<0>",
-    "_",
-    "error",
-    "0x",
-    "\x00",
-    "é",
-    "#",
-    '"',
-    "/*",
-]
-
-
-def mutate(text: str, rng: random.Random) -> str:
-    """Drop, double, exchange or replace some tokens."""
-    tokens = TOKEN.findall(text)
-    for _ in range(rng.choice((1, 1, 2, 5))):
-        at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
-        match rng.randrange(5):
-            case 0:
-                del tokens[at]
-            case 1:
-                tokens.insert(at, tokens[at])
-            case 2:
-                tokens[at], tokens[other] = tokens[other], tokens[at]
-            case 3:
-                tokens[at] = tokens[other]
-            case _:
-                tokens[at] = rng.choice(STRAY)
-    return "".join(tokens)
 
 
 def attempt(path: Path) -> bool:
@@ -81,7 +40,8 @@ def test_broken_programs_get_diagnostics(tmp_path: Path, seed: int) -> None:
     accepted = 0
     for _ in range(50):
         path = tmp_path / "broken.p4"
-        path.write_text(mutate(rng.choice(SOURCES).read_text(), rng))
+        text = rng.choice(SOURCES).read_text()
+        path.write_text(tokens(text, rng, text))
         accepted += attempt(path)
     assert accepted < 45, "the mutations hardly change anything"
 
