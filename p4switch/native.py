@@ -68,7 +68,8 @@ def _build_config(device_config: bytes) -> Path:
 
     from p4switch.codegen import CodegenError
     from p4switch.compiler import ir
-    from p4switch.compiler.validate import IrError, validate
+    from p4switch.compiler.validate import validate
+    from p4switch.compiler.validate_code import IrError
 
     try:
         program = ir.loads(device_config)

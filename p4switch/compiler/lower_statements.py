@@ -6,12 +6,12 @@ from p4switch.compiler import ast, ir
 from p4switch.compiler import types as t
 from p4switch.compiler.diagnostics import Loc
 from p4switch.compiler.lower_base import Typed
-from p4switch.compiler.lower_calls import CallLowering
-from p4switch.compiler.lower_expressions import BIT32
+from p4switch.compiler.lower_methods import MethodLowering
+from p4switch.compiler.lower_operators import BIT32
 from p4switch.compiler.scope import TableSymbol, ValueSymbol
 
 
-class StatementLowering(CallLowering):
+class StatementLowering(MethodLowering):
     """Rules for statements."""
 
     def block(self, block: ast.BlockStmt) -> None:

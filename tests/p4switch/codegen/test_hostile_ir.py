@@ -14,7 +14,8 @@ import pytest
 from p4switch.codegen import INCLUDE_DIR, CodegenError, generate
 from p4switch.compiler import ir
 from p4switch.compiler.driver import compile_source
-from p4switch.compiler.validate import IrError, validate
+from p4switch.compiler.validate import validate
+from p4switch.compiler.validate_code import IrError
 from p4switch.dataplane.build import INCLUDE
 
 FEATURES = Path(__file__).parent.parent / "features"
