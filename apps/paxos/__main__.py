@@ -9,7 +9,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from apps.kv.bulk import write_image
 from apps.paxos import control, frames, load
@@ -23,13 +25,28 @@ from hosts.errors import RemoteMemoryError
 from hosts.process import LocalOsError
 
 DEPOSED = 3  # exit status of a replica that cannot go on
+T = TypeVar("T")
 
 
+def _told(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """An argparse type whose errors say what is wrong with the value."""
+
+    def checked(text: str) -> T:
+        try:
+            return parse(text)
+        except (OSError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return checked
+
+
+@_told
 def _address(text: str) -> str:
     frames.parse_address(text)
     return text
 
 
+@_told
 def _members(text: str) -> dict[int, Member]:
     members = {m.id: m for m in map(parse_member, text.split(","))}
     if len(members) != len(text.split(",")):
@@ -37,23 +54,29 @@ def _members(text: str) -> dict[int, Member]:
     return members
 
 
+@_told
 def _addresses(text: str) -> tuple[str, ...]:
     return tuple(map(_address, text.split(",")))
 
 
+@_told
 def _spares(text: str) -> tuple[Member, ...]:
     return tuple(_members(text).values())
 
 
+@_told
 def _secret(text: str) -> bytes:
-    return bytes.fromhex(Path(text).read_text().strip())
+    try:
+        return bytes.fromhex(Path(text).read_text().strip())
+    except ValueError:
+        raise ValueError(f"{text}: expected a secret in hexadecimal digits") from None
 
 
+@_told
 def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
+    if not text.isdecimal():
+        raise ValueError(f"{text!r} is no number from 0 on")
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:

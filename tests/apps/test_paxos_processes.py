@@ -190,7 +190,9 @@ def test_requests_that_cannot_be_carried_out(cluster: Cluster) -> None:
         (["--id", "1", "--ordinary", "--run-dir", "/tmp"], "exactly one of --run-dir"),
         (["--id", "1", "--ordinary", "--election-ms", "100"], "at least twice"),
         (["--id", "1", "--ordinary", "--state-mib", "0"], "at least 1"),
-        (["--id", "x", "--ordinary"], "invalid"),
+        (["--id", "x", "--ordinary"], "--id: 'x' is no number"),
+        (["--id", "1", "--secret-file", "nowhere"], "--secret-file: [Errno 2] No such file"),
+        (["--id", "1", "--standby", "here"], "--standby: 'here' is no address"),
     ],
 )
 def test_options_that_make_no_sense(cluster: Cluster, options: list[str], text: str) -> None:
