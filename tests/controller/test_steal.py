@@ -172,6 +172,28 @@ def test_what_a_crashed_process_had_is_kept_for_its_group(rack: Rack) -> None:
     assert not rack.world.state.allocations
 
 
+@pytest.mark.parametrize(
+    "silence", [0.4, 0.7]
+)  # seconds: suspected; taken for dead, and not fenced since nobody stands by
+def test_memory_of_a_suspected_process_is_stolen_and_safe_from_it(rack: Rack, silence: float) -> None:
+    """It may be only slow: what it sends after that has no effect, though nothing else was done to its element."""
+    world = rack.world
+    others = [e.id for e in world.rack.elements if e.id != 1]
+    for at in (1.0, 1.0 + silence):
+        world.now = at
+        for element in others if at > 1.0 else [1, *others]:
+            world.heartbeat(element)
+        world.feed(events.Tick())
+    assert (1 in world.state.suspected) == (silence < 0.6)
+    assert (world.state.elements[1].liveness == "alive") == (silence < 0.6)
+    assert not world.state.elements[1].fenced
+    old = world.stamp(rack.source, rack.va)
+    assert rack.steal(rack.token()) == Status.OK
+    assert usable(world, rack.thief, rack.va)
+    assert world.stamp(rack.source, rack.va) is None
+    assert not world.passes(rack.source, rack.va, old)
+
+
 def test_what_a_process_had_that_ended_well_is_freed(rack: Rack) -> None:
     rack.exit(crashed=False)
     assert not rack.world.state.allocations
