@@ -164,11 +164,12 @@ def show_alone(report: AloneReport, storm: StormReport) -> None:
 def show_quiet(report: QuietReport) -> None:
     """The third stage."""
     console.print(
-        f"  {mark(report.held)}  bystanders during {report.revocations} revocations: {report.requests} requests, "
+        f"  {mark(report.held)}  bystanders during {report.revocations} revocations ({report.rate:.0f} a second): "
+        f"{report.requests} requests, "
         f"{len(report.failures)} errors, {report.lost} packets lost, {report.retries} retries"
     )
     console.print(
-        f"  p99 of 64 B: {report.p99_busy:.0f} us, {report.p99_ratio:.2f} of its quiet value "
+        f"  p99 of 64 B: {report.p99_busy:.0f} us, {report.p99_ratio:.2f} of its value in the quiet time just before "
         f"({min(report.ratios):.2f}..{max(report.ratios):.2f}); goal {P99_GOAL}"
     )
     control = sorted(report.control)

@@ -27,6 +27,7 @@ class QuietReport:
     """Figures of all bystanders together; latencies in microseconds."""
 
     revocations: int = 0
+    rate: float = 0.0  # revocations a second
     requests: int = 0
     retries: int = 0
     lost: int = 0  # packets without an answer
@@ -85,18 +86,19 @@ class Quiet:
         busy: list[float] = []
         took: list[float] = []
         self._measure(homes, 0.3)  # warms up
-        spent = dict.fromkeys(_WORKING, 0.0)
+        spent, busy_seconds = dict.fromkeys(_WORKING, 0.0), 0.0
         for _ in range(slices):
             before_that = self._measure(homes, seconds)
             idle = self._cpu()
             still = self._measure(homes, seconds)
             rested = self._cpu()
             taken = self.intruder.call("alloc", pages=each)["va"]
-            started = self._cpu()
+            started, at = self._cpu(), time.monotonic()
             thread = threading.Thread(target=self._revoke, args=(taken, each, seconds, took))
             thread.start()
             moved = self._measure(homes, seconds)
             thread.join()
+            busy_seconds += time.monotonic() - at
             ended = self._cpu()
             for name in _WORKING:
                 spent[name] += (ended[name] - started[name]) - (rested[name] - idle[name])
@@ -110,7 +112,7 @@ class Quiet:
         self.report.p50_busy, self.report.p99_busy = percentile(busy, 50), percentile(busy, 99)
         self.report.p99_ratio = statistics.median(self.report.ratios)
         self.report.revoke_ms = statistics.median(took) * 1e3
-        self.report.revocations = len(took)
+        self.report.revocations, self.report.rate = len(took), len(took) / busy_seconds
         self.report.cpu_ms = {name: seconds * 1e3 / max(1, len(took)) for name, seconds in spent.items()}
 
     def _cpu(self) -> dict[str, float]:
