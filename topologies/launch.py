@@ -30,6 +30,7 @@ from topologies.state import RackState, RunDirectory, remove_leftovers
 MMU_NAME = "mmu"  # of the switches, behind the rack's prefix
 TOR_NAME = "tor"
 TOKENS = "tokens.json"
+CONTROLLER_NICENESS = 5  # the slow path gives way (docs/decisions/0021-one-session-for-a-rack.md)
 START_TIMEOUT = 30.0  # seconds, for each process
 
 
@@ -278,6 +279,7 @@ class RackLauncher:
         command += ["--tor-dpid", str(options.tor_dpid)]
         command += ["--tor-uplink", str(options.uplink)] if options.uplink else []
         child = self._spawn("controller", [*command, *options.controller_options, *more], ready=False)
+        os.setpriority(os.PRIO_PROCESS, child.popen.pid, CONTROLLER_NICENESS)  # before it has threads: those inherit it
 
         def serving() -> bool:
             if child.popen.poll() is not None:

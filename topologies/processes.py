@@ -95,7 +95,9 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                start_new_session=True,
+                # Signals of the terminal are not for it. All of a rack is in one session, though: where Linux groups tasks by
+                # session (sched_autogroup_enabled), niceness counts only within one.
+                process_group=0,
             )
         self.record = record(name, self.popen.pid)
 
