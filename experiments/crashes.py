@@ -270,6 +270,12 @@ def show(report: Report, operation: str, victim: str) -> None:
             console.print(f"    [red]step {run.step}: {'; '.join(run.problems)}[/]")
 
 
+def save(report: Report, out: Path) -> None:
+    """Write crashes.json."""
+    report.held = bool(report.runs) and not any(r.problems for r in report.runs)
+    (out / "crashes.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+
+
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Options."""
     parser = argparse.ArgumentParser(prog="python -m experiments.crashes", description=__doc__)
@@ -317,8 +323,11 @@ def main() -> int:
                     if name not in CONCERNED.get(victim, names) or (name == "migrate" and "/v1/migrate" not in known):
                         continue
                     first = crashes.rng.randint(1, 4 if victim == "controller" else 1) if arguments.quick else 1
-                    crashes.sweep(name, victim, range(first, first + 1 if arguments.quick else MOST_STEPS))
-                    show(crashes.report, name, victim)
+                    try:
+                        crashes.sweep(name, victim, range(first, first + 1 if arguments.quick else MOST_STEPS))
+                    finally:  # what was done counts, also when it is interrupted
+                        show(crashes.report, name, victim)
+                        save(crashes.report, arguments.out)
             report = crashes.report
     except (StartError, RackRunning, targets.TargetError, WorkerError, OSError) as error:
         console.print(f"[red]crashes: {error}[/]")
@@ -326,8 +335,6 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("interrupted; the rack is down")
         return 130
-    report.held = bool(report.runs) and not any(r.problems for r in report.runs)
-    (arguments.out / "crashes.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
     console.print(f"{len(report.runs)} crashes; {arguments.out / 'crashes.json'}")
     return 0 if report.held else 1
 
