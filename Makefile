@@ -60,9 +60,14 @@ shell: setup ## p4runtime-shell on the running rack's switch
 	@scripts/p4runtime_shell.sh $(ARGS)
 
 .PHONY: test
-test: setup lint ## all checks: lint, types, imports, unit, packet-level and Mininet tests
+test: setup lint ## all checks: lint, types, imports, unit, packet-level and Mininet tests (ARGS="tests/hosts ..." for some)
 	@scripts/setup_shell_venv.sh
+ifeq ($(ARGS),)
+	@$(ROOT) $(PYTHON) -m pytest -n auto --maxprocesses 8 --dist loadfile --ignore tests/e2e
+	@$(ROOT) $(PYTHON) -m pytest tests/e2e
+else
 	@$(ROOT) $(PYTHON) -m pytest $(ARGS)
+endif
 
 .PHONY: lint
 lint: setup ## style, types and import rules
