@@ -101,6 +101,9 @@ class Process:
         self._local_os = local_os
         self._run_dir = run_dir
         self._closed = threading.Event()
+        self._joining = (
+            threading.Lock()
+        )  # for who has the last connection to the local OS, and is to say on it that this ends
         self._callbacks: list[tuple[frozenset[NotifyCode], Callable[[Notice], None]]] = []
         self._background = ThreadPoolExecutor(4, thread_name_prefix=f"process {pid}")
         self._counts: dict[str, int] = defaultdict(int)
@@ -159,17 +162,18 @@ class Process:
     def close(self) -> None:
         """End the process: its memory is freed."""
         self._background.shutdown(wait=False, cancel_futures=True)
-        self._closed.set()
+        with self._joining:
+            self._closed.set()
+            local_os, self._local_os = self._local_os, None
         if self._run_dir is not None:  # should the local OS die before it has read this, the next one finds a file
             with contextlib.suppress(OSError):
                 (self._run_dir / "processes" / f"{self.pid}{CLOSED}").touch()
-        if self._local_os is not None:
+        if local_os is not None:
             try:
-                self._say_closed(self._local_os)
+                self._say_closed(local_os)
             except OSError:  # it has gone, and there may be another one already
                 self._say_closed_again()
-            self._local_os.close()
-            self._local_os = None
+            local_os.close()
         self.requester.close()
 
     # ------------------------------------------------------------------------------------------------------- arguments
@@ -481,11 +485,17 @@ class Process:
         pause = REJOIN_PAUSE
         while self._run_dir is not None and not self._closed.wait(pause):
             try:
-                self._local_os = self._join()
+                joined = self._join()
             except OSError:
                 pause = min(2 * pause, LONGEST_REJOIN_PAUSE)
                 continue
-            return self._local_os
+            with self._joining:
+                if not self._closed.is_set():
+                    self._local_os = joined
+                    return joined
+            if joined is not None:  # it was closed meanwhile, and could not join again itself to say so
+                with joined, contextlib.suppress(OSError):
+                    self._say_closed(joined)
         return None
 
     def _join(self) -> socket.socket | None:

@@ -180,6 +180,25 @@ def test_a_process_lives_on_and_joins_again(machine: Machine) -> None:
     wait_for(lambda: not machine.left_behind())
 
 
+def test_a_process_that_is_closed_while_it_joins_again_ends(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined, closed, join = threading.Event(), threading.Event(), Process._join
+
+    def slowly(self: Process) -> socket.socket | None:
+        connection = join(self)
+        if threading.current_thread() is self._listener:
+            joined.set()
+            assert closed.wait(30)
+        return connection
+
+    with Process.create(machine.run_dir, "kv") as process:
+        monkeypatch.setattr(Process, "_join", slowly)
+        machine.restart()
+        assert joined.wait(30)
+    closed.set()
+    wait_for(lambda: machine.controller.exits == [(process.pid, False)])
+    wait_for(lambda: not machine.left_behind())
+
+
 def test_a_process_that_died_meanwhile_is_reported(machine: Machine) -> None:
     contact = ContactListener()
     child = machine.client()
