@@ -27,9 +27,8 @@ class Spread:
         return cls(median(held), held[0], held[-1], len(held))
 
     def __str__(self) -> str:
-        if self.low == self.high:
-            return number(self.median)
-        return f"{number(self.median)} ({number(self.low)}..{number(self.high)})"
+        middle, low, high = (number(value) for value in (self.median, self.low, self.high))
+        return middle if low == high else f"{middle} ({low}..{high})"
 
 
 def number(value: float) -> str:
