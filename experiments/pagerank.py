@@ -179,7 +179,7 @@ EXPERIMENT = Experiment(
         Claim("faster at any size", "5", "The same for every graph and number of workers measured."),
     ),
     scales={
-        "quick": Options(((1024, 4),), 2),
+        "quick": Options(((1024, 2),), 2),
         "full": Options(((256, 4), (1024, 4), (4096, 2), (4096, 4), (4096, 8), (11264, 4)), 5),
     },
     run=run,

@@ -218,7 +218,7 @@ EXPERIMENT = Experiment(
         Claim("faster jobs from a crossover on", "5", "The same for whole jobs."),
     ),
     scales={
-        "quick": Options((("sort", 2, 4), ("word count", 1, 4)), 64),
+        "quick": Options((("sort", 2, 4),), 64),
         "full": Options(
             (
                 *(("sort", size, 4) for size in (0.25, 1, 4, 16)),
