@@ -106,7 +106,7 @@ class PrivateOvs:
             socket,
         )
         # No cached flows: the thread that answers OpenFlow looks every frame up itself, so that what it says of its flows holds
-        # for every frame (docs/decisions/0021-fences-hold-at-the-tor.md).
+        # for every frame (docs/decisions/0024-fences-hold-at-the-tor.md).
         settings = ("set", "Open_vSwitch", ".", "other_config:flow-limit=0")
         for command in (("init",), settings):
             subprocess.run(["ovs-vsctl", "--no-wait", *command], check=True, timeout=10, capture_output=True)
