@@ -37,8 +37,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--strict", action="store_true", help="exit with 1 also when a claim did not hold")
     parser.add_argument("--keep-captures", action="store_true", help="keep captures also when all went well")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"default {DEFAULT_OUT}")
-    target = os.environ.get("TARGET", "p4switch")
-    parser.add_argument("--target", choices=targets.TARGETS, default=target, help="what the Rack MMU runs on")
+    targets.add_target_argument(parser)
     arguments = parser.parse_args(given)
     if arguments.repetitions is not None and arguments.repetitions < 1:
         parser.error(f"--repetitions {arguments.repetitions}: at least 1")

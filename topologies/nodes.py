@@ -1,17 +1,23 @@
-"""Mininet nodes of a rack: elements (network namespaces), the Rack MMU switch and a private Open vSwitch for the ToR."""
+"""Mininet nodes of a rack: elements (network namespaces), the Rack MMU switch, and for the ToR a private Open vSwitch."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mininet.link import Link
+from mininet.log import setLogLevel
+from mininet.net import Mininet
 from mininet.node import Host, OVSSwitch, Switch
 
-from topologies.processes import Child, StartError
+from topologies.processes import Child, StartError, wait_for
+from topologies.run import START_TIMEOUT, Run
 
 OVS_SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 JUMBO = 9000  # bytes of payload, on every link: what is copied over the network shall not suffer from small frames
@@ -83,9 +89,11 @@ class TorSwitch(OVSSwitch):  # type: ignore[misc]
 class PrivateOvs:
     """An Open vSwitch of the rack's own: its database and sockets in the run directory, apart from any on the system."""
 
-    def __init__(self, run: Path, logs: Path):
+    def __init__(self, run: Path, logs: Path, remember: Callable[[Child], None]):
+        """``remember`` is told of each daemon as soon as it runs."""
         self.run = run / "ovs"
         self.logs = logs
+        self._remember = remember
         self.children: list[Child] = []
 
     def start(self) -> None:
@@ -117,6 +125,7 @@ class PrivateOvs:
     def _spawn(self, command: list[str], ready: Path) -> None:
         child = Child(command[0], command, self.logs / f"{command[0]}.log", ready_file=ready)
         self.children.append(child)
+        self._remember(child)
         child.wait_ready(10)
 
     def stop(self) -> None:
@@ -124,3 +133,28 @@ class PrivateOvs:
         for child in reversed(self.children):
             child.stop()
         self.children.clear()
+
+
+def network(run: Run) -> Mininet:
+    """An empty network, not built yet, with an Open vSwitch of its own. At the end of the run, its children end first."""
+    ovs = PrivateOvs(run.path, run.logs, run.remember)
+    run.at_end(ovs.stop)
+    ovs.start()
+    setLogLevel("error")
+    net = Mininet(topo=None, build=False, autoSetMacs=False, autoStaticArp=False)
+    run.at_end(net.stop)
+    run.at_end(run.stop_children)
+    return net
+
+
+def connect(switch: TorSwitch, controller: Child, port: int) -> None:
+    """Let a switch connect to its controller, as soon as that listens at the port; StartError."""
+
+    def listens() -> bool:
+        controller.check()
+        with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            return True
+        return False
+
+    wait_for(listens, f"{controller.name} to listen at port {port} (log: {controller.log})", START_TIMEOUT)
+    switch.connect(port)

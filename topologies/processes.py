@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -106,11 +106,15 @@ class Child:
         deadline = time.monotonic() + timeout
         assert self.ready_file is not None
         while not self.ready_file.exists():
-            if self.popen.poll() is not None:
-                raise StartError(f"{self.name} ended with status {self.popen.returncode}: {self.last_words()}")
+            self.check()
             if time.monotonic() > deadline:
                 raise StartError(f"{self.name} was not ready within {timeout:.0f} s: {self.last_words()}")
             time.sleep(0.01)
+
+    def check(self) -> None:
+        """StartError when it has ended."""
+        if self.popen.poll() is not None:
+            raise StartError(f"{self.name} ended with status {self.popen.returncode}: {self.last_words()}")
 
     def last_words(self) -> str:
         """The end of the log, for error messages."""
@@ -131,3 +135,12 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.popen.kill()
         self.popen.wait()
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout: float) -> None:
+    """Poll until the condition holds; StartError when the time (seconds) is up."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StartError(f"waited {timeout:.0f} s in vain for {what}")
+        time.sleep(0.02)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from mininet.log import setLogLevel
 from mininet.net import Mininet
 
 from protocol import fabric as fabrics
-from topologies import access, processes, targets
-from topologies.launch import START_TIMEOUT, TOKENS, LaunchOptions, RackLauncher, absent_interfaces, connect, wait_for
-from topologies.nodes import ElementHost, PrivateOvs, RackLink, TorSwitch
-from topologies.processes import Child, StartError
+from topologies import targets
+from topologies.api import Api
+from topologies.launch import TOKENS, LaunchOptions, RackLauncher
+from topologies.nodes import ElementHost, RackLink, TorSwitch, connect, network
+from topologies.processes import StartError
+from topologies.run import Run
 from topologies.site import CORE, CORE_DPID, TOR_DPID_BASE, UPLINK, FullRack, Host, Site, fabric, rack_name
-from topologies.state import RackState, RunDirectory, remove_leftovers
+
+FABRIC = "fabric"  # the controller of the core and of simple racks' switches
 
 
 @dataclass(frozen=True)
@@ -42,22 +39,20 @@ class SiteOptions:
 
 
 class SiteLauncher:
-    """Running racks; a context manager. ``racks`` are the full ones by their number."""
+    """Running racks; a context manager. ``racks`` are the full ones by their number.
+
+    Entering it raises StartError, TargetError or RackRunning, and leaves nothing behind when it does.
+    """
 
     def __init__(self, site: Site, options: SiteOptions):
         self.site = site
         self.options = options
-        self.out = options.out.resolve()
-        self.run = RunDirectory(options.name)
-        self.api = f"http://127.0.0.1:{options.api_port}"
-        self.token = ""  # the operator's, when the racks are being booted
+        self.run = Run(options.name, options.out, options.progress)
+        self.out = self.run.out
+        self.api = Api(options.api_port)  # of the fabric's controller
         self.racks = {r.number: self._launcher(r) for r in site.full}
         self.hosts: dict[str, ElementHost] = {}
         self._switches: list[TorSwitch] = []
-        self._fabric: Child | None = None
-        self._net: Mininet | None = None
-        self._ovs: PrivateOvs | None = None
-        self._state = RackState(name=options.name, launcher=processes.record("launcher", os.getpid()))
 
     def _launcher(self, rack: FullRack) -> RackLauncher:
         options, name = self.options, rack_name(rack.number)
@@ -81,103 +76,48 @@ class SiteLauncher:
     # ------------------------------------------------------------------------------------------------ life cycle
 
     def __enter__(self) -> SiteLauncher:
-        self.up()
+        self.run.boot(self._boot)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.down()
-
-    def up(self) -> None:
-        """Boot everything; raises StartError, TargetError or RackRunning and leaves nothing behind when it fails."""
-        if os.geteuid() != 0:
-            raise StartError("racks need root (network namespaces, raw sockets): run them with sudo")
-        self.run.acquire()
-        held: list[RackLauncher] = []
-        try:
-            for rack in self.racks.values():
-                rack.run.acquire()
-                held.append(rack)
-            self._boot()
-        except BaseException:
-            self._down(held)
-            raise
-
-    def down(self) -> None:
-        """Take everything down, in reverse order; safe to call again."""
-        self._down(list(self.racks.values()))
-
-    def _down(self, racks: list[RackLauncher]) -> None:
-        for rack in racks:
-            rack.stop_children()
-        if self._fabric is not None:
-            self._fabric.stop()
-            self._fabric = None
-        if self._net is not None:
-            self._net.stop()
-            self._net = None
-        if self._ovs is not None:
-            self._ovs.stop()
-            self._ovs = None
-        for rack in racks:
-            rack.down()
-        remove_leftovers(self._state)
-        self.run.release()
+    def __exit__(self, *_error: object) -> None:
+        self.run.end()
 
     def _boot(self) -> None:
-        progress, state = self.options.progress, self._state
-        self._remove_crashed()
-        logs = self.out / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        for old in logs.glob("*.log"):
-            old.unlink()
-        state.target, state.api, state.out = self.options.target, self.api, str(self.out)
-        state.parts = [r.options.name for r in self.racks.values()]
-        state.interfaces = absent_interfaces(
-            CORE, *(f"{rack_name(r.number)}tor" for r in self.site.simple), "ovs-netdev"
-        )
-        state.interfaces += [f"{CORE}-eth{p}" for p in (*(r.number for r in self.site.racks), *self._client_ports())]
-        self.run.save(state)
+        for rack in self.racks.values():
+            rack.run.acquire()
+            self.run.at_end(rack.run.end)
+        self._prepare()
         for rack in self.racks.values():
             rack.prepare()
-        progress(f"wiring {len(self.site.racks)} racks in Mininet")
-        self._ovs = PrivateOvs(self.run.path, logs)
-        self._ovs.start()
-        for child in self._ovs.children:
-            self._remember(child)
-        self._wire()
+        self.run.progress(f"wiring {len(self.site.racks)} racks in Mininet")
+        net = network(self.run)
+        for rack in self.racks.values():
+            self.run.at_end(rack.run.stop_children)
+        self._wire(net)
         self._start_fabric()
         for rack in self.racks.values():
             rack.start()
-        assert self._fabric is not None
+            self.hosts |= rack.hosts
+        controller = self.run.children[FABRIC]
         for switch in self._switches:
-            connect(switch, self._fabric, self.options.openflow_port)
-        wait_for(self._all_connected, "every switch to be connected to its controller", START_TIMEOUT)
-        state.ready = True
-        self.run.save(state)
+            connect(switch, controller, self.options.openflow_port)
+        self.run.wait_for_status(
+            controller, self.api, lambda status: all(status["switches"].values()), "every switch to be connected"
+        )
+        self.run.ready()
 
-    def _client_ports(self) -> list[int]:
-        return [h.port for h in self.site.clients]
-
-    def _remove_crashed(self) -> None:
-        """The lock is ours, so a state file found here is of a launcher that died. The racks remove what is theirs."""
-        try:
-            crashed = self.run.load()
-        except RuntimeError:
-            return
-        for thing in remove_leftovers(crashed):
-            self.options.progress(f"removed from crashed racks: {thing}")
-
-    def _remember(self, child: Child) -> None:
-        self._state.processes.append(child.record)
-        self.run.save(self._state)
+    def _prepare(self) -> None:
+        state, ports = self.run.state, (*(r.number for r in self.site.racks), *(c.port for c in self.site.clients))
+        state.target, state.api = self.options.target, self.api.url
+        self.run.prepare(
+            veths=[f"{CORE}-eth{port}" for port in ports],
+            taps=[CORE, *(f"{rack_name(r.number)}tor" for r in self.site.simple), "ovs-netdev"],
+            parts=[rack.options.name for rack in self.racks.values()],
+        )
 
     # ---------------------------------------------------------------------------------------------------- wiring
 
-    def _wire(self) -> None:
-        setLogLevel("error")
-        net = self._net = Mininet(topo=None, build=False, autoSetMacs=False, autoStaticArp=False)
+    def _wire(self, net: Mininet) -> None:
         core = net.addSwitch(CORE, cls=TorSwitch, dpid=f"{CORE_DPID:x}")
         self._switches = [core]
         for host in self.site.clients:
@@ -194,11 +134,7 @@ class SiteLauncher:
                     self._add_host(net, server, tor)
             net.addLink(tor, core, cls=RackLink, port1=UPLINK, port2=rack.number)
         net.build()
-        for name, node in self.hosts.items():
-            self._state.processes.append(processes.record(f"namespace of {name}", node.pid))
-        self.run.save(self._state)
-        for rack_ in self.racks.values():
-            self.hosts |= rack_.hosts
+        self.run.remember_namespaces({name: host.pid for name, host in self.hosts.items()})
 
     def _add_host(self, net: Mininet, host: Host, switch: TorSwitch) -> None:
         node = self.hosts[host.name] = net.addHost(host.name, cls=ElementHost, ip=None)
@@ -207,38 +143,16 @@ class SiteLauncher:
         node.setIP(host.ip, 16, intf=interface)
 
     def _start_fabric(self) -> None:
-        description = self.out / "fabric.json"
+        description, places, tokens = self.out / "fabric.json", self.out / "addresses.json", self.out / TOKENS
         description.write_bytes(fabrics.dumps(fabric(self.site)))
-        places = self.out / "addresses.json"
-        places.unlink(missing_ok=True)
-        port = self.options.openflow_port
+        for old in (places, tokens):
+            old.unlink(missing_ok=True)
+        self.run.admit(self.api, tokens)
         command = [sys.executable, "-m", "controller.fabric", "--fabric", str(description), "--state", str(places)]
-        tokens = self.out / TOKENS
-        tokens.unlink(missing_ok=True)
-        self.token = access.make(tokens, self.run.path)
-        command += [
-            "--tokens",
-            str(tokens),
-            "--openflow",
-            f"127.0.0.1:{port}",
-            "--api",
-            f"127.0.0.1:{self.options.api_port}",
-        ]
-        environment = {"PYTHONPATH": str(targets.ROOT), "PYTHONUNBUFFERED": "1"}
-        self._fabric = Child("fabric", command, self.out / "logs" / "fabric.log", env=environment)
-        self._remember(self._fabric)
+        command += ["--tokens", str(tokens), "--api", f"127.0.0.1:{self.options.api_port}"]
+        self.run.spawn(FABRIC, [*command, "--openflow", f"127.0.0.1:{self.options.openflow_port}"])
         for switch in self._switches:
             switch.start([])
-
-    def _all_connected(self) -> bool:
-        child = self._fabric
-        assert child is not None
-        if child.popen.poll() is not None:
-            raise StartError(f"the fabric's controller ended: {child.last_words()}")
-        try:
-            return all(self.get("/v1/status")["switches"].values())
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return False
 
     # ---------------------------------------------------------------------------------------- for tests and runs
 
@@ -255,24 +169,9 @@ class SiteLauncher:
             f"{element} is in no full rack; there are {', '.join(e for r in self.racks.values() for e in r.hosts)}"
         )
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What a request to the fabric controller's API bears, as the operator's."""
-        return {"Authorization": f"Bearer {self.token}"}
-
-    def get(self, path: str) -> Any:
-        """GET from the fabric controller's API, decoded."""
-        request = urllib.request.Request(self.api + path, headers=self.headers)
-        with urllib.request.urlopen(request, timeout=5) as reply:
-            return json.load(reply)
-
     def steer(self, address: str, place: str) -> None:
         """Send a service address to another place, at the core and in simple racks; raises HTTPError on a refusal."""
-        body = json.dumps({"address": address, "to": place}).encode()
-        headers = {"Content-Type": "application/json", **self.headers}
-        request = urllib.request.Request(self.api + "/v1/steer", body, headers, method="POST")
-        with urllib.request.urlopen(request, timeout=10) as reply:
-            reply.read()
+        self.api.post("/v1/steer", {"address": address, "to": place})
 
     def flows(self, switch: str) -> list[str]:
         """The flows of a switch (core, r1tor, ...) with their counters, as ovs-ofctl prints them."""

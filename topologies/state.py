@@ -6,10 +6,12 @@ processes: the network namespaces of elements end with theirs, and a veth pair e
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -58,7 +60,7 @@ class RunDirectory:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise RackRunning(f"a rack is running already ({self.path}): end it with `make down`") from None
+            raise RackRunning(f"{self.path.name} is running already ({self.path})") from None
         self._lock = lock
 
     def release(self) -> None:
@@ -79,7 +81,32 @@ class RunDirectory:
         try:
             return msgspec.json.decode(self._state_file.read_bytes(), type=RackState)
         except FileNotFoundError:
-            raise NoRack(f"no rack is running ({self.path}): start one with `make up`") from None
+            raise NoRack(f"{self.path.name} is not running ({self.path})") from None
+
+    def beside(self, name: str) -> RunDirectory:
+        """The directory of another name."""
+        return RunDirectory(name, self.path.parent)
+
+
+def has_interface(name: str) -> bool:
+    """Whether this machine has an interface of this name."""
+    return Path(f"/sys/class/net/{name}").exists()
+
+
+def remove_crashed(directory: RunDirectory, keep: Collection[str] = ()) -> list[str]:
+    """Remove what a launcher left that has ended, whose name is ours now, and what it left of its parts, other than those named;
+    returns what was removed, for people to read."""
+    try:
+        crashed = directory.load()
+    except NoRack:
+        return []
+    removed = []
+    for part in map(directory.beside, (name for name in crashed.parts if name not in keep)):
+        with contextlib.suppress(RackRunning):  # another launcher's, by now
+            part.acquire()
+            removed += remove_crashed(part)
+            part.release()
+    return removed + remove_leftovers(crashed)
 
 
 def remove_leftovers(state: RackState) -> list[str]:
@@ -88,7 +115,7 @@ def remove_leftovers(state: RackState) -> list[str]:
     processes.end(alive, grace=3.0)
     removed = [f"process {p.name} ({p.pid})" for p in alive]
     for name in state.interfaces:
-        if Path(f"/sys/class/net/{name}").exists():
+        if has_interface(name):
             subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
             removed.append(f"interface {name}")
     return removed

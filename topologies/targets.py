@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -43,6 +45,24 @@ def _bmv2_tools() -> tuple[str, str]:
             "and github.com/p4lang/p4c (about an hour), or use TARGET=p4switch"
         )
     return compiler, switch
+
+
+def _target(text: str) -> TargetName:
+    """What an option or the environment names; an argparse type, because argparse does not hold a default against choices."""
+    if text not in TARGETS:
+        raise argparse.ArgumentTypeError(f"there is no target {text!r}; there are {', '.join(TARGETS)}")
+    return text
+
+
+def add_target_argument(parser: argparse.ArgumentParser) -> None:
+    """``--target``, or the environment's TARGET."""
+    parser.add_argument(
+        "--target",
+        type=_target,
+        default=os.environ.get("TARGET", "p4switch"),
+        metavar="{" + ",".join(TARGETS) + "}",
+        help="what the Rack MMU runs on (default: $TARGET or p4switch)",
+    )
 
 
 def check(target: TargetName) -> None:

@@ -33,7 +33,7 @@ def rackctl(*arguments: str, token: str = "") -> str:
 
 def test_who_may_do_what(rack: RackLauncher, worker: Worker) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(rack.api + "/v1/status", timeout=5)
+        urllib.request.urlopen(rack.api.url + "/v1/status", timeout=5)
     token_file = rack.run.path / "operator.token"
     assert token_file.stat().st_mode & 0o777 == 0o600
     assert rackctl("--token-file", str(token_file), "status")
