@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments.workers import Worker, WorkerError
+from protocol.rack import RackError
 from protocol.wire import PAGE_SIZE
 from topologies import targets
 from topologies.__main__ import add_rack_arguments, rack_of
@@ -74,21 +75,6 @@ class Crashes:
         self.group, self.secret = group["id"], group["secret"]
         self.va, self.contents = 0, ""
         self.fresh: list[Worker] = []
-        self.operations: dict[str, Callable[[], dict[str, Any]]] = {
-            "alloc": lambda: self.owner.call("try_alloc", size=PAGES * PAGE_SIZE),
-            "free": lambda: self.owner.call("free", va=self.va, size=0),
-            "protect": lambda: self.owner.call("protect", va=self.va, pages=PAGES, permissions=1),
-            "grant": lambda: self.owner.call("grant", va=self.va, pages=PAGES, to=self.other.pid),
-            "steal": lambda: self.other.call(
-                "steal", va=self.va, pages=PAGES, source=self.owner.pid, group=self.group, secret=self.secret
-            ),
-            "revoke": lambda: self._post("/v1/revoke", {"va": self.va, "pages": PAGES}),
-            "migrate": lambda: self._post("/v1/migrate", {"va": self.va, "pages": PAGES, "target": "n1"}),
-            "fence": lambda: self._post("/v1/fence", {"element": "c3"}),
-            "unfence": lambda: self._post("/v1/unfence", {"element": "c3"}),
-            "recovery": self._recover,
-            "process": self._process,
-        }
 
     def close(self) -> None:
         """End the processes."""
@@ -147,7 +133,7 @@ class Crashes:
         with contextlib.suppress(StartError):  # it may die before it is ready
             self._start(victim, "--crash-at", str(step))
         answer: dict[str, Any] = {}
-        working = threading.Thread(target=lambda: answer.update(self.operations[operation]()), daemon=True)
+        working = threading.Thread(target=lambda: answer.update(OPERATIONS[operation](self)), daemon=True)
         working.start()
         deadline = time.monotonic() + GIVE_UP
         died = False
@@ -254,6 +240,21 @@ class Crashes:
             self._post("/v1/free", {"va": allocation["va"]})
 
 
+OPERATIONS: dict[str, Callable[[Crashes], dict[str, Any]]] = {
+    "alloc": lambda c: c.owner.call("try_alloc", size=PAGES * PAGE_SIZE),
+    "free": lambda c: c.owner.call("free", va=c.va, size=0),
+    "protect": lambda c: c.owner.call("protect", va=c.va, pages=PAGES, permissions=1),
+    "grant": lambda c: c.owner.call("grant", va=c.va, pages=PAGES, to=c.other.pid),
+    "steal": lambda c: c.other.call("steal", va=c.va, pages=PAGES, source=c.owner.pid, group=c.group, secret=c.secret),
+    "revoke": lambda c: c._post("/v1/revoke", {"va": c.va, "pages": PAGES}),
+    "migrate": lambda c: c._post("/v1/migrate", {"va": c.va, "pages": PAGES, "target": "n1"}),
+    "fence": lambda c: c._post("/v1/fence", {"element": "c3"}),
+    "unfence": lambda c: c._post("/v1/unfence", {"element": "c3"}),
+    "recovery": Crashes._recover,
+    "process": Crashes._process,
+}
+
+
 def show(report: Report, operation: str, victim: str) -> None:
     """A line for an operation and a victim."""
     runs = [r for r in report.runs if (r.operation, r.victim) == (operation, victim)]
@@ -285,7 +286,12 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--victims", default="controller,n1,m1,c1", help="whom to kill (default controller,n1,m1,c1)")
     parser.add_argument("--seed", type=int, default=1, help="of the steps that --quick chooses (default 1)")
     parser.add_argument("--quick", action="store_true", help="one step of each operation and victim")
-    return parser.parse_args(given)
+    arguments = parser.parse_args(given)
+    arguments.operations = [n for n in arguments.operations.split(",") if n] or list(OPERATIONS)
+    arguments.victims = arguments.victims.split(",")
+    if unknown := [n for n in arguments.operations if n not in OPERATIONS]:
+        parser.error(f"--operations: there is no operation {unknown[0]!r}; there are {', '.join(OPERATIONS)}")
+    return arguments
 
 
 # Victims other than the controller have a part in these only.
@@ -307,20 +313,18 @@ def main() -> int:
         progress=lambda text: console.print(f"  {text}"),
     )
     try:
+        described = rack_of(arguments)
+        there = ("controller", *(e.name for e in described.elements))
+        if unknown := [v for v in arguments.victims if v not in there]:
+            console.print(f"[red]crashes: --victims: there is no {unknown[0]!r}; there are {', '.join(there)}[/]")
+            return 2
         with (
-            RackLauncher(rack_of(arguments), options) as rack,
+            RackLauncher(described, options) as rack,
             contextlib.closing(Crashes(rack, arguments.seed)) as crashes,
         ):
-            known = set(json.loads(json.dumps(rack.get("/openapi.json")))["paths"])
-            names = [n for n in arguments.operations.split(",") if n] or list(crashes.operations)
-            for victim in arguments.victims.split(","):
-                for name in names:
-                    if name not in crashes.operations:
-                        console.print(
-                            f"[red]there is no operation {name!r}; there are {', '.join(crashes.operations)}[/]"
-                        )
-                        return 2
-                    if name not in CONCERNED.get(victim, names) or (name == "migrate" and "/v1/migrate" not in known):
+            for victim in arguments.victims:
+                for name in arguments.operations:
+                    if name not in CONCERNED.get(victim, arguments.operations):
                         continue
                     first = crashes.rng.randint(1, 4 if victim == "controller" else 1) if arguments.quick else 1
                     try:
@@ -329,7 +333,7 @@ def main() -> int:
                         show(crashes.report, name, victim)
                         save(crashes.report, arguments.out)
             report = crashes.report
-    except (StartError, RackRunning, targets.TargetError, WorkerError, OSError) as error:
+    except (RackError, StartError, RackRunning, targets.TargetError, WorkerError, OSError) as error:
         console.print(f"[red]crashes: {error}[/]")
         return 1
     except KeyboardInterrupt:

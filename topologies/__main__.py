@@ -25,11 +25,11 @@ def _add_description(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dram", type=int, default=2, help="DRAM elements (default 2)")
     parser.add_argument("--nvm", type=int, default=1, help="NVM elements (default 1)")
     parser.add_argument("--memory-mib", type=int, default=16, help="MiB of each memory element (default 16)")
-    parser.add_argument("--pcap", action="store_true", help="write a pcap of every switch port")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_description(parser)
+    parser.add_argument("--pcap", action="store_true", help="write a pcap of every switch port")
     parser.add_argument("--keep-store", action="store_true", help="go on with the store of the last rack")
 
 

@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit status 0, 1 when memory grows, 2 when the soak cannot run."""
+    if arguments.packets < 0 or arguments.frames < 0:
+        print("soak: --packets and --frames are not negative", file=sys.stderr)
+        return REFUSED
     if arguments.frames and os.geteuid() != 0:
         print("soak: frames over interfaces need root (--frames 0 leaves them out)", file=sys.stderr)
         return REFUSED

@@ -184,7 +184,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit status 0, or 1 when there was a fault."""
+    """Exit status 0, 1 when there was a fault, 2 when a place is not there."""
+    if missing := [place for place in arguments.place if not place.exists()]:
+        print(f"fuzz sources: {missing[0]}: no such file or directory", file=sys.stderr)
+        return 2
     files = sources_of(arguments.place or [ROOT / place for place in OWN])
     include = [*arguments.include, *sorted({p.parent for p in files})]
     if arguments.judge:
