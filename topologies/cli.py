@@ -1,4 +1,4 @@
-"""What the command lines of a rack and of several share: up, down and clean.
+"""What the command lines of a rack and of several share: up, exec, down and clean.
 
 ``up`` runs itself again in the background, with ``--foreground``, and returns when that process has said that all is ready.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from protocol.rack import RUN_ROOT, RackError
 from topologies import processes, targets
 from topologies.processes import StartError
-from topologies.state import NoRack, RackRunning, RunDirectory, remove_crashed
+from topologies.state import NoRack, RackRunning, RunDirectory, namespaces, remove_crashed
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ def main(kind: Kind, description: str) -> int:
     kind.add_arguments(up)
     up.add_argument("--out", type=Path, default=Path("out", kind.name), help="directory for logs, captures and stores")
     up.add_argument("--foreground", action="store_true", help="stay in the foreground until interrupted")
+    inside = commands.add_parser("exec", help="run a program on an element, server or client, in its network namespace")
+    inside.add_argument("host", metavar="NAME", help="of the element, server or client")
+    inside.add_argument("program", metavar="PROGRAM", help="what to run")
+    inside.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="what to give it")
     commands.add_parser("down", help=f"end {kind.what}")
     commands.add_parser("clean", help=f"end {kind.what} in whatever state, and remove what any crashed launcher left")
     arguments = parser.parse_args()
@@ -55,6 +59,8 @@ def main(kind: Kind, description: str) -> int:
     try:
         if arguments.command == "up":
             return _foreground(kind, arguments) if arguments.foreground else _background(kind, arguments.out)
+        if arguments.command == "exec":
+            return _exec(kind, arguments.host, [arguments.program, *arguments.arguments])
         return _down(kind) if arguments.command == "down" else _clean(kind.name)
     except RackRunning as error:
         print(f"{arguments.command}: {error}: end it with `{kind.end}`", file=sys.stderr)
@@ -119,6 +125,14 @@ def _is_ready(run: RunDirectory, launcher: int) -> bool:
     return False
 
 
+def _exec(kind: Kind, host: str, command: list[str]) -> int:
+    """Become this program, in the namespace of a host. Raises StartError when there is no such host, OSError."""
+    pids = namespaces(RunDirectory(kind.name))
+    if host not in pids:
+        raise StartError(f"there is no {host!r} in {kind.what}; there are {', '.join(sorted(pids))}")
+    os.execvpe("mnexec", ["mnexec", "-a", str(pids[host]), *command], {**os.environ, "PYTHONPATH": str(targets.ROOT)})
+
+
 def _down(kind: Kind) -> int:
     """End what runs, in order; remove what it left if it has crashed."""
     state = RunDirectory(kind.name).load()
@@ -129,7 +143,7 @@ def _down(kind: Kind) -> int:
     try:
         processes.wait_for(lambda: not processes.is_alive(state.launcher), "the launcher to end", 30)
     except StartError as error:
-        raise StartError(f"{error} (process {state.launcher.pid}): use `make clean`") from None
+        raise StartError(f"{error} (process {state.launcher.pid}): use `python -m topologies clean`") from None
     print(f"{kind.what}: down")
     return 0
 

@@ -18,7 +18,7 @@ from typing import Any
 from topologies import access, processes, targets
 from topologies.api import Api
 from topologies.processes import Child, StartError, wait_for
-from topologies.state import RackState, RunDirectory, has_interface, remove_crashed, remove_leftovers
+from topologies.state import NAMESPACE, RackState, RunDirectory, has_interface, remove_crashed, remove_leftovers
 
 START_TIMEOUT = 30.0  # seconds, for each process
 
@@ -68,7 +68,7 @@ class Run:
         if taken := [name for name in veths if has_interface(name)]:
             raise StartError(
                 f"there is an interface {taken[0]} already: another rack with switches of the same names runs on this machine, "
-                "or has crashed (then `make clean` removes it)"
+                "or has crashed (then `python -m topologies clean` removes it)"
             )
         self.logs.mkdir(parents=True, exist_ok=True)
         for old in self.logs.glob("*.log"):
@@ -122,7 +122,7 @@ class Run:
 
     def remember_namespaces(self, pids: dict[str, int]) -> None:
         """Write down the processes that hold the network namespaces of hosts, by the names of these."""
-        self.state.processes += [processes.record(f"namespace of {name}", pid) for name, pid in pids.items()]
+        self.state.processes += [processes.record(NAMESPACE + name, pid) for name, pid in pids.items()]
         self.save()
 
     def kill(self, name: str) -> None:

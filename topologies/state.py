@@ -20,6 +20,8 @@ from protocol.rack import RUN_ROOT
 from topologies import processes
 from topologies.processes import ProcessRecord
 
+NAMESPACE = "namespace of "  # before the name of a host: the process that holds its network namespace
+
 
 class RackRunning(RuntimeError):
     """A rack of this name is running already."""
@@ -86,6 +88,15 @@ class RunDirectory:
     def beside(self, name: str) -> RunDirectory:
         """The directory of another name."""
         return RunDirectory(name, self.path.parent)
+
+
+def namespaces(directory: RunDirectory) -> dict[str, int]:
+    """The processes that hold the network namespaces of hosts that run, by the names of these. Raises NoRack."""
+    state = directory.load()
+    found = {p.name.removeprefix(NAMESPACE): p.pid for p in state.processes if p.name.startswith(NAMESPACE)}
+    for part in state.parts:
+        found |= namespaces(directory.beside(part))
+    return found
 
 
 def has_interface(name: str) -> bool:

@@ -76,6 +76,12 @@ def test_up_down_and_clean_after_a_crash(tmp_path: Path) -> None:
     assert again.returncode == 1
     assert "running already" in again.stdout + again.stderr
     assert python("controller.rackctl", "status").returncode == 0
+    inside = python(
+        "topologies", "exec", "c2", sys.executable, "-c", "import hosts.process, socket; print(socket.if_nameindex())"
+    )
+    assert "'c2-rack'" in inside.stdout, inside.stderr
+    nowhere = python("topologies", "exec", "c9", "true")
+    assert (nowhere.returncode, "there are c1, c2, m1, n1" in nowhere.stderr) == (1, True), nowhere.stderr
     assert python("topologies", "down").returncode == 0
     assert interfaces() == before
     assert python("topologies", "down").returncode == 1

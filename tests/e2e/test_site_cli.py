@@ -29,6 +29,8 @@ def test_up_and_clean_after_a_crash(tmp_path: Path) -> None:
     again = cli("up", "--out", str(tmp_path / "other"), *small)
     assert again.returncode == 1
     assert "running already" in again.stdout + again.stderr
+    for host in ("r1c1", "r2s1", "x1"):
+        assert f"{host}-tor" in cli("exec", host, "ip", "-brief", "link").stdout
     states = [json.loads(Path(f"/run/rack-mmu/{name}/state.json").read_text()) for name in ("site", "site-r1")]
     os.kill(states[0]["launcher"]["pid"], signal.SIGKILL)
     clean = cli("clean")
