@@ -89,7 +89,7 @@ class TorSwitch(OVSSwitch):  # type: ignore[misc]
 class PrivateOvs:
     """An Open vSwitch of the rack's own: its database and sockets in the run directory, apart from any on the system."""
 
-    def __init__(self, run: Path, logs: Path, remember: Callable[[Child], None]):
+    def __init__(self, run: Path, logs: Path, remember: Callable[[Child], object] = lambda child: None):
         """``remember`` is told of each daemon as soon as it runs."""
         self.run = run / "ovs"
         self.logs = logs
