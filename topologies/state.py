@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
@@ -100,8 +101,8 @@ def namespaces(directory: RunDirectory) -> dict[str, int]:
 
 
 def has_interface(name: str) -> bool:
-    """Whether this machine has an interface of this name."""
-    return Path(f"/sys/class/net/{name}").exists()
+    """Whether this network namespace has an interface of this name (/sys may be another one's)."""
+    return name in {interface for _, interface in socket.if_nameindex()}
 
 
 def remove_crashed(directory: RunDirectory, keep: Collection[str] = ()) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def interfaces() -> set[str]:
-    return {p.name for p in Path("/sys/class/net").iterdir()}
+    return {name for _, name in socket.if_nameindex()}
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
