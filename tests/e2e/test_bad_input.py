@@ -116,8 +116,8 @@ def test_whom_memory_cannot_go_to(
     ):
         assert case.by_process("grant", case.va, 1, to=to) == error
         assert case.by_api("grant", va=case.va, to=to) == code
-        monkeypatch.setattr("sys.argv", ["rackctl", "--api", case.rack.api, "grant", hex(case.va), str(to)])
-        monkeypatch.setenv("RACKCTL_TOKEN", case.rack.token)
+        monkeypatch.setattr("sys.argv", ["rackctl", "--api", case.rack.api.url, "grant", hex(case.va), str(to)])
+        monkeypatch.setenv("RACKCTL_TOKEN", case.rack.api.token)
         assert rackctl.main() == 1
         assert capsys.readouterr().err.startswith(f"rackctl: refused ({code})")
     stolen = {"group": case.group, "secret": case.secret}
@@ -144,7 +144,7 @@ def test_a_process_revokes_and_fences(case: Case) -> None:
     refused = case.me.call("fence", element="c2", token="rack.0.0", fenced=True)
     assert (refused["error"], "token of an operator" in refused["text"]) == ("PermissionDenied", True)
     assert case.other.call("access", va=case.foreign)["refused"] is False
-    assert case.me.call("fence", element="c2", token=case.rack.token, fenced=True)["refused"] is False
+    assert case.me.call("fence", element="c2", token=case.rack.api.token, fenced=True)["refused"] is False
     assert case.other.call("access", va=case.foreign)["error"] == "Fenced"
-    assert case.me.call("fence", element="c2", token=case.rack.token, fenced=False)["refused"] is False
+    assert case.me.call("fence", element="c2", token=case.rack.api.token, fenced=False)["refused"] is False
     assert case.other.call("access", va=case.foreign)["refused"] is False
