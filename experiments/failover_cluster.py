@@ -239,12 +239,12 @@ class Cluster:
         self._filler = rack.post("/v1/alloc", {"pid": pid, "size": free * PAGE_SIZE})["va"]
 
     def memory_of(self, replica: Replica) -> str:
-        """The one element that holds a replica's memory. Raises ScenarioFailed when it is in several."""
+        """The one element that holds a replica's memory. Raises Spoilt when it is in none or in several."""
         processes = self.site.rack_of(replica.host).get("/v1/processes")["processes"]
-        own = next(p for p in processes if p["pid"] == replica.said()[0]["pid"])
-        found = {element for a in own["allocations"] for element in a["elements"]}
+        own = [p for p in processes if p["pid"] == replica.said()[0]["pid"]]
+        found = {element for p in own for a in p["allocations"] for element in a["elements"]}
         if len(found) != 1:
-            raise ScenarioFailed(f"the memory of {replica.kind} {replica.number} is in {sorted(found)}")
+            raise Spoilt(f"the memory of {replica.kind} {replica.number} is in {sorted(found)}")
         return str(found.pop())
 
     def _common(self, rack: int) -> list[str]:
