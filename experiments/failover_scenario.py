@@ -142,6 +142,7 @@ class Observer:
     def judge(self) -> Seen:
         """What clients saw, checked; the timeline and violations are written down. Raises ScenarioFailed."""
         out = self.cluster.out
+        self._write_timeline()
         history = kv_history.load(self.cluster.history)
         answers = [o.returned for o in history if not math.isinf(o.returned)]
         try:
@@ -150,7 +151,6 @@ class Observer:
             raise ScenarioFailed(str(error)) from None
         if not any(self.full < at < self._ended for at in answers):
             raise ScenarioFailed(f"the service said that it was complete, and gave no answer for {AFTER} s")
-        self._write_timeline()
         violations = kv_history.check(history)
         (out / "violations.txt").write_text("".join(f"{v}\n" for v in violations))
         values = {
