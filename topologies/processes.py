@@ -95,9 +95,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                # Signals of the terminal are not for it. All of a rack is in one session, though: where Linux groups tasks by
-                # session (sched_autogroup_enabled), niceness counts only within one.
-                process_group=0,
+                start_new_session=True,
             )
         self.record = record(name, self.popen.pid)
 
