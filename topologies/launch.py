@@ -22,11 +22,6 @@ from topologies.run import START_TIMEOUT, Run
 MMU_NAME = "mmu"  # of the switches, behind the rack's prefix
 TOR_NAME = "tor"
 TOKENS = "tokens.json"
-<<<<<<< HEAD
-CONTROLLER_NICENESS = 5  # the slow path gives way (docs/decisions/0021-one-session-for-a-rack.md)
-=======
-START_TIMEOUT = 30.0  # seconds, for each process
->>>>>>> parent of f7184b7 (A rack's processes are in one session, where priorities count, and the controller gives way)
 
 
 @dataclass(frozen=True)
@@ -202,16 +197,11 @@ class RackLauncher:
         command += ["--api", f"127.0.0.1:{options.api_port}", "--tor", f"127.0.0.1:{options.openflow_port}"]
         command += ["--tor-dpid", str(options.tor_dpid)]
         command += ["--tor-uplink", str(options.uplink)] if options.uplink else []
-<<<<<<< HEAD
         child = self.run.spawn("controller", [*command, *options.controller_options, *more])
-        os.setpriority(os.PRIO_PROCESS, child.popen.pid, CONTROLLER_NICENESS)  # before it has threads: those inherit it
         self._wait_for_status(lambda status: bool(status["ready"]), "the controller to serve")
         if self.run.state.ready:  # it has been started again
             self._connect_tor()
             self._wait_for_tor()
-=======
-        child = self._spawn("controller", [*command, *options.controller_options, *more], ready=False)
->>>>>>> parent of f7184b7 (A rack's processes are in one session, where priorities count, and the controller gives way)
 
     def _connect_tor(self) -> None:
         assert self._tor is not None
