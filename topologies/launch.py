@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -197,7 +196,7 @@ class RackLauncher:
         command += ["--api", f"127.0.0.1:{options.api_port}", "--tor", f"127.0.0.1:{options.openflow_port}"]
         command += ["--tor-dpid", str(options.tor_dpid)]
         command += ["--tor-uplink", str(options.uplink)] if options.uplink else []
-        child = self.run.spawn("controller", [*command, *options.controller_options, *more])
+        self.run.spawn("controller", [*command, *options.controller_options, *more])
         self._wait_for_status(lambda status: bool(status["ready"]), "the controller to serve")
         if self.run.state.ready:  # it has been started again
             self._connect_tor()
