@@ -10,8 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from controller import rackctl as program
 from experiments.workers import Worker
 from protocol import wire
 from topologies.launch import RackLauncher
@@ -159,33 +164,49 @@ for _ in range(100):
     assert listening.communicate(timeout=30)[0].strip() == "over the ToR"
 
 
-def test_rackctl(rack: RackLauncher, worker: Worker) -> None:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """``rackctl`` in this process, which costs no start of Python."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr("sys.argv", ["rackctl", *arguments])
+        try:
+            status = program.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return run
+
+
+def test_rackctl(rack: RackLauncher, worker: Worker, here: Callable[..., Any]) -> None:
+    assert "ready" in rackctl("status").stdout, "as a program"
     for command in ("status", "elements", "processes", "map", "counters", "events"):
-        human, machine = rackctl(command), rackctl(command, "--json")
+        human, machine = here(command), here(command, "--json")
         assert human.returncode == machine.returncode == 0, human.stderr + machine.stderr
         assert human.stdout.strip()
         json.loads(machine.stdout)
-    made = json.loads(rackctl("alloc", str(worker.pid), "64K", "--json").stdout)
+    made = json.loads(here("alloc", str(worker.pid), "64K", "--json").stdout)
     assert made["size"] == 64 << 10
     assert worker.call("access", va=made["va"], write=True)["refused"] is False
-    assert "revoked 2 pages" in rackctl("revoke", hex(made["va"]), "2").stdout
+    assert "revoked 2 pages" in here("revoke", hex(made["va"]), "2").stdout
     assert worker.call("access", va=made["va"])["error"] == "PermissionDenied"
-    assert "freed" in rackctl("free", hex(made["va"])).stdout
-    assert "fenced" in rackctl("fence", "c3").stdout
+    assert "freed" in here("free", hex(made["va"])).stdout
+    assert "fenced" in here("fence", "c3").stdout
     assert next(e for e in rack.get("/v1/elements")["elements"] if e["name"] == "c3")["fenced"]
-    assert "not fenced" in rackctl("unfence", "c3").stdout
+    assert "not fenced" in here("unfence", "c3").stdout
     for wrong, text in (
         (("free", "0x1234000"), "refused (not_found)"),
         (("alloc", "60000", "4096"), "there is no process 60000"),
         (("fence", "c9"), "there is no element 'c9'; there are c1"),
         (("alloc", str(worker.pid), "1T"), "out_of_memory"),
     ):
-        result = rackctl(*wrong)
+        result = here(*wrong)
         assert result.returncode == 1
         assert text in result.stderr
         assert len(result.stderr.splitlines()) == 1
-    assert rackctl("alloc", "x", "1").returncode == 2
-    nobody = rackctl("--api", "http://127.0.0.1:1", "status")
+    assert here("alloc", "x", "1").returncode == 2
+    nobody = here("--api", "http://127.0.0.1:1", "status")
     assert nobody.returncode == 1
     assert "is a rack running?" in nobody.stderr
 
