@@ -99,9 +99,10 @@ class AcceptedRun(Struct, frozen=True, array_like=True, tag=1):
 
 
 class Committed(Struct, frozen=True, array_like=True, tag=2):
-    """All slots up to this one are chosen, with the entries recorded."""
+    """All slots up to this one are chosen; those from ``first`` on with the entries that were recorded last."""
 
     slot: int
+    first: int
 
 
 Record = Promised | AcceptedRun | Committed

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from apps.kv.commands import Answer, Status, decode_command
 from apps.paxos.core import Core
 from apps.paxos.messages import (
+    CHOSEN,
     Accepted,
     AcceptedRun,
     Batch,
@@ -33,6 +34,8 @@ from apps.paxos.voter import Effects, Timing
 from apps.structures.memory import PAGE, Full
 
 KEEP_SLOTS = 2000  # slots whose entries are remembered for peers that missed them
+KEEP_TAIL = 256  # of these, slots that go into a new log, for whoever is resumed from it
+KEEP_TAIL_BYTES = 128 * 1024  # of their commands
 
 
 @dataclass
@@ -141,12 +144,17 @@ class Node:
     def keep(self, full: bool = False) -> None:
         """Make the state durable as it is, so that nothing has to be replayed. ``full``: to make room in the log."""
         core = self.core
+        last = core.committed if self.store.machine is None else self.applied
+        tail: list[Entry] = []
+        if self.store.machine is not None and not full:
+            tail = core.newest(last, KEEP_TAIL, KEEP_TAIL_BYTES)
         above: list[Record] = [
             AcceptedRun(ballot, slot, (entry,))
             for slot, (ballot, entry) in sorted(core.accepted.items())
-            if slot > (core.committed if self.store.machine is None else self.applied)
+            if slot > last
         ]
-        self.store.keep(core.promised, core.membership, [*above, Committed(core.committed)], full)
+        records = [AcceptedRun(CHOSEN, last + 1 - len(tail), tuple(tail)), *above, Committed(core.committed, last + 1)]
+        self.store.keep(core.promised, core.membership, records, full)
         self.counts["kept"] += 1
         core.forget(self.applied - KEEP_SLOTS)
 

@@ -1,7 +1,8 @@
 """What a replica keeps: state and log in rack memory, or the state in local memory only.
 
 In rack memory lie, by name: two logs, of which the one with the larger generation counts; the journal by which pages of the state
-change all or nothing; and the pages. The state is that after some slot; the log has the promise and what was accepted above.
+change all or nothing; and the pages. The state is that after some slot; the log has the promise, what was accepted above, and
+some of what was chosen below, for peers that missed it.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class Store(Protocol):
         """Whether the state should be kept soon."""
 
     def keep(
-        self, promised: Ballot, membership: Membership | None, above: Sequence[Record], full: bool = False
+        self, promised: Ballot, membership: Membership | None, records: Sequence[Record], full: bool = False
     ) -> None:
-        """Make the state as it is now durable; of the log only the promise and ``above`` are needed then. ``full``: there is no
+        """Make the state as it is now durable; of the log only the promise and ``records`` are needed then. ``full``: there is no
         more room in the log. Raises Full if that is not enough."""
 
     def begin_install(self) -> None:
@@ -93,7 +94,7 @@ class LocalStore:
         return False
 
     def keep(
-        self, promised: Ballot, membership: Membership | None, above: Sequence[Record], full: bool = False
+        self, promised: Ballot, membership: Membership | None, records: Sequence[Record], full: bool = False
     ) -> None:
         """Nothing is kept."""
 
@@ -170,7 +171,7 @@ class RackStore:
         return cls(memory, Namespace.open(memory, va), cache)
 
     def recover(self) -> Durable:
-        """The state's slot and membership, and the log above it."""
+        """The state's slot and membership, and what the log has."""
         machine = self.machine
         durable = Durable()
         if machine is not None:
@@ -197,14 +198,14 @@ class RackStore:
         return self._logs[self._current].free <= self._room - KEEP_LOG
 
     def keep(
-        self, promised: Ballot, membership: Membership | None, above: Sequence[Record], full: bool = False
+        self, promised: Ballot, membership: Membership | None, records: Sequence[Record], full: bool = False
     ) -> None:
         """The pages first, then, if the log is long, a new one: the old one, too, is good for the new state."""
         if self.machine is not None:
             self.machine.extra = encode(membership)
             self.machine.keep()
         if self._log_is_long() or full:
-            self._begin_log([Promised(promised), *above])
+            self._begin_log([Promised(promised), *records])
 
     def _begin_log(self, records: Sequence[Record]) -> None:
         other = self._logs[1 - self._current]
@@ -235,9 +236,10 @@ def _replay(durable: Durable, record: Record) -> None:
                 durable.promised = max(durable.promised, ballot)
             for slot, entry in enumerate(entries, first):
                 old = durable.accepted.get(slot, (NO_BALLOT, None))[0]
-                if slot > durable.applied and old != CHOSEN:
+                if old != CHOSEN:
                     durable.accepted[slot] = (ballot, entry)
-        case Committed(slot):
-            for known in [s for s in durable.accepted if s <= slot]:
+        case Committed(slot, first):
+            # Not those before ``first``: when a state was transferred, slots that it has may have other entries here.
+            for known in [s for s in range(first, slot + 1) if s in durable.accepted]:
                 durable.accepted[known] = (CHOSEN, durable.accepted[known][1])
             durable.committed = max(durable.committed, slot)

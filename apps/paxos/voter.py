@@ -59,8 +59,8 @@ class Timing:
 
 @dataclass
 class Durable:
-    """What a replica has kept: the state after slot ``applied`` with its membership, and the log above it. Without a ``state``
-    all up to ``applied`` is known to be chosen, but not what."""
+    """What a replica has kept: the state after slot ``applied`` with its membership, the log above it, and what is left of the
+    log below it. Without a ``state`` all up to ``applied`` is known to be chosen, but not what."""
 
     promised: Ballot = NO_BALLOT
     applied: int = 0
@@ -101,7 +101,9 @@ class Voter:
         self.membership = durable.membership
         self.committed = durable.applied
         self.floor = durable.applied  # entries up to here are not kept
-        self.accepted = dict(durable.accepted)
+        while durable.accepted.get(self.floor, (NO_BALLOT, None))[0] == CHOSEN:
+            self.floor -= 1  # the state has these, but peers may ask for them
+        self.accepted = {s: a for s, a in durable.accepted.items() if s > self.floor}
         self.spares = tuple(spares)
         self.leader: int | None = None  # the last one heard of
         self.leading: Leadership | None = None
@@ -125,7 +127,7 @@ class Voter:
     def take(self) -> Effects:
         """All effects since the last call."""
         if self._effects.decided:
-            self._effects.records.append(Committed(self.committed))
+            self._effects.records.append(Committed(self.committed, self._effects.decided[0][0]))
         effects, self._effects = self._effects, Effects()
         return effects
 
@@ -154,6 +156,17 @@ class Voter:
         for old in range(self.floor + 1, min(slot, self.committed) + 1):
             self.accepted.pop(old, None)
         self.floor = max(self.floor, min(slot, self.committed))
+
+    def newest(self, last: int, slots: int, size: int) -> list[Entry]:
+        """The chosen entries up to slot ``last``, as many of the newest as there are, at most ``slots`` with ``size`` bytes."""
+        entries: list[Entry] = []
+        for slot in range(last, max(self.floor, last - slots), -1):
+            entry = self.accepted[slot][1]
+            size -= _size(entry)
+            if size < 0:
+                break
+            entries.append(entry)
+        return entries[::-1]
 
     # ------------------------------------------------------------------------------------------------------------- helpers
 
@@ -305,7 +318,7 @@ class Voter:
             for slot in range(message.first, min(self.committed, message.first + MAX_LEARN - 1) + 1):
                 entry = self.accepted[slot][1]
                 entries.append(entry)
-                size += sum(map(len, entry.commands)) if isinstance(entry, Batch) else 0
+                size += _size(entry)
                 if size > MAX_LEARN_BYTES:
                     break
             self._send(sender, Learn(message.first, tuple(entries), self.committed))
@@ -318,6 +331,11 @@ class Voter:
         if self.membership is not None and message.since >= self.membership.current.since:
             if self.membership.pending is None or self.me not in self.membership.pending.ids:
                 self._effects.excluded = True
+
+
+def _size(entry: Entry) -> int:
+    """Of its commands, in bytes."""
+    return sum(map(len, entry.commands)) if isinstance(entry, Batch) else 0
 
 
 def _changed(membership: Membership, change: Reconfigure, slot: int) -> Membership:

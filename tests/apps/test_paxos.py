@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apps.paxos import node as node_module
 from apps.paxos.messages import Member
 from tests.apps.paxos_world import TIMING, Faults, World, tight  # noqa: F401
 
@@ -63,6 +64,39 @@ def test_memory_is_taken_from_replicas_that_run(seed: int) -> None:
         leader = world.leader()
         if leader is not None and leader.me in world.hosts:
             world.resume(leader.me)
+    world.settle()
+    world.check()
+
+
+@pytest.mark.parametrize("requests", [None, *range(42)])
+def test_peers_that_are_slots_behind_a_resumed_leader_get_these_and_not_the_state(
+    requests: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Robbed at any request while it keeps the state and begins logs, or when it has kept all."""
+    monkeypatch.setattr(node_module, "KEEP_SLOTS", 60)
+    world = World(requests or 0, Faults())
+    assert world.run(10, lambda: len(world.history) > 60 and world.leader() is not None)
+    leader = world.leader()
+    assert leader is not None
+    behind, other = (m for m in (1, 2, 3) if m != leader.me)
+    assert world.run(10, lambda: all(h.node.applied > leader.applied - 3 for h in world.hosts.values()))
+    world.cut = {(a, b) for a in world.hosts for b in world.hosts if behind in (a, b) and a != b}
+    before = leader.applied
+    assert world.run(10, lambda: leader.applied >= before + 6)
+    if requests is None:
+        leader.keep(full=False)
+        world.kill(leader.me)
+    else:
+        world.kill(leader.me, requests)
+        assert world.run(10, lambda: leader.me in world.dead)
+    missed = leader.applied - world.hosts[behind].node.applied
+    assert missed >= 6
+    world.resume(leader.me)
+    assert world.hosts[leader.me].node.core.floor <= world.hosts[behind].node.applied, f"{missed} slots are missed"
+    world.cut = {(a, b) for a in world.hosts for b in world.hosts if other in (a, b) and a != b}  # who could help
+    served = len(world.history)
+    assert world.run(3, lambda: world.hosts[behind].node.applied > leader.applied and len(world.history) > served + 10)
+    assert world.hosts[behind].node.counts["state bytes received"] == 0
     world.settle()
     world.check()
 

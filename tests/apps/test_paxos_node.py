@@ -9,6 +9,7 @@ import pytest
 from apps.kv.commands import Command, Kind, encode
 from apps.kv.machine import Machine
 from apps.kv.pages import LocalPages, Pages
+from apps.paxos import node as node_module
 from apps.paxos import store as store_module
 from apps.paxos import transfer
 from apps.paxos.messages import (
@@ -17,7 +18,9 @@ from apps.paxos.messages import (
     Accepted,
     Ballot,
     Batch,
+    Compacted,
     Configuration,
+    Fetch,
     Heartbeat,
     HeartbeatAck,
     Learn,
@@ -125,6 +128,58 @@ def test_who_waits_for_a_state_and_has_no_room_does_not_vote_and_lives(monkeypat
     resumed.flush(0.0)
     assert voted <= set(resumed.core.accepted)
     assert resumed.core.promised == Ballot(5, 1)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_who_is_resumed_has_the_last_slots_for_peers(anew: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the log has, or as many as went into a new one."""
+    if anew:
+        monkeypatch.setattr(store_module, "KEEP_LOG", 0)
+        monkeypatch.setattr(node_module, "KEEP_TAIL", 20)
+        monkeypatch.setattr(node_module, "KEEP_TAIL_BYTES", 3 * 8 * 100)
+    memory = FakeMemory(1000 + OVERHEAD // PAGE)
+    node = made(memory)
+    entries = batches(40, 8, 60)
+    give(node, Accept(BALLOT, 2, entries, 41))
+    node.keep()
+    tail = node.core.newest(41, 20, 3 * 8 * 100)
+    assert 2 <= len(tail) < 20, "as many as the bytes allow"
+    assert tail == list(entries[-len(tail) :])
+    first = 42 - len(tail) if anew else 2
+    resumed = node_of(RackStore.open(memory, memory.base))
+    resumed.flush(0.0)
+    assert resumed.applied == 41
+    assert give(resumed, Fetch(first)) == [Learn(first, entries[first - 2 :], 41)]
+    assert give(resumed, Fetch(first - 1)) == [Compacted(first - 1)]
+    resumed.keep()
+    again = node_of(RackStore.open(memory, memory.base))
+    assert give(again, Fetch(41)) == [Learn(41, entries[-1:], 41)]
+
+
+def test_what_was_only_accepted_is_not_given_as_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state came that has slot 3 with another entry; what was chosen after it is recorded as usual."""
+    memory = FakeMemory(100 + OVERHEAD // PAGE)
+    node = made(memory)
+    stray, chosen = (Batch((encode(Command(0, n, Kind.OPEN)),)) for n in (1, 2))
+    give(node, Accept(BALLOT, 3, (stray,), 1))
+    machine = node.store.machine
+    assert machine is not None
+    for slot in (2, 3):
+        machine.apply(slot, ())
+    machine.keep()
+    resumed = node_of(RackStore.open(memory, memory.base))
+    assert give(resumed, Fetch(3)) == [Compacted(3)]
+    later = Ballot(2, 1)
+    give(resumed, Accept(later, 4, (chosen, NO_OP), 5))
+    resumed.keep()
+    assert give(resumed, Accept(later, 5, (NO_OP,), 5)) == [Accepted(later, 5, 1)]
+    for _ in range(2):
+        resumed = node_of(RackStore.open(memory, memory.base))
+        resumed.flush(0.0)
+        assert give(resumed, Fetch(3)) == [Compacted(3)]
+        assert give(resumed, Fetch(4)) == [Learn(4, (chosen, NO_OP), 5)]
+        monkeypatch.setattr(store_module, "KEEP_LOG", 0)
+        resumed.keep()
 
 
 def test_an_entry_of_nothing_is_a_slot_as_any_other() -> None:
