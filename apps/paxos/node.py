@@ -232,6 +232,8 @@ class Node:
         self._sink = None
         self.store.finish_install(next(data for number, data in last.pages if number == 0))
         self.core.installed(last.slot, last.membership, now)
+        if self.counts["votes without room"]:
+            self.keep(full=True)  # or what is chosen from here on would be marked so in a log that has older entries
 
 
 def _any(effects: Effects) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -29,7 +30,9 @@ from apps.paxos.messages import (
     Message,
     Prepare,
     Promise,
+    Report,
     StatePart,
+    StateRequest,
 )
 from apps.paxos.messages import encode as encode_message
 from apps.paxos.node import Node
@@ -180,6 +183,53 @@ def test_what_was_only_accepted_is_not_given_as_chosen(monkeypatch: pytest.Monke
         assert give(resumed, Fetch(4)) == [Learn(4, (chosen, NO_OP), 5)]
         monkeypatch.setattr(store_module, "KEEP_LOG", 0)
         resumed.keep()
+
+
+def test_what_had_no_room_before_the_state_came_is_there_when_it_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log has an entry of an older ballot for that slot."""
+    monkeypatch.setattr(store_module, "LOG_BYTES", 32 * PAGE)
+    monkeypatch.setattr(store_module, "KEEP_LOG", 8 * PAGE)
+    memory = FakeMemory(100 + OVERHEAD // PAGE)
+    node = made(memory, join=True)
+    later = Ballot(2, 1)
+    older, chosen = (Batch((encode(Command(0, 1, Kind.OPEN)), bytes(size))) for size in (0, 2500))
+    monkeypatch.setattr(Machine, "apply", lambda machine, slot, commands: setattr(machine, "applied", slot) or [])
+    give(node, Accept(BALLOT, 200, (older,), 1))
+    for slot in range(100, 190):
+        give(node, Accept(BALLOT, slot, (Batch((bytes(2000),)),), 1))
+    assert not any(isinstance(m, Accepted) for m in give(node, Accept(later, 200, (chosen,), 1)))
+    whole = first_state(LocalPages(node.store.pages.count))
+    whole.applied = 199
+    assert node._sink is not None
+    source = Source(whole, node._sink.transfer, 9, 0.0)
+    for position in itertools.count():
+        part = source.part(position, THREE, 0.0)
+        assert part is not None
+        give(node, part)
+        if part.last:
+            break
+    give(node, Heartbeat(later, 200))
+    assert node.applied == 200
+    resumed = node_of(RackStore.open(memory, memory.base))
+    resumed.flush(0.0)
+    assert give(resumed, Fetch(200)) == [Learn(200, (chosen,), 200)]
+
+
+def test_who_copies_the_state_votes_and_what_it_voted_for_is_kept() -> None:
+    memory = FakeMemory(1000 + OVERHEAD // PAGE)
+    node = made(memory)
+    begun = give(node, Heartbeat(BALLOT, 30), Compacted(20))
+    request = next(m for m in begun if isinstance(m, StateRequest))
+    give(node, StatePart(request.transfer, 9, 0, ((1, bytes(PAGE)),), False, 30, None))
+    assert node.core.role == "joining"
+    assert give(node, Accept(BALLOT, 31, (NO_OP,), 30)) == [Accepted(BALLOT, 31, 1)]
+    promised = Prepare(Ballot(2, 1), 30)
+    (promise,) = give(node, promised)
+    assert promise == Promise(Ballot(2, 1), 1, (Report(31, BALLOT, NO_OP),))
+    resumed = node_of(RackStore.open(memory, memory.base))
+    (again,) = give(resumed, promised)
+    assert isinstance(again, Promise)
+    assert again.accepted == promise.accepted
 
 
 def test_an_entry_of_nothing_is_a_slot_as_any_other() -> None:
