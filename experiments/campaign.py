@@ -27,7 +27,7 @@ from rich.console import Console
 
 from experiments.campaign_alone import Alone, AloneReport
 from experiments.campaign_check import Verdict, add
-from experiments.campaign_quiet import Quiet, QuietReport
+from experiments.campaign_quiet import Load, Quiet, QuietReport
 from experiments.campaign_storm import Storm, StormReport
 from experiments.workers import Worker, WorkerError
 from hosts.faults import Faults, FaultsError
@@ -114,8 +114,9 @@ def campaign(arguments: argparse.Namespace, summary: Summary) -> None:
     show_alone(summary.alone, summary.storm)
     console.print("booting a rack without faults")
     with RackLauncher(rack, sound) as launched, intruder(launched, home, arguments.seed) as late:
+        load = Load(arguments.slices, arguments.rate, arguments.pause / 1e3)
         quiet = Quiet(launched, late, [e.name for e in rack.compute[1:]])
-        summary.quiet = quiet.run(arguments.revocations, arguments.slices, 1000, tell)
+        summary.quiet = quiet.run(arguments.revocations, load, 1000, tell)
     add(summary.late, summary.quiet.late)
     show_quiet(summary.quiet)
 
@@ -194,12 +195,22 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--crash-every", type=float, default=6.0, help="seconds between crashes (default 6; 0: none)")
     parser.add_argument("--revocations", type=int, default=1000, help="that bystanders live through (default 1000)")
     parser.add_argument("--slices", type=int, default=5, help="of quiet and busy time in turn (default 5)")
+    parser.add_argument("--rate", type=float, default=20.0, help="revocations a second (default 20)")
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=2.0,
+        metavar="MS",
+        help="between a bystander's accesses (default 2 ms; 0: none, which leaves two CPUs no time for anything else)",
+    )
     parser.add_argument("--strict", action="store_true", help=f"fail also when the p99 ratio is above {P99_GOAL}")
     arguments = parser.parse_args(given)
     if arguments.seconds <= 0 or arguments.players < 1 or arguments.late < 0:
         parser.error("--seconds and --players are above 0, --late is not negative")
     if arguments.crash_every < 0 or arguments.longest < arguments.seconds:
         parser.error("--crash-every is not negative, --longest not below --seconds")
+    if arguments.rate <= 0 or arguments.pause < 0:
+        parser.error("--rate is above 0, --pause is not negative")
     if arguments.slices < 1 or arguments.revocations < arguments.slices:
         parser.error("there is at least one slice, and at least one revocation in each")
     faults = f"loss={arguments.loss},copies={arguments.copies},late={arguments.reorder},delay={arguments.delay}"

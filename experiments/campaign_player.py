@@ -93,8 +93,9 @@ class Player:
         Path(path).write_text(json.dumps(self._records))
         return {"records": len(self._records), **self.process.statistics()}
 
-    def do_latency(self, va: int, seconds: float) -> dict[str, Any]:
-        """One access after another, 64 bytes, written and read in turn; what they took (us), and whether all were answered."""
+    def do_latency(self, va: int, seconds: float, pause: float) -> dict[str, Any]:
+        """64 bytes written and read again, time after time with a pause (s) in between; what accesses took (us), and whether
+        all were answered."""
         traffic = self.process.requester.traffic
         before = (traffic.requests, traffic.retries, traffic.strangers)
         samples: list[float] = []
@@ -113,6 +114,8 @@ class Player:
             samples += ((middle - start) * 1e6, (time.perf_counter() - middle) * 1e6)
             if wrong:
                 failures.append(f"read at {va:#x} differs from what was written")
+            if pause:
+                time.sleep(pause)
         if traffic.retries != before[1]:
             time.sleep(SETTLE)
         requests, retries, strangers = (

@@ -16,7 +16,6 @@ from experiments.workers import Worker
 from protocol.wire import PAGE_SIZE
 from topologies.launch import RackLauncher
 
-RATE = 50  # revocations a second, at most
 BURST = 20_000  # late requests at a time
 LOST = 256  # pages of the intruder
 _WORKING = ("controller", "switch")  # on the machine's CPUs like the bystanders, which are never idle
@@ -53,6 +52,15 @@ class QuietReport:
         return not noticed and not self.late["accepted"] and self.revocations > 0
 
 
+@dataclass(frozen=True)
+class Load:
+    """What the third stage does to the rack, and how often it turns between quiet and busy."""
+
+    slices: int
+    rate: float  # revocations a second, at most
+    pause: float  # seconds between a bystander's accesses
+
+
 class Quiet:
     """Bystanders on other elements than the intruder's."""
 
@@ -61,10 +69,10 @@ class Quiet:
         self.report = QuietReport()
         self.bystanders = [Worker(rack, e, f"bystander-{e}", "experiments.campaign_player") for e in elements]
 
-    def run(self, revocations: int, slices: int, late: int, tell: Callable[[str], None]) -> QuietReport:
+    def run(self, revocations: int, load: Load, late: int, tell: Callable[[str], None]) -> QuietReport:
         """The stage."""
         try:
-            self._bystand(revocations, slices, tell)
+            self._bystand(revocations, load, tell)
         finally:
             for worker in self.bystanders:
                 worker.close()
@@ -74,9 +82,10 @@ class Quiet:
 
     # --------------------------------------------------------------------------------------------------------- bystanders
 
-    def _bystand(self, revocations: int, slices: int, tell: Callable[[str], None]) -> None:
+    def _bystand(self, revocations: int, load: Load, tell: Callable[[str], None]) -> None:
+        slices, pause = load.slices, load.pause
         each = -(-revocations // slices)
-        seconds = max(each / RATE, 0.5)
+        seconds = max(each / load.rate, 0.5)
         homes = [worker.call("alloc", pages=16)["va"] for worker in self.bystanders]
         tell(
             f"{len(homes)} bystanders, {slices} times {2 * seconds:.1f} s quiet and {seconds:.1f} s with {each} revocations"
@@ -85,18 +94,18 @@ class Quiet:
         quiet: list[float] = []
         busy: list[float] = []
         took: list[float] = []
-        self._measure(homes, 0.3)  # warms up
+        self._measure(homes, 0.3, pause)  # warms up
         spent, busy_seconds = dict.fromkeys(_WORKING, 0.0), 0.0
         for _ in range(slices):
-            before_that = self._measure(homes, seconds)
+            before_that = self._measure(homes, seconds, pause)
             idle = self._cpu()
-            still = self._measure(homes, seconds)
+            still = self._measure(homes, seconds, pause)
             rested = self._cpu()
             taken = self.intruder.call("alloc", pages=each)["va"]
             started, at = self._cpu(), time.monotonic()
             thread = threading.Thread(target=self._revoke, args=(taken, each, seconds, took))
             thread.start()
-            moved = self._measure(homes, seconds)
+            moved = self._measure(homes, seconds, pause)
             thread.join()
             busy_seconds += time.monotonic() - at
             ended = self._cpu()
@@ -132,9 +141,9 @@ class Quiet:
                 return
             took.append(time.monotonic() - asked)
 
-    def _measure(self, homes: list[int], seconds: float) -> list[float]:
+    def _measure(self, homes: list[int], seconds: float, pause: float) -> list[float]:
         for worker, va in zip(self.bystanders, homes, strict=True):
-            worker.start("latency", va=va, seconds=seconds)
+            worker.start("latency", va=va, seconds=seconds, pause=pause)
         samples: list[float] = []
         for worker in self.bystanders:
             answer = worker.finish()

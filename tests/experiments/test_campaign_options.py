@@ -15,6 +15,8 @@ from experiments.campaign import parse_arguments
         (["--late", "-1"], "--late is not negative"),
         (["--slices", "0"], "at least one slice"),
         (["--revocations", "1", "--slices", "2"], "at least one revocation in each"),
+        (["--rate", "0"], "--rate is above 0"),
+        (["--pause", "-1"], "--pause is not negative"),
         (["--loss", "2"], "probabilities are 0 to 1"),
         (["--crash-every", "-1"], "--crash-every is not negative"),
         (["--seconds", "9", "--longest", "8"], "--longest not below --seconds"),
