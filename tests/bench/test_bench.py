@@ -64,7 +64,7 @@ def test_small_run(tmp_path: Path) -> None:
 @needs_root
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C amid a measurement: namespaces and processes go, nothing is written."""
-    line = [sys.executable, "-m", "bench", *SMALL, "--only", "loss", "--out", str(tmp_path)]
+    line = [sys.executable, "-m", "bench", *SMALL, "--repetitions", "1000", "--only", "loss", "--out", str(tmp_path)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         own = f"{testbed.PREFIX}{process.pid}-"
         end = time.monotonic() + 30
