@@ -141,7 +141,7 @@ EXPERIMENT = Experiment(
     "its state kept and a standby takes its memory and address, so that no state is copied. Ordinary: a new replica is added for "
     "the old one and copies the state from a peer. Every history of the clients is checked for linearizability.",
     claims=(Claim("rolling", "4.1", "Replacing a replica by taking its memory is faster than by copying the state."),),
-    scales={"quick": Options(sizes=(32,), full=1), "full": Options(sizes=(1, 16), full=3, large=(64, 256))},
+    scales={"quick": Options(sizes=(4,), full=1), "full": Options(sizes=(1, 16), full=3, large=(64, 256))},
     repetitions={"quick": 1, "full": 3},
     run=run,
     steps=steps,
