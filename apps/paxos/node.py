@@ -25,11 +25,12 @@ from apps.paxos.messages import (
     Promise,
     Reconfigure,
     Record,
+    Resign,
     StatePart,
     StateRequest,
 )
 from apps.paxos.store import Store
-from apps.paxos.transfer import PATIENCE, Sink, Source
+from apps.paxos.transfer import PATIENCE, REPLACED_PATIENCE, Sink, Source
 from apps.paxos.voter import Effects, Timing
 from apps.structures.memory import PAGE, Full
 
@@ -68,6 +69,7 @@ class Node:
         self._losses = 0
         self._sources: dict[int, Source] = {}
         self._sink: Sink | None = None
+        self._no_room_at: tuple[int, int] | None = None  # where what it has to keep did not fit a new log
         self._messages: list[tuple[int, Message]] = []
         self._answers: list[tuple[Hashable, Answer]] = []
 
@@ -100,15 +102,19 @@ class Node:
                 self._on_state_part(sender, message, now)
             case _:
                 self.core.receive(sender, message, now)
+                if isinstance(message, Resign) and self._sink is not None and self._sink.source == sender:
+                    self._fail_transfer()
 
     def tick(self, now: float) -> None:
         """Let time pass."""
         self.core.tick(now)
-        if self._sink is not None and now - self._sink.heard > PATIENCE:
-            self._sink = None
-            self.core.transfer_failed()
-        elif self._sink is not None:
-            self._messages += [(self._sink.source, r) for r in self._sink.requests(now)]
+        sink = self._sink
+        if sink is not None:
+            patience = PATIENCE if self.core.leader in (None, sink.source) else REPLACED_PATIENCE
+            if now - sink.heard > patience:
+                self._fail_transfer()
+            else:
+                self._messages += [(sink.source, r) for r in sink.requests(now)]
         for peer in [p for p, s in self._sources.items() if now - s.asked > 2 * PATIENCE]:
             self._end_source(peer)
 
@@ -123,15 +129,14 @@ class Node:
             excluded |= effects.excluded
             notes += effects.notes
             for slot, entry in effects.decided:
-                self._apply(slot, entry)
-                if self.store.due():
-                    self.keep()
+                if self.store.machine is not None:  # or the state that is being transferred will have it
+                    self._apply(slot, entry)
+                self._keep_if_due()
             if effects.needs_state_from is not None:
                 self._begin_transfer(effects.needs_state_from, now)
             if not _any(effects):
                 break
-        if self.store.due():
-            self.keep()
+        self._keep_if_due()
         if self._losses != self.core.losses:
             self._losses = self.core.losses
             for (session, number), clients in self._waiting.items():
@@ -140,6 +145,18 @@ class Node:
         output = Output(self._messages, self._answers, notes, excluded)
         self._messages, self._answers = [], []
         return output
+
+    def _keep_if_due(self) -> None:
+        """Not again where it failed: the state is kept then, but the log goes on as it is until fewer votes have to be kept."""
+        where = self.core.committed, self.applied
+        if not self.store.due() or self._no_room_at == where:
+            return
+        try:
+            self.keep()
+            self._no_room_at = None
+        except Full:
+            self.counts["logs without room"] += 1
+            self._no_room_at = where
 
     def keep(self, full: bool = False) -> None:
         """Make the state durable as it is, so that nothing has to be replayed. ``full``: to make room in the log."""
@@ -193,6 +210,11 @@ class Node:
         self._sink = Sink(source, self._rng.getrandbits(48), now)
         self._messages += [(source, r) for r in self._sink.requests(now)]
 
+    def _fail_transfer(self) -> None:
+        """Its source is gone, or behind; the next that turns out to have more is asked."""
+        self._sink = None
+        self.core.transfer_failed()
+
     def _on_state_request(self, sender: int, message: StateRequest, now: float) -> None:
         machine = self.store.machine
         source = self._sources.get(sender)
@@ -229,6 +251,9 @@ class Node:
             self._messages += [(sender, r) for r in sink.requests(now)]
             return
         assert last.membership is not None
+        if last.slot < self.core.committed:  # chosen slots, which may be forgotten here, would be missing for ever
+            self._fail_transfer()
+            return
         self._sink = None
         self.store.finish_install(next(data for number, data in last.pages if number == 0))
         self.core.installed(last.slot, last.membership, now)

@@ -31,6 +31,7 @@ from apps.paxos.messages import (
     Prepare,
     Promise,
     Report,
+    Resign,
     StatePart,
     StateRequest,
 )
@@ -201,13 +202,7 @@ def test_what_had_no_room_before_the_state_came_is_there_when_it_is_chosen(monke
     whole = first_state(LocalPages(node.store.pages.count))
     whole.applied = 199
     assert node._sink is not None
-    source = Source(whole, node._sink.transfer, 9, 0.0)
-    for position in itertools.count():
-        part = source.part(position, THREE, 0.0)
-        assert part is not None
-        give(node, part)
-        if part.last:
-            break
+    transferred(node, Source(whole, node._sink.transfer, 9, 0.0))
     give(node, Heartbeat(later, 200))
     assert node.applied == 200
     resumed = node_of(RackStore.open(memory, memory.base))
@@ -277,3 +272,92 @@ def numbers(part: StatePart | None) -> list[int]:
     assert part is not None
     assert part.last == (part.pages[-1][0] == 0)
     return [number for number, _ in part.pages]
+
+
+def test_slots_that_are_decided_as_the_first_part_of_a_state_comes() -> None:
+    """Both in one step: a late answer of a peer that still had the slots, and the state of another."""
+    memory = FakeMemory(1000 + OVERHEAD // PAGE)
+    node = made(memory)
+    begun = give(node, Heartbeat(BALLOT, 30), Compacted(20))
+    request = next(m for m in begun if isinstance(m, StateRequest))
+    entries = batches(4, 1, 10)
+    part = StatePart(request.transfer, 9, 0, ((1, bytes(PAGE)),), False, 30, None)
+    give(node, Learn(2, entries, 30), part)
+    assert node.core.role == "joining"
+    assert node.core.committed == 5
+    assert node.applied == 0
+    resumed = node_of(RackStore.open(memory, memory.base))
+    (promise,) = give(resumed, Prepare(Ballot(2, 1), 30))
+    assert isinstance(promise, Promise)
+    assert promise.committed == 5, "what it knew to be chosen is not forgotten with the state"
+
+
+def test_a_state_that_has_not_all_that_is_known_to_be_chosen_is_not_taken() -> None:
+    """Its source was behind: what was chosen meanwhile would be missing for ever."""
+    node = made(FakeMemory(100 + OVERHEAD // PAGE))
+    entries = batches(40, 1, 10)
+    begun = give(node, Heartbeat(BALLOT, 50), Compacted(20))
+    request = next(m for m in begun if isinstance(m, StateRequest))
+    give(node, Learn(2, entries, 50))
+    assert node.applied == 41
+    behind = first_state(LocalPages(node.store.pages.count))
+    behind.applied = 30
+    asked = transferred(node, Source(behind, request.transfer, 9, 0.0))
+    assert node.core.role == "joining"
+    assert node.core.committed == 41
+    assert not any(isinstance(m, StateRequest) for m in asked)
+    again = next(m for m in give(node, Heartbeat(BALLOT, 50)) if isinstance(m, StateRequest))
+    ahead = first_state(LocalPages(node.store.pages.count))
+    ahead.applied = 50
+    transferred(node, Source(ahead, again.transfer, 9, 0.0))
+    assert node.core.role == "follower"
+    assert node.applied == 50
+
+
+def test_who_has_no_room_for_what_it_keeps_anew_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it accepted came in long runs and is kept slot by slot, which takes more than a log has."""
+    monkeypatch.setattr(store_module, "LOG_BYTES", 32 * PAGE)
+    monkeypatch.setattr(store_module, "KEEP_LOG", 24 * PAGE)
+    memory = FakeMemory(100 + OVERHEAD // PAGE)
+    node = made(memory, join=True)
+    voted = set()
+    for slot in range(100, 40100, 1000):
+        for answer in give(node, Accept(BALLOT, slot, (Batch((b"x",)),) * 1000, slot - WINDOW)):
+            if isinstance(answer, Accepted):
+                voted |= set(range(answer.first, answer.first + answer.count))
+    assert len(voted) > 1000
+    assert HeartbeatAck(BALLOT, 0) in give(node, Heartbeat(BALLOT, 150)), "it is not taken for dead"
+    kept = node.counts["logs without room"]
+    assert kept
+    give(node, Heartbeat(BALLOT, 150))
+    assert node.counts["logs without room"] == kept, "it is not tried again for nothing"
+    resumed = node_of(RackStore.open(memory, memory.base))
+    resumed.flush(0.0)
+    assert voted <= set(resumed.core.accepted)
+
+
+@pytest.mark.parametrize("resigns", [True, False])
+def test_who_copies_from_a_leader_that_is_replaced_asks_the_next(resigns: bool) -> None:
+    node = made(FakeMemory(100 + OVERHEAD // PAGE), join=True)
+    asked = give(node, Heartbeat(BALLOT, 30))
+    assert any(isinstance(m, StateRequest) for m in asked)
+    if resigns:
+        node.receive(1, Resign(False), 0.1)
+    ended = 0.1 if resigns else transfer.REPLACED_PATIENCE + 0.1
+    begun = []
+    for now in (0.2, ended + 0.2):
+        node.tick(now)
+        node.receive(3, Heartbeat(Ballot(2, 3), 30), now)
+        begun += [(now, m) for to, m in node.flush(now).messages if to == 3 and isinstance(m, StateRequest)]
+    assert {now for now, _ in begun} == {0.2} if resigns else {ended + 0.2}
+
+
+def transferred(node: Node, source: Source) -> list[Message]:
+    """What comes of the last part of a whole state."""
+    for position in itertools.count():
+        part = source.part(position, THREE, 0.0)
+        assert part is not None
+        answers = give(node, part)
+        if part.last:
+            return answers
+    raise AssertionError
