@@ -1,8 +1,9 @@
 """``python -m experiments [NAME ...]``: run experiments and report them.
 
-Writes JSON, CSV and charts of each under ``--out``, and one report (HTML) of all whose results are there, also of
-earlier runs. The exit status is 0 when every experiment ran to its end with right results, 1 when one did not (its
-logs and captures stay), 2 for a wrong command line; with ``--strict`` 1 also when a claim did not hold in the figures.
+Writes JSON and CSV of each under ``--out`` as rows come, in the end charts, one report (HTML) of all whose results are
+there, also of earlier runs, and a table of all claims (Markdown). The exit status is 0 when every experiment ran to its end
+with right results, 1 when one did not (its logs and captures stay), 2 for a wrong command line; with ``--strict`` 1 also when
+a claim did not hold in the figures.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments import catalogue
-from experiments.framework import files, html, plots
-from experiments.framework.runner import Plan, Result, run, total_steps
+from experiments.framework import claims, files, html, plots
+from experiments.framework.model import Experiment
+from experiments.framework.runner import Plan, Result, repetitions_of, run, total_steps
 from topologies import targets
 
 DEFAULT_OUT = Path("out/experiments")
@@ -35,6 +38,10 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
     parser.add_argument("--repetitions", type=int, help="of every case (default: each experiment's own)")
     parser.add_argument("--strict", action="store_true", help="exit with 1 also when a claim did not hold")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what an earlier run with the same options left in DIR"
+    )
+    parser.add_argument("--report", action="store_true", help="run nothing: report on what is in DIR")
     parser.add_argument("--keep-captures", action="store_true", help="keep captures also when all went well")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"default {DEFAULT_OUT}")
     targets.add_target_argument(parser)
@@ -49,24 +56,47 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run_all(arguments: argparse.Namespace, plan: Plan) -> list[Result]:
-    """The chosen experiments, with a progress bar; none after one that was interrupted."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    """The chosen experiments, with a progress bar; none after one that was interrupted. All that there is is in files whenever
+    this is killed."""
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     shown = (TextColumn("{task.description}"), *columns)
     results: list[Result] = []
     whole = 86400.0  # seconds whose steps the time left is estimated from: all of them
     with Progress(*shown, console=Console(stderr=True), transient=True, speed_estimate_period=whole) as bar:
         task = bar.add_task("beginning", total=total_steps(arguments.chosen, plan))
+        passed = 0.0  # of the weights
         for experiment in arguments.chosen:
+            under_way = 0.0
 
-            def step(text: str, name: str = experiment.name) -> None:
-                bar.update(task, description=f"{name}: {text}", advance=1)
+            def step(text: str, weight: float, name: str = experiment.name) -> None:
+                nonlocal under_way
+                bar.update(task, description=f"{name}: {text}", advance=under_way)
+                under_way = weight
 
-            results.append(run(experiment, plan, step))
-            files.save(results[-1])
+            earlier = left(experiment, plan) if arguments.resume else None
+            done = earlier is not None and earlier.held
+            results.append(earlier if earlier and done else run(experiment, plan, step, files.save, earlier))
+            passed += total_steps([experiment], plan)
+            bar.update(task, completed=passed)
             show(results[-1])
             if results[-1].interrupted:
                 break
     return results
+
+
+def left(experiment: Experiment[Any], plan: Plan) -> Result | None:
+    """What an earlier run with the same options left of an experiment; None when there is nothing to go on with."""
+    try:
+        found = files.load(experiment, plan.out)
+    except files.FileError as error:
+        print(f"experiments: made anew: {error}", file=sys.stderr)
+        return None
+    same = found is not None and (found.scale, found.seed, found.repetitions) == (
+        plan.scale,
+        plan.seed,
+        repetitions_of(experiment, plan),
+    )
+    return found if same else None
 
 
 def show(result: Result) -> None:
@@ -94,16 +124,18 @@ def with_earlier(results: Sequence[Result], out: Path) -> list[Result]:
     return every
 
 
-def save(results: Sequence[Result], out: Path) -> Path:
-    """Charts, summary and report; the path of the latter."""
+def report(results: Sequence[Result], out: Path) -> Path:
+    """Charts, summary, claims and report of these and of earlier results; the path of the report."""
+    every = with_earlier(results, out)
     drawings = {}
-    for result in results:
+    for result in every:
         drawn = (plots.draw(chart, result.rows, result.out) for chart in result.experiment.charts)
         drawings[result.experiment.name] = [path for path in drawn if path is not None]
-    files.save_summary(results, out / "summary.json")
-    report = out / "report.html"
-    report.write_text(html.page(results, drawings))
-    return report
+    files.save_summary(every, out / "summary.json")
+    (out / "claims.md").write_text(claims.page(every))
+    path = out / "report.html"
+    path.write_text(html.page(every, drawings))
+    return path
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -117,7 +149,7 @@ def main(given: Sequence[str] | None = None) -> int:
         for experiment in arguments.chosen:
             console.print(f"{experiment.name}: {experiment.title}")
         return 0
-    if os.geteuid() != 0 and any(experiment.root for experiment in arguments.chosen):
+    if not arguments.report and os.geteuid() != 0 and any(experiment.root for experiment in arguments.chosen):
         print("experiments: racks need root (network namespaces, raw sockets): use sudo", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, _terminate)  # so that racks are taken down then, too
@@ -130,9 +162,8 @@ def main(given: Sequence[str] | None = None) -> int:
         keep_captures=arguments.keep_captures,
     )
     plan.out.mkdir(parents=True, exist_ok=True)
-    results = run_all(arguments, plan)
-    report = save(with_earlier(results, plan.out), plan.out)
-    console.print(f"report: {report}")
+    results = [] if arguments.report else run_all(arguments, plan)
+    console.print(f"report: {report(results, plan.out)}")
     if any(result.interrupted for result in results):
         print("experiments: interrupted; racks are down", file=sys.stderr)
         return 130

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.failover_cluster import Cluster, Timeouts, Way, newcomer
 from experiments.failover_net import stopped_by_fence
-from experiments.failover_scenario import Observer, attempted, three_racks
+from experiments.failover_scenario import BOOT, Observer, Planned, carried_out
 from experiments.failover_timeline import first, stages
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
 from experiments.framework.summary import value
@@ -41,25 +41,35 @@ def cases(options: Options, repetition: int) -> list[tuple[str, int, Way]]:
     return dead + [("stands still", size, way) for size in options.slow for way in options.slow_ways]
 
 
-def steps(options: Options, repetitions: int) -> int:
+def weight(size: int, way: Way) -> float:
+    """Seconds or so that a scenario takes, with the loading of its state."""
+    return 7 + size / 10 if way == "memory" else 12 + size / 7
+
+
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return 1 + sum(len(cases(options, repetition)) for repetition in range(repetitions))
+    return BOOT + sum(weight(size, way) for n in range(repetitions) for _, size, way in cases(options, n))
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
     """Both ways of a size take turns."""
     options = context.options
-    context.step("booting three racks")
-    with three_racks(context, options.timeouts, max(size for _, size, _ in cases(options, 0))) as launched:
-        for repetition in range(context.repetitions):
-            for what, size, way in cases(options, repetition):
-                context.step(f"element {what}, {size} MiB, {way}")
-                case: dict[str, Case] = {"element": what, "MiB": size, "way": way}
+    context.step("booting three racks", BOOT)
+    planned = [
+        Planned(
+            {"element": what, "MiB": size, "way": way},
+            repetition,
+            f"element {what}, {size} MiB, {way}",
+            weight(size, way),
+        )
+        for repetition in range(context.repetitions)
+        for what, size, way in cases(options, repetition)
+    ]
 
-                def scenario(out: Path, seed: int, case: dict[str, Case] = case, number: int = repetition) -> Row:
-                    return Scenario(launched, options, case, out, seed).run(number)
+    def scenario(launched: SiteLauncher, case: dict[str, Case], out: Path, seed: int, repetition: int) -> Row:
+        return Scenario(launched, options, case, out, seed).run(repetition)
 
-                yield attempted(context, case, repetition, scenario)
+    yield from carried_out(context, options.timeouts, planned, scenario)
 
 
 class Scenario:

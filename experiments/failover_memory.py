@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.failover_cluster import Cluster, Spoilt, Timeouts, newcomer
-from experiments.failover_scenario import Observer, attempted, three_racks
+from experiments.failover_scenario import BOOT, Observer, Planned, carried_out
 from experiments.failover_timeline import first, stages
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import value
@@ -30,26 +30,36 @@ class Options:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
-def steps(options: Options, repetitions: int) -> int:
+def cases(options: Options, repetition: int) -> list[tuple[int, Dies]]:
+    """(MiB, what dies)."""
+    sizes = options.sizes + (options.large if repetition == 0 else ())
+    return [(size, dies) for size in sizes for dies in options.kinds]
+
+
+def weight(size: int) -> float:
+    """Seconds or so that a scenario takes, with the loading of its state."""
+    return 12 + size / 4
+
+
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return 1 + (len(options.sizes) * repetitions + len(options.large)) * len(options.kinds)
+    return BOOT + sum(weight(size) for n in range(repetitions) for size, _ in cases(options, n))
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
     """Both kinds of failure take turns."""
     options = context.options
-    context.step("booting three racks")
-    with three_racks(context, options.timeouts, max(options.sizes + options.large)) as launched:
-        for repetition in range(context.repetitions):
-            for size in options.sizes + (options.large if repetition == 0 else ()):
-                for dies in options.kinds:
-                    context.step(f"{dies} dies, {size} MiB")
-                    case: dict[str, Case] = {"dies": dies, "MiB": size}
+    context.step("booting three racks", BOOT)
+    planned = [
+        Planned({"dies": dies, "MiB": size}, repetition, f"{dies} dies, {size} MiB", weight(size))
+        for repetition in range(context.repetitions)
+        for size, dies in cases(options, repetition)
+    ]
 
-                    def scenario(out: Path, seed: int, case: dict[str, Case] = case, number: int = repetition) -> Row:
-                        return _fail(launched, options, case, out, seed, number)
+    def scenario(launched: SiteLauncher, case: dict[str, Case], out: Path, seed: int, repetition: int) -> Row:
+        return _fail(launched, options, case, out, seed, repetition)
 
-                    yield attempted(context, case, repetition, scenario)
+    yield from carried_out(context, options.timeouts, planned, scenario)
 
 
 def _fail(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.failover_cluster import CONTROL_PORT, FOUNDERS, Cluster, Replica, Timeouts, Way, newcomer
 from experiments.failover_net import ask
-from experiments.failover_scenario import Observer, attempted, three_racks
+from experiments.failover_scenario import BOOT, Observer, Planned, carried_out
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import value
 from topologies.site_launch import SiteLauncher
@@ -31,33 +31,42 @@ class Options:
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(replace=0))
 
 
-def steps(options: Options, repetitions: int) -> int:
+def cases(options: Options, repetition: int) -> list[tuple[int, Way]]:
+    """(MiB, way)."""
+    sizes = options.sizes + (options.large if repetition == 0 else ())
+    return [(size, way) for size in sizes for way in options.ways]
+
+
+def weight(size: int) -> float:
+    """Seconds or so that a scenario takes, with the loading of its state."""
+    return 10 + size / 4
+
+
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return 1 + (len(options.sizes) * repetitions + len(options.large)) * len(options.ways)
+    return BOOT + sum(weight(size) for n in range(repetitions) for size, _ in cases(options, n))
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
     """Both ways of a size take turns."""
     options = context.options
-    context.step("booting three racks")
-    with three_racks(context, options.timeouts, max(options.sizes + options.large), options.full) as launched:
-        for repetition in range(context.repetitions):
-            for size in options.sizes + (options.large if repetition == 0 else ()):
-                for way in options.ways:
-                    context.step(f"{size} MiB, {way}")
-                    case: dict[str, Case] = {"MiB": size, "way": way}
+    context.step("booting three racks", BOOT)
+    planned = [
+        Planned({"MiB": size, "way": way}, repetition, f"{size} MiB, {way}", weight(size))
+        for repetition in range(context.repetitions)
+        for size, way in cases(options, repetition)
+    ]
 
-                    def scenario(
-                        out: Path, seed: int, way: Way = way, case: dict[str, Case] = case, number: int = repetition
-                    ) -> Row:
-                        return _roll(launched, options, way, case, out, seed, number)
+    def scenario(launched: SiteLauncher, case: dict[str, Case], out: Path, seed: int, repetition: int) -> Row:
+        return _roll(launched, options, case, out, seed, repetition)
 
-                    yield attempted(context, case, repetition, scenario)
+    yield from carried_out(context, options.timeouts, planned, scenario, options.full)
 
 
 def _roll(
-    launched: SiteLauncher, options: Options, way: Way, case: dict[str, Case], out: Path, seed: int, repetition: int
+    launched: SiteLauncher, options: Options, case: dict[str, Case], out: Path, seed: int, repetition: int
 ) -> Row:
+    way: Way = "memory" if case["way"] == "memory" else "ordinary"
     cluster = Cluster(launched, way, int(case["MiB"]), out, options.timeouts, all_spares=True)
     observer = Observer(cluster, options.clients, seed)
     took: dict[str, float] = {}

@@ -6,7 +6,8 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from experiments.failover_cluster import IMAGES, Cluster, Spoilt, Timeouts
 from experiments.failover_net import ControlError, ports_of
 from experiments.failover_timeline import Event, Gap, of_controller, outage, show, usual_gap
 from experiments.framework.measure import Meter, captured, since
-from experiments.framework.model import Case, Context, Network, Row, ScenarioFailed, Traffic
+from experiments.framework.model import IN_A_ROW, Case, Context, Network, Row, ScenarioFailed, Traffic
 from experiments.framework.runner import CAPTURES
 from topologies.site import site
 from topologies.site_launch import SiteLauncher, SiteOptions
@@ -25,11 +26,57 @@ BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the rec
 WARM = 50  # operations until it has begun
 LIMIT = 240.0  # seconds until a recovery counts as failed
 MIB = 1 << 20
+BOOT = 12.0  # seconds or so that three racks take
 ATTEMPTS = 3  # at a scenario that was spoilt before its failure
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A repetition of a case. ``weight``: seconds or so that it takes."""
+
+    case: dict[str, Case]
+    repetition: int
+    text: str
+    weight: float
+
+
+def carried_out(
+    context: Context[Any],
+    timeouts: Timeouts,
+    planned: Sequence[Planned],
+    scenario: Callable[[SiteLauncher, dict[str, Case], Path, int, int], Row],
+    full: int = 1,
+) -> Iterator[Row]:
+    """The rows of scenarios, which are given racks, case, directory, seed and repetition. Racks in which one went wrong are not
+    used again. Raises ScenarioFailed after three in a row."""
+    pending = deque(planned)
+    boots = failed = 0
+    while pending:
+        boots += 1
+        with three_racks(context, timeouts, max(int(p.case["MiB"]) for p in planned), full, boots) as launched:
+            while pending:
+                now = pending.popleft()
+                context.step(now.text, now.weight)
+
+                def attempt(out: Path, seed: int, now: Planned = now, racks: SiteLauncher = launched) -> Row:
+                    return scenario(racks, now.case, out, seed, now.repetition)
+
+                def measure(now: Planned = now, attempt: Callable[[Path, int], Row] = attempt) -> Row:
+                    return attempted(context, now.case, now.repetition, attempt)
+
+                row = context.row(now.case, now.repetition, measure)
+                yield row
+                failed = failed + 1 if row.problem else 0
+                if failed == IN_A_ROW:
+                    raise ScenarioFailed(f"{failed} scenarios in a row went wrong")
+                if failed:
+                    break
+
+
 @contextlib.contextmanager
-def three_racks(context: Context[Any], timeouts: Timeouts, state_mib: int, full: int = 1) -> Iterator[SiteLauncher]:
+def three_racks(
+    context: Context[Any], timeouts: Timeouts, state_mib: int, full: int = 1, boot: int = 1
+) -> Iterator[SiteLauncher]:
     """One full rack (or more) and simple ones, with room for a state of this size in each element of memory, and captures."""
     monitor = (
         *("--heartbeat-interval", str(timeouts.rack_heartbeat)),
@@ -37,10 +84,11 @@ def three_racks(context: Context[Any], timeouts: Timeouts, state_mib: int, full:
         *("--heartbeat-timeout", str(timeouts.rack_fail)),
     )
     described = site(racks=3, full=full, compute=2, dram=2, memory_mib=2 * state_mib + 48, servers=2, clients=1)
+    where = context.out if boot == 1 else context.out / f"boot-{boot}"
     options = SiteOptions(
-        target=context.target, out=context.out / "racks", name="experiment-site", rack={"controller_options": monitor}
+        target=context.target, out=where / "racks", name="experiment-site", rack={"controller_options": monitor}
     )
-    with SiteLauncher(described, options) as launched, captured(ports_of(launched), context.out / CAPTURES):
+    with SiteLauncher(described, options) as launched, captured(ports_of(launched), where / CAPTURES):
         try:
             yield launched
         finally:

@@ -43,9 +43,14 @@ class Graph:
     ranks: Sequence[float]
 
 
-def steps(options: Options, repetitions: int) -> int:
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return 1 + repetitions * len(options.cases) * len(WAYS)
+    return 1 + repetitions * len(WAYS) * sum(_weight(*case) for case in options.cases)
+
+
+def _weight(size: int, workers: int) -> float:
+    """Seconds or so that ranks of a graph take, with their preparation."""
+    return 1 + size / 1024 + workers / 4
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
@@ -64,11 +69,19 @@ def run(context: Context[Options]) -> Iterator[Row]:
         for repetition in range(context.repetitions):
             for size, count in options.cases:
                 for way in WAYS:
-                    context.step(f"{graphs[size].nodes} nodes, {count} workers, {way}")
-                    with team(launched, first(rack, count), "experiments.graph_worker") as workers:
-                        yield _ranks(launched, workers, graphs[size], way, options.rounds, repetition, context.out)
+                    context.step(f"{graphs[size].nodes} nodes, {count} workers, {way}", _weight(size, count))
+
+                    def measure(size: int = size, count: int = count, way: Way = way, number: int = repetition) -> Row:
+                        with team(launched, first(rack, count), "experiments.graph_worker") as workers:
+                            return _ranks(launched, workers, graphs[size], way, options.rounds, number, context.out)
+
+                    yield context.row(_case(graphs[size], count, way), repetition, measure)
     for path in (*context.out.glob("part-*"), *context.out.glob("ranks-*")):
         path.unlink()
+
+
+def _case(graph: Graph, workers: int, way: Way) -> dict[str, Case]:
+    return {"KiB of text": graph.size, "nodes": graph.nodes, "workers": workers, "way": way}
 
 
 def _part(graph: Graph, number: int, workers: int, out: Path) -> Path:
@@ -105,7 +118,7 @@ def _ranks(
             exchanged[network] += traffic
     found = _result(workers, out)
     right = len(found) == graph.nodes and all(abs(a - b) < TOLERANCE for a, b in zip(found, graph.ranks, strict=True))
-    case: dict[str, Case] = {"KiB of text": graph.size, "nodes": graph.nodes, "workers": len(workers), "way": way}
+    case = _case(graph, len(workers), way)
     values = {
         "job, s": sum(seconds.values()),
         "exchange, s": seconds["exchange"],
@@ -146,13 +159,17 @@ def judge(rows: Sequence[Row]) -> list[Finding]:
     gains: list[tuple[float, float, str]] = []  # by parcel in KiB
     for nodes, workers in cases:
         moved, took = (
-            {way: value(rows, what, nodes=nodes, workers=workers, way=way) or 0.0 for way in WAYS}
+            {way: value(rows, what, nodes=nodes, workers=workers, way=way) for way in ("transparent", "grant")}
             for what in ("interconnect in exchanges, MiB", "exchange, s")
         )
+        if took["transparent"] is None or took["grant"] is None:
+            continue
         parcel = value(rows, "a worker's parcel, KiB", nodes=nodes, workers=workers) or 0.0
-        less.append(moved["transparent"] / max(moved["grant"], 1e-9))
+        less.append((moved["transparent"] or 0.0) / max(moved["grant"] or 0.0, 1e-9))
         gain = took["transparent"] / took["grant"]
         gains.append((parcel, gain, f"{parcel:.0f} KiB ({workers} workers) {gain:.2f}"))
+    if not gains:
+        return []
     gains.sort()
     texts = ", ".join(text for _, _, text in gains)
     return [

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from apps.mapreduce.orchestrator import Group
-from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
+from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
 from experiments.framework.summary import value
 from experiments.hit_job import WRONG, HitJob, Subject, job_group
 from topologies.launch import RackLauncher
@@ -17,6 +17,7 @@ from topologies.racks import small_rack
 
 WAYS = ("timeout, restart", "monitor, restart", "monitor, steal")
 PATIENCE = 30.0  # seconds for the monitor
+WEIGHT = 12  # seconds or so that a job takes, with its preparation
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Options:
     ways: tuple[str, ...] = WAYS
 
 
-def steps(options: Options, repetitions: int) -> int:
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return 1 + repetitions * len(options.ways)
+    return 1 + repetitions * len(options.ways) * WEIGHT
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
@@ -47,12 +48,22 @@ def run(context: Context[Options]) -> Iterator[Row]:
         with context.rack(rack, f"rack-{repetition}", controller_options=("--placement", "balance")) as launched:
             group = job_group(launched)
             for number, way in enumerate(options.ways):
-                context.step(way)
-                with subject.job(launched, group, [names[number], *names[len(WAYS) :]]) as job:
-                    row = _silent(launched, job, group, way, options.timeout, repetition)
-                    right = subject.is_right(job)
-                yield row if right or row.problem else replace(row, problem=WRONG)
+                context.step(way, WEIGHT)
+
+                def measure(
+                    way: str = way, number: int = repetition, name: str = names[number], group: Group = group
+                ) -> Row:
+                    with subject.job(launched, group, [name, *names[len(WAYS) :]]) as job:
+                        row = _silent(launched, job, group, way, options.timeout, number)
+                        right = subject.is_right(job)
+                    return row if right or row.problem else replace(row, problem=WRONG)
+
+                yield context.row(_case(way, options.timeout), repetition, measure)
     subject.clean()
+
+
+def _case(way: str, timeout: float) -> dict[str, Case]:
+    return {"way": way, "timeout of the job, s": timeout}
 
 
 def _silent(rack: RackLauncher, job: HitJob, group: Group, way: str, timeout: float, repetition: int) -> Row:
@@ -89,7 +100,7 @@ def _silent(rack: RackLauncher, job: HitJob, group: Group, way: str, timeout: fl
         "from silence to the end of the task, s": ended - silent,
     }
     problem = job.theft_problem(late) if way == WAYS[2] else ""
-    return Row({"way": way, "timeout of the job, s": timeout}, values, {}, repetition, problem)
+    return Row(_case(way, timeout), values, {}, repetition, problem)
 
 
 def _signal(processes: Sequence[int], number: int) -> None:
@@ -104,6 +115,8 @@ def judge(rows: Sequence[Row]) -> list[Finding]:
         for what in ("from silence to the decision, s", "from silence to the end of the task, s")
     )
     timeout, restart, steal = WAYS
+    if timeout not in done or steal not in done:
+        return []
     texts = ", ".join(f"{seconds:.2f} s ({way})" for way, seconds in done.items())
     monitored = [seconds for way, seconds in done.items() if way != timeout]
     findings = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apps.dataflow.exchange import WAYS, Way
@@ -40,9 +40,14 @@ class Options:
         return self.cases + (self.large if repetition < MOST_OF_LARGE else ())
 
 
-def steps(options: Options, repetitions: int) -> int:
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return 1 + sum(len(options.of(repetition)) for repetition in range(repetitions)) * len(WAYS)
+    return 1 + len(WAYS) * sum(_weight(size) for number in range(repetitions) for _, size, _ in options.of(number))
+
+
+def _weight(size: float) -> float:
+    """Seconds or so that a job on so many MiB takes, with its preparation."""
+    return 1 + size / 2
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
@@ -63,15 +68,23 @@ def run(context: Context[Options]) -> Iterator[Row]:
         for repetition in range(context.repetitions):
             for job, size, count in context.options.of(repetition):
                 for way in WAYS:
-                    context.step(f"{job}, {size:g} MiB, {count} workers, {way}")
-                    with team(launched, first(rack, count)) as workers_of_job:
-                        row, results = _job(
-                            launched, workers_of_job, job, texts[size], size, way, repetition, context.out
-                        )
-                    right = job_text.found(job, results) == wanted[job, size]
-                    yield row if right else Row(row.case, row.values, row.counts, repetition, _wrong(row))
+                    context.step(f"{job}, {size:g} MiB, {count} workers, {way}", _weight(size))
+
+                    def measure(
+                        job: str = job, size: float = size, count: int = count, way: Way = way, number: int = repetition
+                    ) -> Row:
+                        with team(launched, first(rack, count)) as workers:
+                            row, results = _job(launched, workers, job, texts[size], size, way, number, context.out)
+                        right = job_text.found(job, results) == wanted[job, size]
+                        return row if right else replace(row, problem=_wrong(row))
+
+                    yield context.row(_case(job, size, count, way), repetition, measure)
     for path in (*texts.values(), *context.out.glob("result-*")):
         path.unlink()
+
+
+def _case(job: str, size: float, workers: int, way: Way) -> dict[str, Case]:
+    return {"job": job, "MiB": size, "workers": workers, "way": way}
 
 
 def _wrong(row: Row) -> str:
@@ -108,8 +121,7 @@ def _job(
         IN_JOB: sum(interconnect.values()),
         "repeated requests": measured.retries,
     }
-    case: dict[str, Case] = {"job": job, "MiB": size, "workers": len(workers), "way": way}
-    return Row(case, values, traffic["shuffle"], repetition), work.results(out)
+    return Row(_case(job, size, len(workers), way), values, traffic["shuffle"], repetition), work.results(out)
 
 
 @dataclass(frozen=True)
@@ -126,10 +138,12 @@ class _Compared:
 
 
 def _compared(rows: Sequence[Row]) -> list[_Compared]:
-    """All cases, by growing parcels."""
+    """All cases that were measured in both ways, by growing parcels."""
     found = []
     for job, size, workers in dict.fromkeys((row.case["job"], row.case["MiB"], row.case["workers"]) for row in rows):
         of = {"job": job, "MiB": size, "workers": workers}
+        if any(value(rows, PARCEL, **of, way=way) is None for way in ("transparent", "grant")):
+            continue
         gains = {}
         for what in (IN_SHUFFLE, UNTIL_READ, IN_JOB, "shuffle, s", "job, s"):
             copied, granted = (value(rows, what, **of, way=way) or 0.0 for way in ("transparent", "grant"))
@@ -142,6 +156,8 @@ def _compared(rows: Sequence[Row]) -> list[_Compared]:
 def judge(rows: Sequence[Row]) -> list[Finding]:
     """Bytes and times of all cases, grant against transparent copy."""
     cases = _compared(rows)
+    if not cases:
+        return []
     slower = [case for case in cases if case.gains["shuffle, s"] <= 1]
     return [
         _at_least("less data in the shuffle", cases, IN_SHUFFLE, 3),

@@ -20,6 +20,7 @@ from topologies.racks import small_rack
 
 MIB = 1 << 20
 PERIOD = 0.1  # seconds in which a slowed element runs once
+WEIGHT = 6  # seconds or so that a job takes, with its preparation
 SCENARIOS = ("slow", "dead")
 ALL = (("slow", "wait"), ("slow", "restart"), ("slow", "steal"), ("dead", "restart"), ("dead", "steal"))
 
@@ -41,9 +42,9 @@ def cases(options: Options) -> list[tuple[str, float, str]]:
     return [(scenario, part, way) for part in options.parts for scenario, way in options.ways]
 
 
-def steps(options: Options, repetitions: int) -> int:
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return 1 + repetitions * len(cases(options))
+    return 1 + repetitions * len(cases(options)) * WEIGHT
 
 
 @contextlib.contextmanager
@@ -84,12 +85,16 @@ def run(context: Context[Options]) -> Iterator[Row]:
         group = job_group(launched)
         for repetition in range(context.repetitions):
             for scenario, part, way in cases(options):
-                context.step(f"{scenario} at {part:.0%}, {way}")
+                context.step(f"{scenario} at {part:.0%}, {way}", WEIGHT)
                 case: dict[str, Case] = {"scenario": scenario, "done, %": round(100 * part), "way": way}
-                with subject.job(launched, group, first(rack, options.workers + 1)) as job:
-                    row = _hit(launched, job, case, part, options.share, repetition)
-                    right = subject.is_right(job)
-                yield row if right or row.problem else replace(row, problem=WRONG)
+
+                def measure(case: dict[str, Case] = case, part: float = part, number: int = repetition) -> Row:
+                    with subject.job(launched, group, first(rack, options.workers + 1)) as job:
+                        row = _hit(launched, job, case, part, options.share, number)
+                        right = subject.is_right(job)
+                    return row if right or row.problem else replace(row, problem=WRONG)
+
+                yield context.row(case, repetition, measure)
     subject.clean()
 
 
@@ -169,8 +174,10 @@ def judge(rows: Sequence[Row]) -> list[Finding]:
         told = ", ".join(f"{gain:.2f}" for gain in found)
         return Finding(claim, min(found) > 1, f"{text} at {', '.join(map(str, parts))} % done: {told} times sooner")
 
-    lost = max(row.values["finished work lost, MiB"] for row in select(rows, {"way": "steal"}))
-    again = max(row.values["finished work lost, MiB"] for row in select(rows, {"way": "restart"}))
+    stolen, restarted = (select(rows, {"way": way}) for way in ("steal", "restart"))
+    if not stolen:
+        return []
+    lost, again = (max((r.values["finished work lost, MiB"] for r in own), default=0.0) for own in (stolen, restarted))
     return [
         Finding(
             "nothing is lost",

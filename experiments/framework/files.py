@@ -54,9 +54,13 @@ def as_json(result: Result) -> dict[str, Any]:
 
 
 def save(result: Result) -> None:
-    """``result.json`` and ``rows.csv``, each to be read alone."""
-    (result.out / RESULT).write_text(json.dumps(as_json(result), indent=2) + "\n")
-    _save_csv(result, result.out / "rows.csv")
+    """``result.json`` and ``rows.csv``, each to be read alone, and each whole whenever the program is killed."""
+    new = result.out / f"{RESULT}.new"
+    new.write_text(json.dumps(as_json(result), indent=2) + "\n")
+    new.rename(result.out / RESULT)
+    new = result.out / "rows.csv.new"
+    _save_csv(result, new)
+    new.rename(result.out / "rows.csv")
 
 
 def load(experiment: Experiment[Any], out: Path) -> Result | None:

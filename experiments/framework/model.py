@@ -5,6 +5,7 @@ Rows are flat so that they can be a CSV file: ``case`` says what was varied, ``v
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ NETWORKS: dict[Network, str] = {
     "cross_rack": "the network between racks",
 }
 Case = str | int | float
+IN_A_ROW = 3  # rows that failed, one after the other: then the experiment ends
 O = TypeVar("O")  # noqa: E741 - an experiment's options
 
 
@@ -110,9 +112,37 @@ class Context(Generic[O]):
     repetitions: int
     out: Path
     target: TargetName
-    step: Callable[[str], None]  # begin something: called as often as ``Experiment.steps`` says
     note: Callable[[str], None]  # a sentence for the report: what limited a figure, what was left out
+    _step: Callable[[str, float], None]
     _launch: Callable[..., AbstractContextManager[RackLauncher]]
+    earlier: Sequence[Row] = ()  # of a run that is gone on with
+    _failed: int = 0  # rows in a row
+
+    def step(self, text: str, weight: float = 1.0) -> None:
+        """Begin something that takes ``weight`` seconds or so; the weights of all are what ``Experiment.steps`` says."""
+        self._step(text, weight)
+
+    def had(self, case: Mapping[str, Case], repetition: int) -> Row | None:
+        """This row, if the run that is gone on with had it."""
+        return next((row for row in self.earlier if row.repetition == repetition and row.case == case), None)
+
+    def row(self, case: Mapping[str, Case], repetition: int, measure: Callable[[], Row]) -> Row:
+        """What ``measure`` gives, or the row of the run that is gone on with. What it raises makes a row with a problem, and its
+        traceback a file: a broken repetition must not cost the others. After three in a row the next is raised."""
+        found = self.had(case, repetition)
+        if found is not None:
+            return found
+        try:
+            row = measure()
+        except Exception as error:
+            self._failed += 1
+            name = "-".join(str(varied) for varied in (*case.values(), repetition)).replace(" ", "-").replace("/", "-")
+            (self.out / f"failed-{name}.txt").write_text(traceback.format_exc())
+            if self._failed >= IN_A_ROW:
+                raise
+            return Row(case, {}, repetition=repetition, problem=f"{name}: {type(error).__name__}: {error}")
+        self._failed = 0
+        return row
 
     def rack(
         self,
@@ -143,9 +173,9 @@ def no_findings(rows: Sequence[Row]) -> list[Finding]:
 class Experiment(Generic[O]):
     """An experiment. ``run`` yields rows as they are measured; ``judge`` is a pure function of all of them.
 
-    ``scales`` are the options of each scale (quick: 25 s at most on two CPUs, rack included); ``steps`` is how often
-    ``run`` will call
-    ``context.step`` with these options and so many repetitions.
+    ``scales`` are the options of each scale (quick: 25 s at most on two CPUs, rack included); ``steps`` is the sum
+    of the weights that ``run`` will call ``context.step`` with, given these options and so many repetitions. ``judge`` is given
+    the rows that have been measured, also of a run that is not at its end.
     """
 
     name: str
@@ -154,7 +184,7 @@ class Experiment(Generic[O]):
     claims: Sequence[Claim]
     scales: Mapping[Scale, O]
     run: Callable[[Context[O]], Iterator[Row]]
-    steps: Callable[[O, int], int]
+    steps: Callable[[O, int], float]
     judge: Callable[[Sequence[Row]], list[Finding]] = no_findings
     charts: Sequence[Chart] = ()
     repetitions: Mapping[Scale, int] = field(default_factory=lambda: {"quick": 1, "full": 5})

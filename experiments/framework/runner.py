@@ -20,6 +20,7 @@ from topologies.launch import LaunchOptions, RackLauncher
 from topologies.targets import TargetName
 
 CAPTURES = "captures"
+UNDER_WAY = "it was not at its end when this was written"
 
 
 @dataclass
@@ -69,6 +70,10 @@ class Plan:
     keep_captures: bool = False
 
 
+def _no_saving(_result: Result) -> None:
+    """For who only wants the result at the end."""
+
+
 def setting() -> dict[str, Any]:
     """When and on what."""
     return {
@@ -85,11 +90,20 @@ def repetitions_of(experiment: Experiment[Any], plan: Plan) -> int:
     return plan.repetitions or experiment.repetitions[plan.scale]
 
 
-def run(experiment: Experiment[Any], plan: Plan, step: Callable[[str], None]) -> Result:
-    """One experiment. Whatever it raises is in the result; its logs and captures then stay."""
+def run(
+    experiment: Experiment[Any],
+    plan: Plan,
+    step: Callable[[str, float], None],
+    saved: Callable[[Result], None] = _no_saving,
+    earlier: Result | None = None,
+) -> Result:
+    """One experiment. Whatever it raises is in the result; its logs and captures then stay. ``saved`` is given what there is
+    after each row, so that a run that is killed leaves that; ``earlier`` is what such a run left, to go on from: rows with a
+    problem are measured again, and those that :meth:`Context.row` does not make."""
     out = plan.out / experiment.name
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    if earlier is None:
+        shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
     result = Result(experiment, plan.scale, plan.seed, repetitions_of(experiment, plan), out, setting())
 
     @contextlib.contextmanager
@@ -98,6 +112,9 @@ def run(experiment: Experiment[Any], plan: Plan, step: Callable[[str], None]) ->
         with RackLauncher(rack, options) as launched, captured(rack_ports(rack), out / name / CAPTURES):
             yield launched
 
+    kept = [row for row in earlier.rows if not row.problem] if earlier is not None else []
+    if earlier is not None:
+        result.notes += [*earlier.notes, f"went on with {len(kept)} rows of the run of {earlier.setting['started']}"]
     context = Context[Any](
         scale=plan.scale,
         options=experiment.scales[plan.scale],
@@ -105,25 +122,45 @@ def run(experiment: Experiment[Any], plan: Plan, step: Callable[[str], None]) ->
         repetitions=result.repetitions,
         out=out,
         target=plan.target,
-        step=step,
         note=result.notes.append,
+        _step=step,
         _launch=launch,
+        earlier=kept,
     )
     started = time.perf_counter()
+    before = earlier.seconds if earlier is not None else 0.0
+    result.problem = UNDER_WAY
     try:
         for row in experiment.run(context):
             result.rows.append(row)
-        result.findings = _complete(experiment, experiment.judge(result.rows))
+            result.seconds = before + time.perf_counter() - started
+            with contextlib.suppress(Exception):  # it may want rows that are to come
+                _judge(result)
+            saved(result)
+        result.problem = ""
     except KeyboardInterrupt:
         result.problem, result.interrupted = "interrupted", True
     except Exception as error:  # a broken experiment must not cost the others
         result.problem = f"{type(error).__name__}: {error}"
         (out / "traceback.txt").write_text(traceback.format_exc())
-    result.seconds = time.perf_counter() - started
+    try:
+        _judge(result)
+    except Exception as error:
+        if not result.problem:  # or it has not got far enough to be judged
+            result.problem = f"{type(error).__name__}: {error}"
+            (out / "traceback.txt").write_text(traceback.format_exc())
+    result.seconds = before + time.perf_counter() - started
+    saved(result)
     if result.held and not plan.keep_captures:
         for captures in out.rglob(CAPTURES):
             shutil.rmtree(captures)
     return result
+
+
+def _judge(result: Result) -> None:
+    """Findings on the rows that there are."""
+    measured = [row for row in result.rows if row.values or not row.problem]
+    result.findings = _complete(result.experiment, result.experiment.judge(measured))
 
 
 def _complete(experiment: Experiment[Any], findings: list[Finding]) -> list[Finding]:
@@ -136,6 +173,6 @@ def _complete(experiment: Experiment[Any], findings: list[Finding]) -> list[Find
     return findings + [Finding(name, None, "this run cannot tell") for name in claims if name not in judged]
 
 
-def total_steps(experiments: Sequence[Experiment[Any]], plan: Plan) -> int:
-    """Of the progress bar."""
+def total_steps(experiments: Sequence[Experiment[Any]], plan: Plan) -> float:
+    """Of the progress bar: seconds or so."""
     return sum(e.steps(e.scales[plan.scale], repetitions_of(e, plan)) for e in experiments)

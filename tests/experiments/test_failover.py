@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from experiments.failover import EXPERIMENT, Options, judge, steps
+import pytest
+
+from experiments.failover import EXPERIMENT, Options, judge, steps, weight
+from experiments.failover_scenario import BOOT
 from experiments.framework.model import Finding, Row
 
 
@@ -50,7 +53,9 @@ def test_an_old_element_that_gets_through_fails_the_experiment() -> None:
 def test_no_rows_no_findings_and_steps_are_counted() -> None:
     assert judge([]) == []
     assert judge([Row({"element": "dies", "MiB": 4, "way": "memory"}, {}, problem="no")]) == []
-    assert steps(Options(sizes=(1, 2), slow=(1,)), 3) == 1 + 3 * 2 * 3
-    assert steps(Options(sizes=(1, 2), slow=(1,), large=(8,)), 3) == 1 + 3 * 2 * 3 + 2
-    assert steps(Options(sizes=(1, 2), slow=(1,), slow_ways=("memory",)), 1) == 1 + 5
+    small, large = (weight(1, "memory") + weight(1, "ordinary"), weight(8, "memory") + weight(8, "ordinary"))
+    assert steps(Options(sizes=(1, 1), slow=(1,)), 3) == pytest.approx(BOOT + 3 * 3 * small)
+    assert steps(Options(sizes=(1, 1), slow=(1,), large=(8,)), 3) == pytest.approx(BOOT + 3 * 3 * small + large)
+    fewer = Options(sizes=(1, 1), slow=(1,), slow_ways=("memory",))
+    assert steps(fewer, 1) == pytest.approx(BOOT + 2 * small + weight(1, "memory"))
     assert {f.claim for f in judge(dead(256, 0.5, 9.0))} <= {c.name for c in EXPERIMENT.claims}

@@ -70,15 +70,15 @@ def plan(out: Path, **changes: object) -> runner.Plan:
     return replace(runner.Plan("quick", 1, None, out, "p4switch"), **changes)  # type: ignore[arg-type]
 
 
-def nothing(_text: str) -> None:
+def nothing(_text: str, _weight: float) -> None:
     pass
 
 
 def test_rows_become_medians_with_their_range(tmp_path: Path) -> None:
-    steps: list[str] = []
-    result = runner.run(SAMPLE, plan(tmp_path), steps.append)
+    steps: list[float] = []
+    result = runner.run(SAMPLE, plan(tmp_path), lambda text, weight: steps.append(weight))
     assert result.held
-    assert len(steps) == runner.total_steps([SAMPLE], plan(tmp_path)) == 6
+    assert sum(steps) == runner.total_steps([SAMPLE], plan(tmp_path)) == 6
     found = groups(result.rows)
     assert [dict(group.case)["size"] for group in found] == [1, 2]
     assert found[1].values["ms"] == Spread(21.0, 20.0, 22.0, 3)
@@ -95,6 +95,89 @@ def test_a_failure_keeps_rows_captures_and_trace_and_the_next_experiment_runs(tm
     assert (tmp_path / "broken/rack/captures/port.pcap").exists()
     assert "failing" in (tmp_path / "broken/traceback.txt").read_text()
     assert runner.run(SAMPLE, plan(tmp_path), nothing).held
+
+
+def flaky(broken: Sequence[int], measured: list[int]) -> Experiment[Options]:
+    """Its rows of these sizes raise."""
+
+    def run(context: Context[Options]) -> Iterator[Row]:
+        for size in range(6):
+            context.step("next")
+
+            def measure(size: int = size) -> Row:
+                measured.append(size)
+                if size in broken:
+                    raise OSError(f"no {size}")
+                return Row({"way": "a", "size": size}, {"ms": float(size)})
+
+            yield context.row({"way": "a", "size": size}, 0, measure)
+
+    return replace(SAMPLE, run=run, judge=lambda rows: [Finding("grows", None, f"{len(rows)} rows")])
+
+
+def test_a_repetition_that_fails_costs_no_other(tmp_path: Path) -> None:
+    result = runner.run(flaky([1, 2, 4], []), plan(tmp_path), nothing)
+    assert [row.case["size"] for row in result.rows if row.values] == [0, 3, 5]
+    assert result.problems == [f"a-{n}-0: OSError: no {n}" for n in (1, 2, 4)]
+    assert [f.text for f in result.findings] == ["3 rows"]
+    assert "measure" in (tmp_path / "sample/failed-a-1-0.txt").read_text()
+
+
+def test_after_three_in_a_row_the_experiment_ends(tmp_path: Path) -> None:
+    measured: list[int] = []
+    result = runner.run(flaky([1, 2, 3], measured), plan(tmp_path), nothing)
+    assert measured == [0, 1, 2, 3]
+    assert result.problems[0] == "OSError: no 3"
+    assert [f.text for f in result.findings] == ["1 rows"]
+
+
+def test_whenever_a_run_is_killed_its_files_have_what_was_measured(tmp_path: Path) -> None:
+    seen: list[tuple[int, bool, str]] = []
+
+    def saved(result: runner.Result) -> None:
+        files.save(result)
+        found = files.load(SAMPLE, tmp_path)
+        assert found is not None
+        seen.append((len(found.rows), found.held, found.problem))
+
+    runner.run(SAMPLE, plan(tmp_path), nothing, saved)
+    assert seen == [*((n, False, runner.UNDER_WAY) for n in range(1, 7)), (6, True, "")]
+
+
+def test_a_run_goes_on_with_the_right_rows_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured: list[int] = []
+    every = {"sample": flaky([2], measured), "whole": replace(SAMPLE, name="whole")}
+    monkeypatch.setattr(catalogue, "experiments", lambda: every)
+    command_line = ["--quick", "--out", str(tmp_path)]
+    assert command.main(command_line) == 1
+    started = files.load(every["whole"], tmp_path)
+    every["sample"] = flaky([], measured)
+    measured.clear()
+    assert command.main([*command_line, "--resume"]) == 0
+    assert measured == [2]
+    found = files.load(every["sample"], tmp_path)
+    assert found is not None
+    assert [row.case["size"] for row in found.rows] == list(range(6))
+    assert any(note.startswith("went on with 5 rows") for note in found.notes)
+    assert files.load(every["whole"], tmp_path) == started
+    measured.clear()
+    assert command.main([*command_line, "--resume", "--seed", "2", "sample"]) == 0
+    assert measured == list(range(6)), "rows of another seed are others"
+
+
+def test_a_report_can_be_made_of_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(catalogue, "experiments", lambda: {"sample": SAMPLE, "absent": replace(SAMPLE, name="absent")})
+    files.save(runner.run(SAMPLE, plan(tmp_path), nothing))
+    assert command.main(["--report", "--out", str(tmp_path)]) == 0
+    assert "A sample &amp; more" in (tmp_path / "report.html").read_text()
+    claims = (tmp_path / "claims.md").read_text()
+    assert "| It grows. (5) | sample | it grows | yes |" in claims
+    assert "- sample: 2 cases, 3 times; quick, seed 1," in claims
+    assert "absent" not in claims
 
 
 def test_every_claim_has_a_finding_and_every_finding_a_claim(tmp_path: Path) -> None:
