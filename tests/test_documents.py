@@ -84,6 +84,11 @@ def test_modules(document: Path) -> None:
         assert found or module in ("venv", "p4runtime_sh"), f"python -m {module}: no such module"
 
 
+def test_decisions_are_numbered() -> None:
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_every_package_is_in_the_architecture() -> None:
     table = (ROOT / "docs" / "architecture.md").read_text()
     code = {path.parent for pattern in ("*/__init__.py", "*/*.pml", "*/*.p4") for path in ROOT.glob(pattern)}
