@@ -7,15 +7,19 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from controller.rackctl_client import Begun, Client, CliError, find_token, human, many, show
 from controller.rackctl_options import parser
+from controller.rackctl_progress import of_drain, of_pages, shown
 from protocol.capability import Capability, mint, pack
+from protocol.wire import PAGE_SIZE
 
 TOKEN_LIFE = 60  # seconds
+_LONG = ("free", "grant", "migrate", "protect", "revoke", "steal")
 _PERMISSIONS = {"r": 1, "w": 2, "rw": 3}
 
 
@@ -369,6 +373,16 @@ _COMMANDS: dict[str, Callable[[Client, argparse.Namespace], tuple[Any, Callable[
 }
 
 
+def waiting(client: Client, arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """Show how far a command is that may take long."""
+    if arguments.command == "drain":
+        return shown(of_drain(client, arguments.element))
+    if arguments.command in _LONG and not arguments.no_wait:
+        pages = arguments.size // PAGE_SIZE if arguments.command == "free" else arguments.pages
+        return shown(of_pages(client, arguments.va, pages))
+    return nullcontext()
+
+
 def main() -> int:
     """Entry point; exit status 0, 1 when refused or unreachable, 2 for wrong usage."""
     arguments = parser(_COMMANDS).parse_args()
@@ -379,7 +393,8 @@ def main() -> int:
                 arguments.since, (lambda e: print(json.dumps(e), flush=True)) if arguments.json else print_event
             )
             return 0
-        data, render = _COMMANDS[arguments.command](client, arguments)
+        with waiting(client, arguments):
+            data, render = _COMMANDS[arguments.command](client, arguments)
     except Begun as begun:
         print(json.dumps(begun.answer, indent=2) if arguments.json else begun)
         return 0
