@@ -32,7 +32,7 @@ experiment-%: setup
 	@$(ROOT) $(PYTHON) -m experiments --target $(TARGET) $* $(ARGS)
 
 .PHONY: crashes
-crashes: setup ## kill controller, memory elements and a local OS at every step of every operation (ARGS="--quick ...")
+crashes: setup ## kill controller, switch, memory elements and local OSes at every step of every operation (ARGS="--quick ...")
 	@$(ROOT) $(PYTHON) -m experiments.crashes --target $(TARGET) $(ARGS)
 
 .PHONY: up

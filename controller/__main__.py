@@ -70,6 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     times.add_argument("--suspect-timeout", type=float, metavar="MS", help="silence that is reported (default: half)")
     times.add_argument("--heartbeat-timeout", type=float, metavar="MS", help="silence that means failure (default 600)")
     crash.add_argument(run)
+    run.add_argument("--crash-pid", type=int, default=0, metavar="PID", help="for tests: kill that process instead")
     run.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser.parse_args()
 
@@ -129,7 +130,7 @@ def main() -> int:
             store.forget("settings")
         shell = Shell(state, store, config, switch)
         shell.is_operators = tokens.is_operators
-        shell.crash = crash.CrashAt(arguments.crash_at)
+        shell.crash = crash.CrashAt(arguments.crash_at, arguments.crash_pid)
         if arguments.tor:
             ports = {e.id: e.tor_port for e in rack.compute if e.tor_port}
             shell.tor = tor.ElementFences(arguments.tor_dpid, ports, tor.fences)

@@ -361,7 +361,7 @@ class Storm:
         began = time.monotonic()
         self.rack.kill("switch")
         time.sleep(self.rng.random() * 0.3)
-        self.rack._start_switch()
+        self.rack.start_switch()
 
         def regained() -> bool:
             status = self.rack.get("/v1/status")

@@ -1,8 +1,9 @@
-"""Crash points on a real rack: the controller, memory elements and a local OS are killed at one step after the other.
+"""Crash points on a real rack: controller, switch, memory elements and local OSes are killed at one step after the other.
 
 For each operation and each victim the victim is started with ``--crash-at N``, the operation is begun, the victim kills itself
-at its Nth step and is started again; then N grows, until the operation is over before the victim dies. After every run the
-operation must be done or undone, done if it was answered; switch and controller must agree; and memory must hold what it held.
+at its Nth step and is started again; then N grows, until the operation is over before the victim dies. The switch is killed
+before the controller's Nth step: between any two of its commits, writes and messages. After every run the operation must be done
+or undone, done if it was answered; switch and controller must agree; and memory must hold what it held.
 
 The exit status is 0 only if every run held.
 """
@@ -36,6 +37,7 @@ from topologies.state import RackRunning
 
 console = Console(highlight=False, soft_wrap=True)
 PAGES = 24  # of an allocation, spread over all memory elements
+VICTIMS = "controller,switch,n1,m1,c1,c2"
 MOST_STEPS = 64
 GIVE_UP = 20.0  # seconds
 SOURCE = "/usr/bin/python3"  # contents for the memory
@@ -94,12 +96,19 @@ class Crashes:
 
     def _recover(self) -> dict[str, Any]:
         """A memory element that stood still for too long goes on."""
-        child = self.rack.children["n1"].popen
-        child.send_signal(signal.SIGSTOP)
-        with contextlib.suppress(StartError, OSError):
-            self.rack.wait_for(lambda: self._state("n1") == "failed", "n1 to be missed", 3)
-        child.send_signal(signal.SIGCONT)
-        time.sleep(1.0)
+        child = self.rack.children.get("n1")
+        if child is not None:  # otherwise it is the victim, and has died of its own start
+
+            def is_in(state: str) -> bool:
+                return child.popen.poll() is not None or self._state("n1") == state
+
+            with contextlib.suppress(StartError, OSError):  # the controller may die meanwhile
+                self.rack.wait_for(lambda: is_in("alive"), "n1 to have started", GIVE_UP / 2)
+                child.popen.send_signal(signal.SIGSTOP)
+                self.rack.wait_for(lambda: is_in("failed"), "n1 to be missed", GIVE_UP / 2)
+            child.popen.send_signal(signal.SIGCONT)
+            with contextlib.suppress(StartError, OSError):
+                self.rack.wait_for(lambda: is_in("alive"), "n1 to be back", GIVE_UP / 2)
         return {"refused": True, "error": "RequestTimeout"}  # nobody is answered
 
     def _process(self) -> dict[str, Any]:
@@ -129,9 +138,7 @@ class Crashes:
     def run(self, operation: str, victim: str, step: int) -> tuple[Run, bool]:
         """One run, and whether the victim died."""
         self._prepare(operation)
-        self.rack.kill(victim)
-        with contextlib.suppress(StartError):  # it may die before it is ready
-            self._start(victim, "--crash-at", str(step))
+        self._arm(victim, step)
         answer: dict[str, Any] = {}
         working = threading.Thread(target=lambda: answer.update(OPERATIONS[operation](self)), daemon=True)
         working.start()
@@ -145,9 +152,7 @@ class Crashes:
                 break
             time.sleep(0.005)
         at = time.monotonic()
-        if not died:
-            self.rack.kill(victim)
-        self._start(victim)
+        self._disarm(victim, died)
         working.join(GIVE_UP)
         run = Run(operation, victim, step, "", answer.get("refused") is False, 0.0)
         if working.is_alive():
@@ -159,6 +164,7 @@ class Crashes:
             "ElementFailed",
             "element_failed",
             *(("MemoryLost", "memory_lost") if lossy else ()),
+            *(("switch",) if victim == "switch" else ()),
         }
         if error and error not in excused:
             run.problems.append(f"refused: {error}")
@@ -171,11 +177,32 @@ class Crashes:
         self._clean()
         return run, died
 
-    def _start(self, victim: str, *more: str) -> None:
-        if victim == "controller":
+    def _arm(self, victim: str, step: int) -> None:
+        """The victim is started again, to die at a step."""
+        options = ["--crash-at", str(step)]
+        if victim == "switch":  # it has no steps of its own; its controller has
+            options += ["--crash-pid", str(self.rack.children["switch"].popen.pid)]
+        killer = "controller" if victim == "switch" else victim
+        self.rack.kill(killer)
+        with contextlib.suppress(StartError):  # it may die before it is ready
+            self._start(killer, *options)
+
+    def _disarm(self, victim: str, died: bool) -> None:
+        """The victim, dead or not, is started again as usual."""
+        if died:
+            self._start(victim)
+            return
+        killer = "controller" if victim == "switch" else victim
+        self.rack.kill(killer)
+        self._start(killer)
+
+    def _start(self, name: str, *more: str) -> None:
+        if name == "controller":
             self.rack.start_controller(*more)
+        elif name == "switch":
+            self.rack.start_switch()
         else:
-            self.rack.start_element(victim, *more)
+            self.rack.start_element(name, *more)
 
     def _prepare(self, operation: str) -> None:
         self.rack.wait_for(self._settled, "the rack to be in order", GIVE_UP)
@@ -187,7 +214,9 @@ class Crashes:
     def _settled(self) -> bool:
         try:
             status = self.rack.get("/v1/status")
-            return status["operations_under_way"] == 0 and self.rack._all_alive() and self.rack.get("/v1/map")["agrees"]
+            if status["switch"]["error"] is not None or status["operations_under_way"]:
+                return False
+            return self.rack._all_alive() and self.rack.get("/v1/map")["agrees"]
         except OSError:
             return False
 
@@ -201,6 +230,7 @@ class Crashes:
             "grant": owner == self.other.pid,
             "steal": owner == self.other.pid,
             "revoke": kind == "revoked",
+            "migrate": run.operation == "migrate" and self._places() == {"n1"},
             "fence": fenced,
             "unfence": not fenced,
         }.get(run.operation, True)
@@ -232,6 +262,10 @@ class Crashes:
         except urllib.error.HTTPError:
             return "gone", 0, 0
         return told["kind"], told["owner"], told["permissions"]
+
+    def _places(self) -> set[str]:
+        """The memory elements of its pages."""
+        return {self.rack.get(f"/v1/stat?va={self.va + n * PAGE_SIZE}")["element"] for n in range(PAGES)}
 
     def _clean(self) -> None:
         """As before the run, for the next one."""
@@ -283,7 +317,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add_rack_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("out/crashes"), help="directory for the report and logs")
     parser.add_argument("--operations", default="", help="some of them, separated by commas (default: all)")
-    parser.add_argument("--victims", default="controller,n1,m1,c1", help="whom to kill (default controller,n1,m1,c1)")
+    parser.add_argument("--victims", default=VICTIMS, help=f"whom to kill (default {VICTIMS})")
     parser.add_argument("--seed", type=int, default=1, help="of the steps that --quick chooses (default 1)")
     parser.add_argument("--quick", action="store_true", help="one step of each operation and victim")
     arguments = parser.parse_args(given)
@@ -294,11 +328,12 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-# Victims other than the controller have a part in these only.
+# Victims other than controller and switch have a part in these only.
 CONCERNED = {
-    "n1": ("alloc", "free", "protect", "grant", "steal", "revoke", "migrate", "fence"),
-    "m1": ("alloc", "free", "grant", "revoke", "migrate"),
-    "c1": ("process", "revoke"),
+    "n1": ("alloc", "free", "protect", "grant", "steal", "revoke", "migrate", "fence", "unfence", "recovery"),
+    "m1": ("alloc", "free", "grant", "revoke", "migrate", "fence", "unfence"),
+    "c1": ("process", "revoke", "steal", "migrate"),
+    "c2": ("grant",),
 }
 
 
@@ -314,7 +349,7 @@ def main() -> int:
     )
     try:
         described = rack_of(arguments)
-        there = ("controller", *(e.name for e in described.elements))
+        there = ("controller", "switch", *(e.name for e in described.elements))
         if unknown := [v for v in arguments.victims if v not in there]:
             console.print(f"[red]crashes: --victims: there is no {unknown[0]!r}; there are {', '.join(there)}[/]")
             return 2
@@ -326,7 +361,9 @@ def main() -> int:
                 for name in arguments.operations:
                     if name not in CONCERNED.get(victim, arguments.operations):
                         continue
-                    first = crashes.rng.randint(1, 4 if victim == "controller" else 1) if arguments.quick else 1
+                    first = (
+                        crashes.rng.randint(1, 4 if victim in ("controller", "switch") else 1) if arguments.quick else 1
+                    )
                     try:
                         crashes.sweep(name, victim, range(first, first + 1 if arguments.quick else MOST_STEPS))
                     finally:  # what was done counts, also when it is interrupted

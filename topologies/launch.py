@@ -119,7 +119,7 @@ class RackLauncher:
         self._tor.start([])
         self.run.remember_namespaces({name: host.pid for name, host in self.hosts.items()})
         self.run.progress(f"starting the Rack MMU switch ({self.options.target}) and the controller")
-        self._start_switch()
+        self.start_switch()
         self.start_controller()
         self._connect_tor()
         self.run.progress("starting the elements")
@@ -165,7 +165,8 @@ class RackLauncher:
 
     # ------------------------------------------------------------------------------------------------- processes
 
-    def _start_switch(self) -> None:
+    def start_switch(self) -> None:
+        """Start (or, after ``kill``, start again) the switch, and wait until it serves. Its controller gives it its tables."""
         pcap = self.out / "pcap" if self.options.pcap else None
         if pcap is not None:
             pcap.mkdir(parents=True, exist_ok=True)

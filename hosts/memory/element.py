@@ -87,28 +87,13 @@ class MemoryElement:
         elif op in _FROM_CONTROLLER:
             if frame[6:12] != wire.element_mac(wire.CONTROLLER_ELEMENT):
                 status = Status.PERMISSION
-            elif op == _POISON:
-                status = self._poison(pa, generation, frame)
-            elif op == _COPY:
-                self.crash.step()
-                known = self.copying.copy(va, pa, generation, frame)
-                self.crash.step()
-                if known is None:
-                    return None
-                status = known
-            elif op == _RECEIVE:
-                self.crash.step()
-                known = self.copying.receive(va, pa, generation, request_id, frame)
-                self.crash.step()
-                if known is None:
-                    return None
-                status = known
-            elif op == _BARRIER:  # frames are dealt with in order: what came before it is done
-                status = Status.OK
             else:
                 self.crash.step()
-                status = self._page_table(op, va, pa, generation, frame)
+                known = self._told(op, va, pa, generation, request_id, frame)
                 self.crash.step()
+                if known is None:
+                    return None
+                status = known
         self.counts[f"{_name(op)} {status.name}"] += 1
         flags = 0 if status is Status.OK else int(Flag.BY_ELEMENT)
         header = _HEADER.pack(
@@ -116,6 +101,18 @@ class MemoryElement:
         )
         # Back where it came from: the addresses change sides.
         return frame[6:12] + frame[0:6] + _ETHERTYPE + header + payload
+
+    def _told(self, op: int, va: int, pa: int, generation: int, request_id: int, frame: bytes) -> Status | None:
+        """What the controller alone may say; None if it is not answered (yet)."""
+        if op == _POISON:
+            return self._poison(pa, generation, frame)
+        if op == _COPY:
+            return self.copying.copy(va, pa, generation, frame)
+        if op == _RECEIVE:
+            return self.copying.receive(va, pa, generation, request_id, frame)
+        if op == _BARRIER:  # frames are dealt with in order: what came before it is done
+            return Status.OK
+        return self._page_table(op, va, pa, generation, frame)
 
     def _access(
         self, op: int, pid: int, va: int, pa: int, length: int, generation: int, request_id: int, age: int, frame: bytes

@@ -22,7 +22,7 @@ def test_the_switch_is_killed_under_a_live_controller(rack: RackLauncher, worker
     hashed = worker.call("hash", va=va, size=MIB)["sha256"]
     rack.kill("switch")
     rack.wait_for(lambda: rack.get("/v1/status")["switch"]["error"] is not None, "the controller to notice", 30)
-    rack._start_switch()
+    rack.start_switch()
     rack.wait_for(lambda: rack.get("/v1/status")["switch"]["error"] is None, "the controller to regain the switch", 30)
     described = rack.get("/v1/map")
     assert described["agrees"]
