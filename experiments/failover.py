@@ -216,7 +216,9 @@ EXPERIMENT = Experiment(
     "over its memory and its service address, and goes on as the same replica. Ordinary: the others elect a leader when the "
     "election timeout is over (1 to 2 s, as etcd's default), and put in a new replica when the old one has been silent for 5 s "
     "(in a quick run 2), which copies the state from a peer. 5 s are few: systems in use wait for minutes (CockroachDB 5, TiKV "
-    "30, HDFS 10 by default), so the stages show how much of a recovery is waiting, and how much transfer. Every history of the "
+    "30, HDFS 10 by default), so the stages show how much of a recovery is waiting, and how much transfer. Round trips are those "
+    "that a standby or new replica waited for until it was complete: with its memory (theft, address and its first commands "
+    "included), and between racks for each window of the state that it copied; elections are not in them. Every history of the "
     "clients is checked for linearizability.",
     claims=(
         Claim(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from apps.paxos.transfer import PART_PAGES, WINDOW
 from experiments.failover_net import ControlError, ask
-from experiments.framework.model import ScenarioFailed
+from experiments.framework.model import Network, ScenarioFailed
 from protocol.wire import PAGE_SIZE
 from topologies import targets
 from topologies.processes import Child, StartError
@@ -370,6 +372,19 @@ class Cluster:
             ):
                 leader, found = replica, status
         return leader, found
+
+    def round_trips(self) -> dict[Network, float]:
+        """That standbys and new replicas have waited for: with their memory, and for each window of the state copied."""
+        found: dict[Network, float] = {"interconnect": 0.0, "cross_rack": 0.0}
+        for replica in self.replicas.values():
+            if 1 <= replica.number <= FOUNDERS or replica.child.popen.poll() is not None:
+                continue
+            with contextlib.suppress(ControlError):
+                status = replica.status()
+                found["interconnect"] += status["memory"]["round_trips"]
+                copied = status.get("counts", {}).get("state bytes received", 0)
+                found["cross_rack"] += math.ceil(copied / (WINDOW * PART_PAGES * PAGE_SIZE))
+        return found
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float) -> float:
         """Wait; when it was so (monotonic seconds). Raises ScenarioFailed when the time is up, or when a replica has ended that

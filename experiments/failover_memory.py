@@ -160,6 +160,15 @@ EXPERIMENT = Experiment(
     judge=judge,
     charts=(
         Chart("begins", "Until reconfiguration begins", "MiB", "reconfiguration begins s", "dies", kind="bar"),
-        Chart("complete", "Until the group is complete again", "MiB", "complete again s", "dies", log=(True, False)),
+        Chart("complete", "Until the group is complete again", "MiB", "complete again s", "dies", log=(True, True)),
+        Chart("silent", "Longest time without an answer", "MiB", "unavailable s", "dies", log=(True, False)),
+        Chart(
+            "moved",
+            "Moved between racks until the group was complete",
+            "MiB",
+            "cross_rack MiB",
+            "dies",
+            log=(True, True),
+        ),
     ),
 )

@@ -134,6 +134,7 @@ class Observer:
         self.failed = self.full = self._ended = math.inf
         self._counted: dict[Network, Traffic] = {}
         self._before: dict[Network, Traffic] = {}
+        self._trips: dict[Network, float] = {}
         self._meter = Meter(ports_of(cluster.site))
 
     @contextlib.contextmanager
@@ -161,6 +162,7 @@ class Observer:
 
     def begin(self, fail: Callable[[str], float], what: str) -> float:
         """The failure; when (monotonic seconds)."""
+        self._trips = self.cluster.round_trips()
         self._before = self._meter.read()
         self.cluster.begun = True
         self.failed = fail(what)
@@ -170,6 +172,8 @@ class Observer:
         """The recovery is over when this is so; when that was. Raises ScenarioFailed when it does not come."""
         self.full = self.cluster.wait(condition, what, LIMIT)
         self._counted = since(self._before, self._meter.read())
+        for network, trips in self.cluster.round_trips().items():
+            self._counted[network] += Traffic(trips - self._trips[network])
         return self.full
 
     def _collect(self, heard: dict[int, int]) -> None:

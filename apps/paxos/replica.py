@@ -21,7 +21,7 @@ from apps.paxos.messages import Configuration, Member, Membership, encode, parse
 from apps.paxos.server import Server
 from apps.paxos.store import OVERHEAD, LocalStore, Make, RackStore, Store
 from apps.paxos.voter import Timing
-from apps.structures.memory import StructureError
+from apps.structures.memory import Counted, StructureError
 from apps.structures.namespace import PathError
 from hosts.errors import RemoteMemoryError
 from hosts.notices import FAILURES, Contact, Notice
@@ -83,6 +83,7 @@ class Replica:
     def __init__(self, options: Options):
         self.options = options
         self.process: Process | None = None
+        self._counted: Counted | None = None  # its memory
         self.server: Server | None = None
         self.holding: Holding | None = None
         self.known: dict[int, Holding] = {}  # what others have announced
@@ -101,6 +102,7 @@ class Replica:
         if options.run_dir is not None:
             name = f"replica {options.me}" if options.me else "standby"
             self.process = await asyncio.to_thread(Process.create, options.run_dir, name)
+            self._counted = Counted(self.process)
             self.process.on_notice(self._on_notice, FAILURES)
             if options.watch:
                 self.process.on_takeover(self._on_takeover)
@@ -170,13 +172,13 @@ class Replica:
         options = self.options
         membership = Membership(Configuration(1, tuple(options.members.values())))
         make: Make | None = None if options.join else self._first_state(membership)
-        if self.process is None:
+        if self.process is None or self._counted is None:
             return LocalStore(options.state_mib * MIB, make)
         region = self.process.alloc(options.state_mib * MIB + OVERHEAD, group=options.group)
         self.holding = Holding(options.me, self.process.pid, region.va, region.size)
         # A region may be larger than was asked for; states of the same size have the same pages everywhere.
         size = options.state_mib * MIB + OVERHEAD
-        return RackStore.create(self.process, region.va, size, options.me, make, membership, options.cache_pages)
+        return RackStore.create(self._counted, region.va, size, options.me, make, membership, options.cache_pages)
 
     def _first_state(self, membership: Membership) -> Callable[[Pages], Machine]:
         """All founders begin with the same state, which counts as slot 1."""
@@ -200,18 +202,21 @@ class Replica:
 
     def _steal(self, holding: Holding) -> RackStore:
         """Take another process's memory and open what is in it."""
-        process = self.process
+        process, counted = self.process, self._counted
         assert process is not None
+        assert counted is not None
+        counted.wait()
         process.steal(Region(holding.va, holding.size), holding.pid, self._token(TOKEN_SECONDS), self.options.group)
         self._times["stolen"] = time.monotonic()
-        store = RackStore.open(process, holding.va, self.options.cache_pages)
+        store = RackStore.open(counted, holding.va, self.options.cache_pages)
         self.holding = Holding(store.me, process.pid, holding.va, holding.size)
         return store
 
     def _take_address(self, by_force: bool) -> None:
         """Have what is sent to the service address come here: as a founder or joiner, or instead of a predecessor."""
         options = self.options
-        if self.process is not None and options.service_address:
+        if self.process is not None and self._counted is not None and options.service_address:
+            self._counted.wait()
             token = self._token(TOKEN_SECONDS) if by_force else None
             self.process.take_address(options.service_address, options.group, token)
             self._times["addressed"] = time.monotonic()
@@ -318,7 +323,9 @@ class Replica:
         elif self.server is not None:
             status = await self.server.status()
         memory = self.process.statistics() if self.process is not None else {}
-        return {**status, "memory": {**self._memory(), "statistics": memory}, "times": self._times}
+        trips = self._counted.round_trips if self._counted is not None else 0
+        known = {**self._memory(), "statistics": memory, "round_trips": trips}
+        return {**status, "memory": known, "times": self._times}
 
     async def _on_crash(self, request: dict[str, Any]) -> dict[str, Any]:
         """A local OS says that a process has crashed whose emergency contact this is."""

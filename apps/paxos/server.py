@@ -22,6 +22,7 @@ from apps.paxos.node import Node, Output
 from apps.paxos.peers import Peers
 from apps.paxos.store import Store
 from apps.paxos.voter import Timing
+from apps.structures.memory import Full
 from hosts.errors import ElementFailed, MemoryLost, PageFailed, RemoteMemoryError, RequestTimeout
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,8 @@ class Server:
         self.node.tick(now)
         output = self.node.flush(now)
         if not go_on:
-            self.node.keep()
+            with contextlib.suppress(Full):  # of the log alone: the state is kept then
+                self.node.keep()
         self._note_changes()
         self.loop.call_soon_threadsafe(self._send, output)
         return go_on and not output.excluded

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 PAGE = 4096
+PIPELINED = 32 * PAGE  # bytes that ``hosts.process`` has under way at a time
 WORD = struct.Struct("<Q")
 
 
@@ -25,6 +26,38 @@ class Memory(Protocol):
 
     def checksums(self, va: int, length: int) -> list[int]:
         """CRC-32 of the bytes, one for each page that the range touches, computed where they are."""
+
+
+class Counted:
+    """Passes everything on, and counts the exchanges that its caller waits for: the pipelined requests of a window are one."""
+
+    def __init__(self, memory: Memory):
+        self._memory = memory
+        self.round_trips = 0
+
+    def wait(self, length: int = 0) -> None:
+        """Count what takes so many bytes there or back."""
+        self.round_trips += max(1, -(-length // PIPELINED))
+
+    def read(self, va: int, length: int) -> bytes:
+        """Bytes."""
+        self.wait(length)
+        return self._memory.read(va, length)
+
+    def write(self, va: int, data: bytes) -> None:
+        """Write bytes."""
+        self.wait(len(data))
+        self._memory.write(va, data)
+
+    def write_all(self, writes: Sequence[tuple[int, bytes]]) -> None:
+        """Write bytes at several addresses."""
+        self.wait(sum(len(data) for _, data in writes))
+        self._memory.write_all(writes)
+
+    def checksums(self, va: int, length: int) -> list[int]:
+        """CRC-32 of each page."""
+        self.wait()
+        return self._memory.checksums(va, length)
 
 
 class StructureError(RuntimeError):

@@ -213,6 +213,7 @@ def test_a_running_leader_is_robbed_by_the_standby_that_it_told_of_its_memory(fa
             assert await client.cas(b"k", b"before", b"after")
             status = await site.until(3, lambda s: s["applied"] > 3)
             assert (status["id"], status["members"]) == (1, [1, 2, 3])
+            assert status["memory"]["round_trips"] > 5, "theft, address, reads of what is there, writes"
             with pytest.raises(ControlError, match="is replica 1 already"):
                 await ask(site.control[3], {"do": "take_over", "replica": 1})
 

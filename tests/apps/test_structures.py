@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from apps.structures.journal import Journal
 from apps.structures.log import Log
-from apps.structures.memory import Corrupt, Full, NotFormatted
+from apps.structures.memory import Corrupt, Counted, Full, NotFormatted
 from apps.structures.namespace import Entry, Namespace, PathError
 from apps.structures.tree import LARGEST_ITEM, Tree
 from tests.apps.fake import PAGE, FakeMemory, Stolen
@@ -312,3 +312,15 @@ def test_checksums_are_the_elements() -> None:
     memory = FakeMemory(2)
     memory.write(memory.base + 4090, b"123456789012")
     assert memory.checksums(memory.base + 4090, 12) == [zlib.crc32(b"123456"), zlib.crc32(b"789012")]
+
+
+def test_round_trips_are_counted_by_windows_of_what_is_pipelined() -> None:
+    memory = FakeMemory(100)
+    counted = Counted(memory)
+    counted.write(memory.base, bytes(33 * PAGE))
+    assert counted.read(memory.base, 32 * PAGE) == bytes(32 * PAGE)
+    counted.write_all([(memory.base, b"one"), (memory.base + PAGE, b"two")])
+    assert memory.read(memory.base + PAGE, 3) == b"two"
+    assert len(counted.checksums(memory.base, PAGE)) == 1
+    counted.wait()
+    assert counted.round_trips == 2 + 1 + 1 + 1 + 1
