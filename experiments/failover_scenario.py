@@ -24,7 +24,7 @@ from topologies.site_launch import SiteLauncher, SiteOptions
 
 BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the recovery
 WARM = 50  # operations until it has begun
-LIMIT = 240.0  # seconds until a recovery counts as failed
+LIMIT, LIMIT_PER_MIB = 120.0, 0.4  # seconds until a recovery counts as failed
 MIB = 1 << 20
 BOOT = 12.0  # seconds or so that three racks take
 ATTEMPTS = 3  # at a scenario that was spoilt before its failure
@@ -170,7 +170,7 @@ class Observer:
 
     def until(self, condition: Callable[[], bool], what: str) -> float:
         """The recovery is over when this is so; when that was. Raises ScenarioFailed when it does not come."""
-        self.full = self.cluster.wait(condition, what, LIMIT)
+        self.full = self.cluster.wait(condition, what, LIMIT + LIMIT_PER_MIB * self.cluster.state_mib)
         self._counted = since(self._before, self._meter.read())
         for network, trips in self.cluster.round_trips().items():
             self._counted[network] += Traffic(trips - self._trips[network])

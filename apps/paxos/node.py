@@ -30,7 +30,7 @@ from apps.paxos.messages import (
     StateRequest,
 )
 from apps.paxos.store import Store
-from apps.paxos.transfer import PATIENCE, REPLACED_PATIENCE, Sink, Source
+from apps.paxos.transfer import PATIENCE, REPLACED_PATIENCE, SILENT, Sink, Source
 from apps.paxos.voter import Effects, Timing
 from apps.structures.memory import PAGE, Full
 
@@ -219,7 +219,7 @@ class Node:
         machine = self.store.machine
         source = self._sources.get(sender)
         if source is None or source.transfer != message.transfer:
-            if machine is None:
+            if machine is None or self._gives_to_another(sender, now):
                 return
             source = self._sources[sender] = Source(machine, message.transfer, self._rng.getrandbits(48), now)
             self.store.pages.watch(self._page_changed)
@@ -227,6 +227,10 @@ class Node:
         if part is not None:
             self.counts["state bytes sent"] += len(part.pages) * PAGE
             self._messages.append((sender, part))
+
+    def _gives_to_another(self, sender: int, now: float) -> bool:
+        """One copies at a time: it discards its own state first, and the next had better keep its own until there are two."""
+        return any(peer != sender and now - source.asked < SILENT for peer, source in self._sources.items())
 
     def _end_source(self, peer: int) -> None:
         del self._sources[peer]

@@ -14,6 +14,7 @@ from apps.structures.memory import PAGE
 PART_PAGES = 64
 WINDOW = 16  # parts asked for at a time
 REPEAT = 0.5  # seconds without a part until those that are missing are asked for again
+SILENT = 2 * REPEAT  # then whoever copied has all, or is gone
 PATIENCE = 10.0  # seconds without a part until the transfer is given up
 REPLACED_PATIENCE = 2.0  # the same where another than the source leads
 KEPT = 2 * WINDOW  # parts that can be given again

@@ -352,6 +352,22 @@ def test_who_copies_from_a_leader_that_is_replaced_asks_the_next(resigns: bool) 
     assert {now for now, _ in begun} == {0.2} if resigns else {ended + 0.2}
 
 
+def test_one_copies_the_state_at_a_time() -> None:
+    """Who copies discards its own state: if the source is lost now, the others still have theirs."""
+    node = made(FakeMemory(100 + OVERHEAD // PAGE))
+
+    def asked(peer: int, now: float) -> bool:
+        node.receive(peer, StateRequest(peer, 0), now)
+        return any(to == peer and isinstance(m, StatePart) for to, m in node.flush(now).messages)
+
+    assert asked(1, 0.0)
+    assert not asked(3, 0.1)
+    assert asked(1, 0.6)
+    assert not asked(3, 1.5)
+    assert asked(3, 1.7)
+    assert not asked(4, 1.8)
+
+
 def transferred(node: Node, source: Source) -> list[Message]:
     """What comes of the last part of a whole state."""
     for position in itertools.count():
