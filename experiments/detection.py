@@ -22,6 +22,9 @@ LIMIT = 20.0  # seconds that anything may take
 _SPIN = "import sys, time\nends = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < ends: pass"
 
 
+DEATH = 3.0  # seconds or so that a death takes, until all is as before
+
+
 @dataclass(frozen=True)
 class Options:
     """``thresholds`` in ms of silence; ``deaths`` of each victim at each; ``loads``: processes that compute without a pause, for
@@ -34,9 +37,10 @@ class Options:
     restarts: int
 
 
-def steps(options: Options, repetitions: int) -> int:
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return 2 + repetitions * len(options.thresholds) * (len(VICTIMS) + len(options.loads)) + repetitions
+    each = len(VICTIMS) * options.deaths * DEATH + len(options.loads) * (options.seconds + 1)
+    return 2 + repetitions * (len(options.thresholds) * each + options.restarts * DEATH)
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
@@ -51,17 +55,17 @@ def run(context: Context[Options]) -> Iterator[Row]:
                 for threshold in options.thresholds:
                     _set(rack, threshold)
                     for who in VICTIMS:
-                        context.step(f"killing a {who}, {threshold} ms")
+                        context.step(f"killing a {who}, {threshold} ms", options.deaths * DEATH)
                         for _ in range(options.deaths):
                             found = _death(rack, user, who, threshold)
                             for what, ms in found.items():
                                 samples[f"{what}, {threshold} ms" if what == f"{who} found" else what].append(ms)
                                 yield Row({"what": what, "threshold ms": threshold}, {"ms": ms}, repetition=repetition)
                     for load in options.loads:
-                        context.step(f"{load} busy processes, {threshold} ms")
+                        context.step(f"{load} busy processes, {threshold} ms", options.seconds + 1)
                         wrong = _wrong(rack, load, options.seconds)
                         yield Row({"busy processes": load, "threshold ms": threshold}, wrong, repetition=repetition)
-                context.step("killing the controller")
+                context.step("killing the controller", options.restarts * DEATH)
                 _set(rack, 600)
                 for _ in range(options.restarts):
                     ms = _restart(rack, user)

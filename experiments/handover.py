@@ -23,14 +23,24 @@ BEFORE, AFTER = 0.3, 0.3  # seconds of a client's work around a hand-over
 
 @dataclass(frozen=True)
 class Options:
-    """``sizes`` of the parts in KiB, beside their least size."""
+    """``sizes`` of the parts in KiB, beside their least size; ``large`` ones are not repeated."""
 
     sizes: tuple[int, ...]
+    large: tuple[int, ...] = ()
+
+    def of(self, repetition: int) -> tuple[int, ...]:
+        """The sizes of a repetition."""
+        return self.sizes + (self.large if repetition == 0 else ())
 
 
-def steps(options: Options, repetitions: int) -> int:
+def weight(size: int) -> float:
+    """Seconds or so that a size takes in both ways, with the filling of its parts."""
+    return 1 + size / 1000
+
+
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return len(options.sizes) * repetitions + 1
+    return 1 + sum(weight(size) for number in range(repetitions) for size in options.of(number))
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Cast:
 def run(context: Context[Options]) -> Iterator[Row]:
     """Both ways of a size take turns within a repetition."""
     context.step("booting a rack")
-    room = 5 * max(context.options.sizes) // KIB + 16
+    room = 5 * max(context.options.of(0)) // KIB + 16
     rack = small_rack(compute=3, dram=2, nvm=0, memory_mib=room, name="handover")
     with context.rack(rack, "rack", controller_options=QUIET) as launched:
         addresses = [element.ip.split("/")[0] for element in rack.compute]
@@ -62,8 +72,8 @@ def run(context: Context[Options]) -> Iterator[Row]:
             client.call("connect", address=addresses[0], port=here["clients"])
             cast = Cast(old, new, client, Meter(rack_ports(rack)))
             for repetition in range(context.repetitions):
-                for size in context.options.sizes:
-                    context.step(f"{size} KiB")
+                for size in context.options.of(repetition):
+                    context.step(f"{size} KiB", weight(size))
                     for way in WAYS:
                         yield _handed_over(cast, way, size, repetition, context.seed + repetition)
         finally:
@@ -156,7 +166,7 @@ EXPERIMENT = Experiment(
         Claim("shorter pause", "1", "So that clients hardly notice."),
         Claim("nothing lost", "3.1", "Granted pages are attached at the same addresses with their contents."),
     ),
-    scales={"quick": Options((256, 2048)), "full": Options((256, 1024, 4096, 16384, 65536))},
+    scales={"quick": Options((256, 2048)), "full": Options((256, 1024, 4096, 16384), (65536,))},
     run=run,
     steps=steps,
     judge=judge,

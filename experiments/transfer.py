@@ -9,10 +9,14 @@ from apps.dataflow.exchange import WAYS
 from experiments.framework.measure import QUIET, Meter, rack_ports, since
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Network, Row, Traffic
 from experiments.framework.summary import select, value
+from experiments.transfer_worker import NEAR
 from experiments.workers import Worker
 from topologies.racks import small_rack
 
 KIB = 1 << 10
+
+
+VERIFY = (NEAR, "by reading it")
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,14 @@ class Options:
     sizes: tuple[int, ...]
 
 
-def steps(options: Options, repetitions: int) -> int:
+def weight(size: int) -> float:
+    """Seconds or so that a size takes in all ways, with the making of the data."""
+    return 0.5 + size / 4000
+
+
+def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return len(options.sizes) * repetitions + 1
+    return 1 + repetitions * sum(map(weight, options.sizes))
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
@@ -42,15 +51,17 @@ def run(context: Context[Options]) -> Iterator[Row]:
             meter = Meter(rack_ports(rack))
             for repetition in range(context.repetitions):
                 for size in context.options.sizes:
-                    context.step(f"{size} KiB")
+                    context.step(f"{size} KiB", weight(size))
                     for way in WAYS:
-                        yield _transfer(source, target, meter, way, size, repetition, context.seed)
+                        yield from _transfer(source, target, meter, way, size, repetition, context.seed)
         finally:
             source.close()
             target.close()
 
 
-def _transfer(source: Worker, target: Worker, meter: Meter, way: str, size: int, repetition: int, seed: int) -> Row:
+def _transfer(
+    source: Worker, target: Worker, meter: Meter, way: str, size: int, repetition: int, seed: int
+) -> Iterator[Row]:
     made = source.call("make", name="parcel", size=size * KIB, way=way, seed=seed + repetition)
     if way == "transparent":
         target.call("reserve", size=size * KIB)  # outside of what is timed
@@ -61,15 +72,34 @@ def _transfer(source: Worker, target: Worker, meter: Meter, way: str, size: int,
     round_trips: dict[Network, int] = {"interconnect": sent["interconnect"] + waited, "rack": sent["network"]}
     if way == "transparent":
         source.call("drop")
+    if way == "grant":
+        yield from _verified(target, meter, size, repetition)
     got = target.call("take", name="parcel", free=way == "grant")
     right = got["checksum"] == made["checksum"]
-    return Row(
+    yield Row(
         case={"way": way, "KiB": size},
         values={"ms": sent["ms"], "MiB on the interconnect": counted["interconnect"].size / (1 << 20)},
         counts={n: Traffic(round_trips[n], counted[n].messages, counted[n].size) for n in round_trips},
         repetition=repetition,
         problem="" if right else f"{size} KiB did not arrive as they were sent ({way})",
     )
+
+
+def _verified(target: Worker, meter: Meter, size: int, repetition: int) -> Iterator[Row]:
+    """Who was granted the pages computes their checksums in both ways, which have to agree."""
+    sums: list[list[int]] = []
+    for how in VERIFY:
+        before = meter.read()
+        found = target.call("verify", name="parcel", how=how)
+        counted = since(before, meter.read())["interconnect"]
+        sums.append(found["checksums"])
+        yield Row(
+            case={"checksums": how, "KiB": size},
+            values={"verify ms": found["ms"], "MiB to verify": counted.size / (1 << 20)},
+            counts={"interconnect": Traffic(found["interconnect"], counted.messages, counted.size)},
+            repetition=repetition,
+            problem="" if sums[-1] == sums[0] else f"{size} KiB: checksums by the memory are not those of what is read",
+        )
 
 
 def judge(rows: Sequence[Row]) -> list[Finding]:
@@ -92,7 +122,20 @@ def judge(rows: Sequence[Row]) -> list[Finding]:
             f"{most} KiB: {bytes_of['transparent']:.3g} MiB against {bytes_of['grant']:.3g} MiB on the interconnect",
         ),
         crossover(rows, sizes),
+        *_verification(rows, most),
     ]
+
+
+def _verification(rows: Sequence[Row], size: int) -> Iterator[Finding]:
+    """The largest that was verified."""
+    took, moved = (
+        [value(rows, what, checksums=how, KiB=size) for how in VERIFY] for what in ("verify ms", "MiB to verify")
+    )
+    if took[0] is None or took[1] is None:
+        return
+    text = f"{size} KiB verified in {took[0]:.3g} ms against {took[1]:.3g} by reading, "
+    text += f"{moved[0]:.3g} MiB on the interconnect against {moved[1]:.3g}"
+    yield Finding("checksums", took[0] < took[1] and (moved[0] or 0.0) < (moved[1] or 0.0), text)
 
 
 def _round_trips(rows: Sequence[Row], way: str, size: int) -> float:
@@ -117,7 +160,8 @@ EXPERIMENT = Experiment(
     title="One transfer between two processes",
     about="A source moves data to a destination on another compute element and waits until it has it. Transparent: read from "
     "remote memory, sent through the rack's network, written to remote memory. Direct: from local memory to local memory "
-    "through the network. Grant: the pages change hands and a message says so. Bytes are counted on every link they cross.",
+    "through the network. Grant: the pages change hands and a message says so; then their new owner verifies them by checksums "
+    "that the memory element computes, and by reading them. Bytes are counted on every link they cross.",
     claims=(
         Claim(
             "three round trips", "5", "A transfer on a transparent rack forces three network and memory round trips."
@@ -125,6 +169,7 @@ EXPERIMENT = Experiment(
         Claim("one round trip", "5", "A grant makes it one round trip on the interconnect and a control message."),
         Claim("less data", "5", "Grants eliminate unnecessary data movement (here: 3 times less on the interconnect)."),
         Claim("faster", "5", "Grants make data transfer faster."),
+        Claim("checksums", "3.1", "Checksums computed at memory elements verify reassigned data at less cost."),
     ),
     scales={"quick": Options((4, 256, 1024)), "full": Options((4, 16, 64, 256, 1024, 4096, 16384, 65536))},
     run=run,
@@ -133,6 +178,7 @@ EXPERIMENT = Experiment(
     charts=(
         Chart("transfer", "Time of one transfer", "KiB", "ms", "way", log=(True, True)),
         Chart("transfer-edr", "The same on InfiniBand EDR", "KiB", "", "way", log=(True, True), link="InfiniBand EDR"),
+        Chart("verify", "Checksums of what was granted", "KiB", "verify ms", "checksums", log=(True, True)),
         Chart("transfer-bytes", "Bytes on the interconnect", "KiB", "MiB on the interconnect", "way", log=(True, True)),
     ),
     repetitions={"quick": 1, "full": 3},

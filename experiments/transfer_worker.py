@@ -10,15 +10,19 @@ import zlib
 from typing import Any
 
 from apps.dataflow.exchange import Inbox, Outbox, Parcel, Way
-from apps.dataflow.memory import Counted, chunks, round_up, store
+from apps.dataflow.memory import CHUNK, Counted, Extent, chunks, round_up, store
 from experiments.job_worker import main
 from hosts.process import Process
+from protocol.wire import PAGE_SIZE
+
+NEAR = "computed where it is"
 
 
 class TransferWorker:
     """The commands."""
 
     def __init__(self, process: Process, address: str):
+        self._process = process
         self.memory = Counted(process)
         self.inbox = Inbox(self.memory, address)
         self._outbox: Outbox | None = None
@@ -70,6 +74,23 @@ class TransferWorker:
     def do_round_trips(self) -> dict[str, Any]:
         """That this process has waited for so far."""
         return {"interconnect": self.memory.round_trips}
+
+    def do_verify(self, name: str, how: str) -> dict[str, Any]:
+        """Checksums of the pages of what arrived: computed by the memory, or here, of what is read; milliseconds, and round trips
+        waited for."""
+        extents = self.inbox.arrived[name].extents
+        before = self.memory.round_trips
+        start = time.perf_counter()
+        found: list[int] = []
+        for extent in extents:
+            if how == NEAR:
+                self.memory.round_trips += -(-extent.pages.size // CHUNK)
+                found += self._process.checksums(extent.va, extent.pages.size)
+            else:
+                for chunk in chunks(self.memory, [Extent(extent.va, extent.capacity, extent.pages.size)]):
+                    found += [zlib.crc32(chunk[at : at + PAGE_SIZE]) for at in range(0, len(chunk), PAGE_SIZE)]
+        took = (time.perf_counter() - start) * 1e3
+        return {"ms": took, "checksums": found, "interconnect": self.memory.round_trips - before}
 
     def do_take(self, name: str, free: bool) -> dict[str, Any]:
         """The checksum of what arrived; its memory is given back, also what was granted (``free``)."""
