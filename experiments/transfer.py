@@ -133,9 +133,10 @@ def _verification(rows: Sequence[Row], size: int) -> Iterator[Finding]:
     )
     if took[0] is None or took[1] is None:
         return
-    text = f"{size} KiB verified in {took[0]:.3g} ms against {took[1]:.3g} by reading, "
-    text += f"{moved[0]:.3g} MiB on the interconnect against {moved[1]:.3g}"
-    yield Finding("checksums", took[0] < took[1] and (moved[0] or 0.0) < (moved[1] or 0.0), text)
+    text = f"{size} KiB verified with {moved[0]:.3g} MiB on the interconnect against {moved[1]:.3g} by reading it"
+    yield Finding("checksums move less", 3 * (moved[0] or 0.0) <= (moved[1] or 0.0), text)
+    text = f"{size} KiB verified in {took[0]:.3g} ms against {took[1]:.3g} by reading it"
+    yield Finding("checksums are faster", took[0] < took[1], text)
 
 
 def _round_trips(rows: Sequence[Row], way: str, size: int) -> float:
@@ -169,7 +170,12 @@ EXPERIMENT = Experiment(
         Claim("one round trip", "5", "A grant makes it one round trip on the interconnect and a control message."),
         Claim("less data", "5", "Grants eliminate unnecessary data movement (here: 3 times less on the interconnect)."),
         Claim("faster", "5", "Grants make data transfer faster."),
-        Claim("checksums", "3.1", "Checksums computed at memory elements verify reassigned data at less cost."),
+        Claim(
+            "checksums move less",
+            "3.1",
+            "Checksums of reassigned data can be deferred to memory elements: less is moved.",
+        ),
+        Claim("checksums are faster", "3.1", "And that reduces the time that it takes to verify them."),
     ),
     scales={"quick": Options((4, 256, 1024)), "full": Options((4, 16, 64, 256, 1024, 4096, 16384, 65536))},
     run=run,
