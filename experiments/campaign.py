@@ -40,7 +40,7 @@ from topologies.state import RackRunning
 
 console = Console(highlight=False, soft_wrap=True)
 P99_GOAL = 1.5  # of a bystander, while others lose memory, to its quiet value
-TIMEOUT_MS = 5000  # without a sign of life: heartbeats are lost, too, and no element fails here
+TIMEOUT_MS = 20_000  # without a sign of life: heartbeats are lost, too, and no element fails here
 
 
 @dataclass
@@ -183,7 +183,9 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.campaign", description=__doc__)
     add_rack_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("out/campaign"), help="directory for the summary and logs")
-    parser.add_argument("--seconds", type=float, default=120.0, help="of the first stage (default 120)")
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, help="of the first stage, or until it has done all (default 120)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
     parser.add_argument("--players", type=int, default=4, help="processes that play (default 4)")
     parser.add_argument("--loss", type=float, default=0.03, help="probability that a link loses a frame (default 0.03)")
@@ -239,8 +241,7 @@ def main() -> int:
         return 130
     assert summary.storm is not None and summary.alone is not None and summary.quiet is not None
     accepted = summary.late.get("accepted", 0)
-    enough = summary.storm.late.get("answered", 0) >= arguments.late
-    summary.held = summary.storm.held and summary.alone.held and summary.quiet.held and not accepted and enough
+    summary.held = summary.storm.held and summary.alone.held and summary.quiet.held and not accepted
     summary.seconds = time.perf_counter() - start
     (arguments.out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     answers = ", ".join(
@@ -248,8 +249,8 @@ def main() -> int:
     )
     late = f"{summary.late['answered']} late writes of {summary.late['sent']} answered, {accepted} accepted"
     console.print(f"  {mark(not accepted)}  {late}: {answers}")
-    if not enough:
-        console.print(f"  [red]fewer than {arguments.late} late writes were answered in {arguments.longest:.0f} s[/]")
+    if summary.storm.missing:
+        console.print(f"  [red]not come about in {arguments.longest:.0f} s: {'; '.join(summary.storm.missing)}[/]")
     console.print(f"{mark(summary.held)} in {summary.seconds:.0f} s; {arguments.out / 'summary.json'}")
     slow = arguments.strict and summary.quiet.p99_ratio > P99_GOAL
     return 0 if summary.held and not slow else 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.campaign_check import add
+from experiments.campaign_check import add, persist
 from experiments.workers import Worker
 from topologies.launch import RackLauncher
 
@@ -40,7 +40,7 @@ class Alone:
         self.group, self.secret = group["id"], group["secret"]
 
     def run(self, late: int) -> AloneReport:
-        """Lose memory in every way; ``late`` attempts."""
+        """Lose memory in every way; ``late`` attempts that are answered."""
         try:
             each = -(-late // 5)
             for lose in (self._revoke, self._free, self._grant, self._steal):
@@ -71,6 +71,10 @@ class Alone:
         answer = self.other.call("steal", va=va, pages=PAGES, **source)
         assert not answer["error"], answer
 
-    def _attempt(self, into: dict[str, int], how: str, **arguments: Any) -> None:
-        answer = self.intruder.call(how, **arguments)
-        add(into, answer["answers"] | {k: answer[k] for k in ("sent", "answered", "accepted")})
+    def _attempt(self, into: dict[str, int], how: str, count: int, **arguments: Any) -> None:
+        def attempt(missing: int) -> dict[str, Any]:
+            answer = self.intruder.call(how, count=missing, **arguments)
+            add(into, answer["answers"] | {k: answer[k] for k in ("sent", "answered", "accepted")})
+            return answer
+
+        persist(attempt, count, f"attempts ({how})")

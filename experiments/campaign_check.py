@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import bisect
 import math
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments import history
@@ -25,6 +26,17 @@ def add(into: dict[str, int], more: Mapping[str, int]) -> None:
     """Count on."""
     for name, number in more.items():
         into[name] = into.get(name, 0) + number
+
+
+def persist(attempt: Callable[[int], Mapping[str, int]], count: int, what: str, longest: float = 120.0) -> None:
+    """Attempt until ``count`` attempts have been answered: what is not answered proves nothing. ``attempt`` is told how many are
+    missing and says how many were ``answered``. Raises TimeoutError after ``longest`` seconds."""
+    ends = time.monotonic() + longest
+    missing = count
+    while missing > 0:
+        if time.monotonic() >= ends:
+            raise TimeoutError(f"{missing} of {count} {what} were not answered in {longest:.0f} s")
+        missing -= attempt(missing)["answered"]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ BATCH = 32  # requests in flight
 PATIENCE = (
     0.005  # seconds without an answer until more is sent: some are lost, and late ones are counted when they come
 )
+LAST = 0.25  # seconds in which the answer to a last request is waited for, time after time
+LONGEST = 60.0  # seconds of that, on the slowest machine
 MARK = 1 << 63  # in the ids of late requests: the process's own do not have it
 _LD_B, _LD_H, _JEQ, _JSET, _RET = 0x30, 0x28, 0x15, 0x45, 0x06
 _PID_AT, _ID_AT, _OP_AT = 14 + 8, 14 + 32, 14 + 1
@@ -93,7 +95,7 @@ class Intruder:
             for va in pages
             for op, payload in KINDS
         ]
-        return self._attempt([(self._link.socket, f) for f in frames], count)
+        return self._attempt([(self._link.socket, f) for f in frames], count, finish=True)
 
     def do_inject(self, places: list[tuple[int, int, int, int]], count: int) -> dict[str, Any]:
         """``count`` frames that the switch might have forwarded when these places were still good."""
@@ -116,8 +118,13 @@ class Intruder:
     def _header(self, op: Op, va: int) -> Header:
         return Header(op, pid=self.process.pid, va=va, length=8)
 
-    def _attempt(self, frames: list[tuple[socket.socket, bytearray]], count: int) -> dict[str, Any]:
-        """Send ``count`` frames in random order, each with an id of its own; answers counted by operation, status and refuser."""
+    def _attempt(
+        self, frames: list[tuple[socket.socket, bytearray]], count: int, finish: bool = False
+    ) -> dict[str, Any]:
+        """Send ``count`` frames in random order, each with an id of its own; answers counted by operation, status and refuser.
+
+        ``finish``: until the switch has dealt with all of them. It is a link without faults, then.
+        """
         counts: Counter[tuple[int, int, int]] = Counter()
         sent = 0
         receiver = self._link.socket
@@ -132,12 +139,35 @@ class Intruder:
                     missing -= 1
             except TimeoutError:
                 pass
+        if finish:
+            sent += self._finish(*frames[0], counts)
         named = Counter[str]()
         for (op, status, flags), number in counts.items():
             by = "switch" if flags & Flag.BY_SWITCH else "element" if flags & Flag.BY_ELEMENT else "nobody"
             named[f"{Op(op & ~wire.REPLY).name} {Status(status).name} {by}"] += number
         accepted = sum(number for (_, status, _), number in counts.items() if status == Status.OK)
         return {"sent": sent, "answered": counts.total(), "accepted": accepted, "answers": dict(named)}
+
+    def _finish(self, out: socket.socket, data: bytearray, counts: Counter[tuple[int, int, int]]) -> int:
+        """Frames that the switch has not come to yet would be let through when their element is let in again. Those of a port
+        stay in order: the answer to one more tells that there are none. How many that took."""
+        self._link.socket.settimeout(LAST)
+        ends = time.monotonic() + LONGEST
+        sent = 0
+        while time.monotonic() < ends:
+            data[_ID] = self._next_id.to_bytes(8, "big")
+            self._next_id += 1
+            out.send(data)
+            sent += 1
+            try:
+                while True:
+                    reply = self._link.socket.recv(256)
+                    counts[reply[15], reply[17], reply[16]] += 1
+                    if reply[_ID] == data[_ID]:
+                        return sent
+            except TimeoutError:
+                continue
+        raise TimeoutError(f"the last of {sent} late requests in {LONGEST:.0f} s was not answered")
 
     def _send(self, batch: list[tuple[socket.socket, bytearray]]) -> int:
         """Send frames, each with an id of its own, as a network with faults does: how many went out, copies and late ones too."""

@@ -5,6 +5,7 @@ Driven like ``experiments.worker``. It goes on with pages that are being taken f
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import sys
@@ -24,7 +25,8 @@ from protocol.wire import PAGE_SIZE, WORD
 POLICY = RetryPolicy(first=0.02, longest=0.2, budget=8.0)
 WORDS = 4  # used of each page
 PROBE = 0.02  # seconds between looks whether the element is let in again
-SETTLE = 0.3  # seconds in which frames that are still under way arrive
+SETTLE = 10.0  # seconds in which frames that are still under way arrive, at most
+LEAST = 20  # accesses of a measurement of latency, on the slowest machine
 
 
 class Player:
@@ -38,6 +40,7 @@ class Player:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._records: list[tuple[Any, ...]] = []
+        self._outcomes: set[str] = set()  # of operations so far: names of exceptions, or empty
 
     def do_alloc(self, pages: int, group: int = 0) -> dict[str, Any]:
         """Allocate, and play there."""
@@ -85,6 +88,11 @@ class Player:
             thread.start()
         return {}
 
+    def do_progress(self) -> dict[str, Any]:
+        """What has been done so far."""
+        outcomes = sorted(self._outcomes.copy())
+        return {"records": len(self._records), "outcomes": outcomes, **self.process.statistics()}
+
     def do_stop(self, path: str) -> dict[str, Any]:
         """End, and write the records to a file."""
         self._stop.set()
@@ -101,7 +109,9 @@ class Player:
         samples: list[float] = []
         failures: list[str] = []
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
+        for count in itertools.count():
+            if count >= LEAST and time.monotonic() >= ends:
+                break
             data = WORD.pack(len(samples)) * 8
             start = time.perf_counter()
             try:
@@ -116,12 +126,13 @@ class Player:
                 failures.append(f"read at {va:#x} differs from what was written")
             if pause:
                 time.sleep(pause)
-        if traffic.retries != before[1]:
-            time.sleep(SETTLE)
+        settled = time.monotonic() + SETTLE
+        # Each retry brings a second answer, unless a frame was lost.
+        while traffic.retries - before[1] > traffic.strangers - before[2] and time.monotonic() < settled:
+            time.sleep(PROBE)
         requests, retries, strangers = (
             after - b for after, b in zip((traffic.requests, traffic.retries, traffic.strangers), before, strict=True)
         )
-        # Each retry brings a second answer, unless a frame was lost.
         lost = retries - strangers
         return {"samples": samples, "failures": failures, "requests": requests, "retries": retries, "lost": lost}
 
@@ -157,6 +168,7 @@ class Player:
                 error = raised
             name = "" if error is None else type(error).__name__
             self._records.append((mine, kind, word, arguments, result, called, time.monotonic(), name))
+            self._outcomes.add(name)
             if result is not None:
                 seen[word] = result
             if kind == "write" and error is None:

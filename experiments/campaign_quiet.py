@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.campaign_check import add
+from experiments.campaign_check import add, persist
 from experiments.workers import Worker
 from protocol.wire import PAGE_SIZE
 from topologies.launch import RackLauncher
@@ -168,13 +169,14 @@ class Quiet:
         places: list[Any] = made["places"]
         self.rack.post("/v1/revoke", {"va": made["va"], "pages": LOST // 2})
         self.rack.post("/v1/free", {"va": made["va"] + LOST // 2 * PAGE_SIZE, "size": LOST // 2 * PAGE_SIZE})
-        while self.report.late.get("answered", 0) < count:  # what is not answered proves nothing
-            self._attempt("inject", places=places, count=min(BURST // 10, -(-count // 10)))
-            self._attempt("late", pages=[p[0] for p in places], count=min(BURST, count))
+        past = -(-count // 10)
+        persist(partial(self._attempt, "inject", places=places), past, "late writes past the switch")
+        persist(partial(self._attempt, "late", pages=[p[0] for p in places]), count - past, "late writes")
 
-    def _attempt(self, how: str, **arguments: Any) -> None:
-        answer = self.intruder.call(how, **arguments)
+    def _attempt(self, how: str, missing: int, **arguments: Any) -> dict[str, Any]:
+        answer = self.intruder.call(how, count=min(BURST, missing), **arguments)
         add(self.report.late, answer["answers"] | {k: answer[k] for k in ("sent", "answered", "accepted")})
+        return answer
 
 
 def cpu_seconds(pid: int) -> float:

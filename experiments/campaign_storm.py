@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import random
@@ -10,14 +9,16 @@ import threading
 import time
 import urllib.error
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from experiments.campaign_check import LOST as MEMORY_LOST
 from experiments.campaign_check import Fence, Loss, Outage, Record, add, judge
+from experiments.campaign_goals import Goals, in_short
 from experiments.history import Operation
 from experiments.workers import Worker
+from hosts.faults import Faults
 from protocol.wire import PAGE_SIZE
 from topologies.launch import RackLauncher
 
@@ -28,8 +29,10 @@ PAUSE = 0.02  # seconds between changes
 BURST = 4000  # late requests after each loss of the intruder
 GIFTS = 3  # grants of the intruder that stay
 LOST = 24  # pages that the intruder loses at a time
-BEHIND = 0.5  # seconds by which the switch is behind what the controller says, at most: a commit and a write
+RESTART = 60.0  # seconds in which a part that was started again is in order, on the slowest machine
+LOOK = 0.2  # seconds between looks whether enough has been done
 TOLD = 10.0  # seconds between signs of progress
+MEMORY_NAMES = {"nvm": "NVM element", "dram": "DRAM element"}
 # What a process may be told of a request to the controller while its element is fenced, or a part of the rack is dead.
 _EXCUSES = ("Fenced", "RequestTimeout", "ElementFailed", MEMORY_LOST)
 
@@ -49,6 +52,7 @@ class StormReport:
     restart_seconds: dict[str, list[float]] = field(default_factory=dict)  # from the death until it was in order again
     verdict: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what has not come about in the longest time that was given
     held: bool = False
 
 
@@ -86,12 +90,15 @@ class Storm:
         group = rack.post("/v1/groups", {"name": f"campaign{seed}"})
         self.group: int = group["id"]
         self.secret: str = group["secret"]
-        self._kill_controller = threading.Event()  # during an operation of a player, soon
-        self._killing = False  # during the next one
+        self._killing = False  # the controller, during the next operation of a player
         self._calm = (
             threading.Lock()
         )  # taken before ``_players``; held while the intruder is at work, and while something is dead
         self._crash_every = crash_every
+        self._elements = {m: [e.name for e in rack.rack.memory if e.media == m] for m in ("nvm", "dram")}
+        memory = [MEMORY_NAMES[media] for media, names in self._elements.items() if names]
+        self._victims = ["controller", *memory, "switch", "local OS"] if crash_every else []
+        self._loses_frames = Faults.parse(faults).loss > 0
         self._given: dict[tuple[int, int], int] = {}  # (pid, page): the loss of it by a grant that holds
         self._allocations: dict[int, set[int]] = {}  # address: pages that somebody has still
         self._errors: list[Exception] = []
@@ -108,32 +115,39 @@ class Storm:
             self.owners.append(Owner(worker))
 
     def run(self, seconds: float, late: int, longest: float, tell: Callable[[str], None]) -> StormReport:
-        """The stage: for so many seconds and late writes, though not for longer than ``longest`` seconds."""
+        """The stage: for so many seconds, and until all has come about that it is for, with so many late writes; though not for
+        longer than ``longest`` seconds."""
         tell(f"{len(self.owners)} players of {THREADS} threads and an intruder, {seconds:.0f} s and {late} late writes")
+        goals = Goals(late, self._victims, len(self.owners) > 1, self._loses_frames)
         started = time.monotonic()
+        ended = threading.Event()
         try:
             for owner in self.owners:
                 self._allocate(owner)
                 owner.worker.call("play", threads=THREADS)
 
             def goes_on() -> bool:
-                now = time.monotonic() - started
-                enough = now >= seconds and self.report.late.get("answered", 0) >= late
-                return not enough and now < longest and not self._errors
+                return not ended.is_set()
 
             works = (self._reassign, self._intrude, *((self._crash,) if self._crash_every else ()))
             threads = [threading.Thread(target=self._guard, args=(work, goes_on)) for work in works]
             for thread in threads:
                 thread.start()
-            while any(thread.is_alive() for thread in threads):
-                threads[0].join(TOLD)
-                changes = sum(self.report.actions.values())
-                answered, accepted = (self.report.late.get(k, 0) for k in ("answered", "accepted"))
-                now = time.monotonic() - started
-                tell(f"{now:4.0f} s: {changes} changes, {answered} late writes answered, {accepted} accepted")
-                if not threads[0].is_alive():
-                    for thread in threads:
-                        thread.join()
+            told = started
+            while not self._errors:
+                time.sleep(LOOK)
+                now = time.monotonic()
+                if now - started >= seconds:
+                    self.report.missing = self._missing(goals)
+                    if not self.report.missing or now - started >= longest:
+                        break
+                if now - told >= TOLD:
+                    told = now
+                    self._tell_progress(tell, now - started)
+            ended.set()
+            for thread in threads:
+                thread.join()
+            self._tell_progress(tell, time.monotonic() - started)
             if self._errors:
                 raise self._errors[0]
             records = self._collect() + self._first
@@ -147,8 +161,27 @@ class Storm:
         self.report.outcomes = dict(Counter(r.error for r in records))
         verdict = judge(records, self.losses, self.fences, self.outages)
         self.report.verdict = asdict(verdict)
-        self.report.held = verdict.held and not self.report.problems and not self.report.late.get("accepted", 0)
+        done = not self.report.missing and not self.report.problems
+        self.report.held = verdict.held and done and not self.report.late.get("accepted", 0)
         return self.report
+
+    def _missing(self, goals: Goals) -> list[str]:
+        """What has not come about yet."""
+        report = self.report
+        missing = goals.to_do(dict(report.late), dict(report.late_after), dict(report.actions))
+        if missing:  # players are asked when the rest is done
+            return missing
+        with self._players:
+            seen = [owner.worker.call("progress") for owner in self.owners]
+        operations, retries = (sum(s[what] for s in seen) for what in ("records", "retries"))
+        return goals.to_see(operations, retries, {outcome for s in seen for outcome in s["outcomes"]})
+
+    def _tell_progress(self, tell: Callable[[str], None], now: float) -> None:
+        report = self.report
+        answered, accepted = (report.late.get(k, 0) for k in ("answered", "accepted"))
+        missing = f"; still to come: {in_short(report.missing)}" if report.missing else ""
+        changes = sum(report.actions.values())
+        tell(f"{now:4.0f} s: {changes} changes, {answered} late writes answered, {accepted} accepted{missing}")
 
     def _guard(self, work: Callable[[GoesOn], None], goes_on: GoesOn) -> None:
         try:
@@ -171,21 +204,20 @@ class Storm:
     # ------------------------------------------------------------------------------------------------------- reassigning
 
     def _reassign(self, goes_on: GoesOn) -> None:
-        choices = [self._revoke] * 4 + [self._free] * 2 + [self._free_by_api] + [self._grant] * 4 + [self._steal] * 4
-        if "/v1/migrate" in self.rack.get("/openapi.json")["paths"]:
-            choices += [self._migrate] * 3
+        commands = [self._free] * 2 + [self._grant] * 4 + [self._steal] * 4
+        choices = [*commands, *[self._revoke] * 4, self._free_by_api, *[self._migrate] * 3]
         while goes_on():
-            owner = self.rng.choice(self.owners)
-            with contextlib.ExitStack() as held:
-                self._killing = self._kill_controller.is_set()
-                if self._killing:
-                    held.enter_context(self._calm)
-                held.enter_context(self._players)
-                if len(owner.pages) < POOL:
-                    self._allocate(owner)
-                else:
-                    self.rng.choice(choices)(owner)
+            with self._players:
+                self._change(choices)
             time.sleep(PAUSE)
+
+    def _change(self, choices: Sequence[Callable[[Owner], None]]) -> None:
+        """One change of some player's memory; ``_players`` is held."""
+        owner = self.rng.choice(self.owners)
+        if len(owner.pages) < POOL:
+            self._allocate(owner)
+        else:
+            self.rng.choice(choices)(owner)
 
     def _allocate(self, owner: Owner) -> None:
         answer = self._command(owner, "alloc", pages=ALLOCATED, group=self.group)
@@ -295,7 +327,7 @@ class Storm:
             self.report.problems.append(f"{what}: {answer['text']}")
 
     def _command(self, owner: Owner, do: str, **arguments: Any) -> dict[str, Any]:
-        """An operation of a player. The controller dies in the middle of it when its time has come."""
+        """An operation of a player. The controller dies in the middle of it if it is to be killed."""
         if not self._killing:
             return owner.worker.call(do, **arguments)
         owner.worker.start(do, **arguments)
@@ -305,7 +337,6 @@ class Storm:
         self.rack.start_controller()
         answer = owner.worker.finish()
         self._killing = False
-        self._kill_controller.clear()
         self._in_order_again("controller", began)
         return answer
 
@@ -323,35 +354,40 @@ class Storm:
 
     def _crash(self, goes_on: GoesOn) -> None:
         """Controller, NVM and DRAM elements, the switch and local OSes in turn; nothing is dead for long."""
-        elements = {media: [e.name for e in self.rack.rack.memory if e.media == media] for media in ("nvm", "dram")}
-        memory = [media for media, names in elements.items() if names]
-        turn = itertools.cycle(["controller", *memory, "switch", "local OS"])
+        turn = itertools.cycle(self._victims)
         due = time.monotonic() + self._crash_every
         while goes_on():
             time.sleep(PAUSE)
             if time.monotonic() < due:
                 continue
             victim = next(turn)
-            if victim == "controller":
-                self._kill_controller.set()
-            else:
-                with self._calm, self._players:
-                    if victim == "switch":
-                        self._crash_switch()
-                    elif victim == "local OS":
-                        self._crash_local_os(self.rng.choice([e.name for e in self.rack.rack.compute]))
-                    else:
-                        self._crash_element(self.rng.choice(elements[victim]), victim == "dram")
+            with self._calm, self._players:
+                if victim == "controller":
+                    self._crash_controller()
+                elif victim == "switch":
+                    self._crash_switch()
+                elif victim == "local OS":
+                    self._crash_local_os(self.rng.choice([e.name for e in self.rack.rack.compute]))
+                else:
+                    self._crash_element(victim)
             due = time.monotonic() + self._crash_every
 
-    def _crash_element(self, name: str, emptied: bool) -> None:
+    def _crash_controller(self) -> None:
+        """During an operation of a player (``_command``)."""
+        self._killing = True
+        while self._killing:  # a grant needs somebody else to be granted to
+            self._change([self._free, self._grant, self._steal])
+
+    def _crash_element(self, what: str) -> None:
+        media = next(media for media, called in MEMORY_NAMES.items() if called == what)
+        name, emptied = self.rng.choice(self._elements[media]), media == "dram"
         began = time.monotonic()
         self.rack.kill(name)
         time.sleep(self.rng.random() * 0.3)
         self.rack.start_element(name)
-        self.rack.wait_for(self.rack._all_alive, f"{name} to serve again", 20)
-        time.sleep(BEHIND)
-        self._in_order_again("DRAM element" if emptied else "NVM element", began, emptied)
+        # The controller says so when the switch has been told.
+        self.rack.wait_for(self.rack._all_alive, f"{name} to serve again", RESTART)
+        self._in_order_again(what, began, emptied)
         if emptied:
             self._forget_lost(began)
 
@@ -367,7 +403,7 @@ class Storm:
             status = self.rack.get("/v1/status")
             return status["statistics"]["switch_connections"] > before and status["switch"]["error"] is None
 
-        self.rack.wait_for(regained, "the controller to regain the switch", 20)
+        self.rack.wait_for(regained, "the controller to regain the switch", RESTART)
         if not self.rack.get("/v1/map")["agrees"]:
             self.report.problems.append("the switch that was started again and the controller differ")
         self._in_order_again("switch", began)
@@ -378,7 +414,7 @@ class Storm:
         self.rack.kill(name)
         time.sleep(self.rng.random() * 0.3)
         self.rack.start_element(name)
-        self.rack.wait_for(self.rack._all_alive, f"{name} to be heard again", 20)
+        self.rack.wait_for(self.rack._all_alive, f"{name} to be heard again", RESTART)
         self._in_order_again("local OS", began)
 
     def _in_order_again(self, what: str, began: float, emptied: bool = False) -> None:

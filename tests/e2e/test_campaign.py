@@ -7,34 +7,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.timeout(900)  # it ends when all has come about, on a slow machine late
 def test_a_short_campaign(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
         "experiments.campaign",
-        "--seconds",
-        "8",
-        "--late",
-        "40000",
-        "--crash-every",
-        "2",
-        "--seed",
-        "11",
+        *("--seconds", "5", "--longest", "400", "--late", "40000", "--crash-every", "1", "--seed", "11"),
+        *("--revocations", "50", "--slices", "2", "--loss", "0.05", "--out", str(tmp_path)),
     ]
-    command += ["--revocations", "50", "--slices", "2", "--loss", "0.05", "--out", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=145, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=840, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     storm, quiet, alone, late = summary["storm"], summary["quiet"], summary["alone"], summary["late"]
     assert summary["held"]
-    # It has done what it is for.
-    assert storm["operations"] > 500
+    # It has done what it is for: that is when it ends (experiments.campaign_goals).
+    assert storm["operations"] >= 500
     assert storm["late"]["answered"] >= 40000
     assert {"revoked", "fenced", "freed", "granted", "stolen"} <= set(storm["late_after"])
-    assert {"controller", "NVM element"} <= set(storm["restart_seconds"])
+    assert {"controller", "NVM element", "DRAM element", "switch", "local OS"} <= set(storm["restart_seconds"])
     assert alone["late"]["accepted"] == 0
     assert alone["control"]["accepted"] > 100, "elements that trust the switch refuse nothing"
     assert storm["retries"] > 0
