@@ -1,9 +1,9 @@
 """``python -m experiments [NAME ...]``: run experiments and report them.
 
 Writes JSON and CSV of each under ``--out`` as rows come, in the end charts, one report (HTML) of all whose results are
-there, also of earlier runs, and a table of all claims (Markdown). The exit status is 0 when every experiment ran to its end
-with right results, 1 when one did not (its logs and captures stay), 2 for a wrong command line; with ``--strict`` 1 also when
-a claim did not hold in the figures.
+there, also of earlier runs, and tables of claims and figures (Markdown). The exit status is 0 when every experiment ran to
+its end with right results, 1 when one did not (its logs and captures stay), 2 for a wrong command line; with ``--strict`` 1
+also when a claim did not hold in the figures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments import catalogue
-from experiments.framework import claims, files, html, plots
+from experiments.framework import claims, files, html, plots, tables
 from experiments.framework.model import Experiment
 from experiments.framework.runner import Plan, Result, repetitions_of, run, total_steps
 from topologies import targets
@@ -133,6 +133,7 @@ def report(results: Sequence[Result], out: Path) -> Path:
         drawings[result.experiment.name] = [path for path in drawn if path is not None]
     files.save_summary(every, out / "summary.json")
     (out / "claims.md").write_text(claims.page(every))
+    (out / "tables.md").write_text(tables.page(every))
     path = out / "report.html"
     path.write_text(html.page(every, drawings))
     return path

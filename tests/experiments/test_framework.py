@@ -112,7 +112,7 @@ def flaky(broken: Sequence[int], measured: list[int]) -> Experiment[Options]:
 
             yield context.row({"way": "a", "size": size}, 0, measure)
 
-    return replace(SAMPLE, run=run, judge=lambda rows: [Finding("grows", None, f"{len(rows)} rows")])
+    return replace(SAMPLE, run=run, judge=lambda rows: [Finding("grows", None, f"{len(rows)} rows")], charts=())
 
 
 def test_a_repetition_that_fails_costs_no_other(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_run_goes_on_with_the_right_rows_of_an_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured: list[int] = []
-    every = {"sample": flaky([2], measured), "whole": replace(SAMPLE, name="whole")}
+    every = {"sample": flaky([2], measured), "whole": replace(SAMPLE, name="whole", charts=())}
     monkeypatch.setattr(catalogue, "experiments", lambda: every)
     command_line = ["--quick", "--out", str(tmp_path)]
     assert command.main(command_line) == 1
@@ -178,6 +178,10 @@ def test_a_report_can_be_made_of_what_is_there(
     assert "| It grows. (5) | sample | it grows | yes |" in claims
     assert "- sample: 2 cases, 3 times; quick, seed 1," in claims
     assert "absent" not in claims
+    tables = (tmp_path / "tables.md").read_text()
+    assert "ms\n\n| size | <one> |\n| --- | --: |\n| 1 | 11 (10..12) |\n| 2 | 21 (20..22) |\n" in tables
+    assert "interconnect: round trips" in tables
+    assert "rack: bytes" not in tables, "there were none"
 
 
 def test_every_claim_has_a_finding_and_every_finding_a_claim(tmp_path: Path) -> None:
