@@ -19,7 +19,7 @@ from immutables import Map
 from controller.core import layout, monitor
 from controller.core.state import KINDS, Counters, State
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 LONGEST_JOURNAL = 256  # commits
 FOLDED_AT = 64  # commits: worth it, even if more may come soon
 

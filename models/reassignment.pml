@@ -1,7 +1,10 @@
 /* The order of a reassignment: one page goes from process 1 to process 2 and back, while both keep writing to it.
  *
- *   (1) durable intent  (2) withdraw the old owner's entry  (3) page-table change in band, behind what is queued; wait for its
- *   acknowledgement  (4) enter the new owner  (5) tell those concerned  (6) mark done, acknowledge
+ *   (1) durable intent  (2) withdraw the old owner's entry, (3) enter the new owner  (4) page-table change in band, behind what is
+ *   queued; wait for its acknowledgement  (5) tell those concerned  (6) mark done, acknowledge
+ *
+ * (2) and (3) are one call of the switch, which may carry it out update by update, with frames between. The new owner tries its
+ * luck before it is told, and may pass the switch when its element does not know it yet.
  *
  * Frames before the switch may be delayed, reordered and duplicated (`network` is a bag); the switch's queue to the memory element
  * is a FIFO; page-table changes and their acknowledgements may be lost or come twice. The controller may crash between any two
@@ -12,7 +15,8 @@
  * agreement  when nothing is under way, switch and element agree on the owner and the generation.
  *
  * -DNO_SWITCH_CHECK and -DNO_ELEMENT_CHECK leave one enforcement out: the other alone keeps S2 (rule S4).
- * With a step left out it must fail: -DNO_INTENT -DNO_WITHDRAW -DNO_PAGE_TABLE -DNO_WAIT -DENTER_EARLY.
+ * With a step left out it must fail: -DNO_INTENT -DNO_WITHDRAW -DNO_PAGE_TABLE -DNO_WAIT -DENTER_EARLY -DNO_ENTRY; with the page
+ * table before the switch -DPAGE_TABLE_FIRST -DNO_ELEMENT_CHECK.
  */
 
 #ifndef END
@@ -52,6 +56,7 @@ proctype Switch()
 end:
     do
     :: atomic {
+        nfull(queue) && len(network) > 0;   /* what passes is in the queue at once: nothing comes between */
         if  /* any frame of the bag; one that stays there too is a duplicate */
         :: network??1 -> who = 1
         :: network??2 -> who = 2
@@ -107,6 +112,18 @@ end:
 
 #define may_crash if :: crashes > 0 -> crashes--; goto restart :: skip fi
 
+#ifdef NO_WITHDRAW
+#define withdraw skip
+#else
+#define withdraw entry[other(to)] = 0
+#endif
+#ifdef NO_ENTRY
+#define enter skip
+#else
+#define enter entry[to] = given
+#endif
+#define change_switch withdraw; may_crash; enter; may_crash
+
 proctype Controller()
 {
     byte to, ack;
@@ -130,12 +147,11 @@ restart:
         entry[to] = given;
         may_crash;
 #endif
-#ifndef NO_WITHDRAW
-        entry[other(to)] = 0;                                                   /* (2) */
-        may_crash;
+#ifndef PAGE_TABLE_FIRST
+        change_switch;                                                          /* (2), (3) */
 #endif
 #ifndef NO_PAGE_TABLE
-        ack = 0;                                                                /* (3) */
+        ack = 0;                                                                /* (4) */
 #ifdef NO_WAIT
         queue!PageTable, to, given;
 #else
@@ -154,8 +170,9 @@ restart:
 #endif
         may_crash;
 #endif
-        entry[to] = given;                                                      /* (4) */
-        may_crash;
+#ifdef PAGE_TABLE_FIRST
+        change_switch;
+#endif
         d_step { done++; intent = false; promised = to; moving = false }        /* (5), (6) */
     od;
 finished:

@@ -100,6 +100,8 @@ def allocation_entries(allocation: Allocation, start: int = 0, end: int = 1 << 6
         for entry in (_mapped(s, va), Entry("protection", (("pid", s.pid), va), "allow", rights)):
             found[entry.key] = entry
         while o is not None and o.va < s.end:  # one as large as its segment has the segment's key, and takes its place
+            if o.pages == s.pages and _owned(o):
+                del found["protection", (("pid", s.pid), va)]
             found |= {e.key: e for e in _override_entries(s, o)}
             o = next(overrides, None)
     if allocation.flags & AllocFlag.CACHED:  # who uses it brings its translations; what is refused, is refused here
@@ -107,13 +109,17 @@ def allocation_entries(allocation: Allocation, start: int = 0, end: int = 1 << 6
     return found.values()
 
 
+def _owned(o: Override) -> bool:
+    """Whether somebody passes the switch to these pages."""
+    return o.kind in (OverrideKind.OWNED, OverrideKind.MOVING, OverrideKind.MIGRATING) and o.permissions != 0
+
+
 def _override_entries(segment: Segment, o: Override) -> Iterator[Entry]:
     va = ("va", (o.va, prefix_length(o.pages)))
     rights = (("permissions", o.permissions), ("generation", o.generation))
-    owned = o.kind in (OverrideKind.OWNED, OverrideKind.MIGRATING) and o.permissions
-    if not owned or o.pid != segment.pid:
+    if not _owned(o) or (o.pid != segment.pid and o.pages < segment.pages):
         yield Entry("protection", (("pid", segment.pid), va), "deny")
-    if owned:
+    if _owned(o):
         yield Entry("protection", (("pid", o.pid), va), "allow", rights)
     if o.kind is OverrideKind.FREED:
         yield Entry("translation", (va,), "unmapped")
@@ -154,7 +160,7 @@ def difference(before: Iterable[Entry], after: Iterable[Entry]) -> list[Write]:
         known = old.get(key)
         if known != entry:
             op = WriteOp.INSERT if known is None else WriteOp.MODIFY
-            writes.append((_rank_of_upsert(entry, was), -_length(entry), Write(op, entry)))
+            writes.append((_rank_of_upsert(entry, was, will_be), -_length(entry), Write(op, entry)))
     return [write for _, _, write in sorted(writes, key=lambda w: w[:2])]
 
 
@@ -164,14 +170,18 @@ _WITHDRAW, _SPLIT, _END, _BUILD, _DISMANTLE, _GRANT, _JOIN, _OPEN = range(8)
 _RIGHTS = ("protection", "binding", "element", "liveness")
 
 
-def _rank_of_upsert(entry: Entry, was: _Rights) -> int:
+def _rank_of_upsert(entry: Entry, was: _Rights, will_be: _Rights) -> int:
     if entry.table not in _RIGHTS:
         return _BUILD
     if entry.action in ("deny", "failed", "fence"):
         return _WITHDRAW
     covering = was.covering(entry)
-    if covering is not None and (covering.action, covering.params) == (entry.action, entry.params):
-        return _SPLIT  # nothing new: what remains of a larger block
+    if (
+        covering is not None
+        and covering.action == "allow"
+        and (covering.params == entry.params or covering not in will_be)
+    ):
+        return _SPLIT  # what remains of a larger block, perhaps with other rights: the process's own before and after
     return _GRANT
 
 
@@ -192,6 +202,9 @@ class _Rights:
     def __init__(self, found: dict[Key, Entry]):
         self._found = found
         self._lengths = sorted({_length(e) for e in found.values() if e.table == "protection"}, reverse=True)
+
+    def __contains__(self, entry: Entry) -> bool:
+        return entry.key in self._found
 
     def covering(self, entry: Entry) -> Entry | None:
         """The longest entry for the same process that covers all of the block of an entry of `protection`."""

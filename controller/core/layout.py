@@ -216,7 +216,7 @@ def changed(piece: Override, kind: OverrideKind, generation: int) -> Override:
 
 def arrived(piece: Override, operation: Operation) -> Override:
     """A piece that was on its way to an owner, as that owner's: without its contents if its element has lost them meanwhile."""
-    owned = replaced(piece, kind=OverrideKind.OWNED, pid=operation.pid, permissions=operation.permissions)
+    owned = replaced(piece, kind=OverrideKind.OWNED)
     return changed(owned, OverrideKind.LOST, piece.generation) if piece.element in operation.emptied else owned
 
 

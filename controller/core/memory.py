@@ -1,7 +1,8 @@
 """Allocating, freeing and revoking memory.
 
 Order of every change (docs/architecture.md): durable intent; withdraw access at the switch; page tables in band,
-acknowledged; give access at the switch; tell who asked. A step plans up to the next acknowledgement; the function that
+acknowledged; give access at the switch (where pages change hands, with the withdrawal); tell who asked. A step plans up to the
+next acknowledgement; the function that
 finishes the operation (``controller.core.operations``) goes on from there.
 """
 

@@ -221,7 +221,8 @@ def fail(draft: Draft, element: Element, why: str) -> None:
     if element.kind == "memory" or not standby.is_watched(draft.state, element.id):
         draft.publish("element_failed", element=element.id, name=element.name, why=why)
     for allocation in draft.state.allocations.values():
-        here = [p for p in without(allocation, *NOT_KEPT) if p.element == element.id]
+        # Whom pages are on their way to hears of it when they are its own.
+        here = [p for p in without(allocation, *NOT_KEPT, OverrideKind.MOVING) if p.element == element.id]
         for pid, va, pages in owners(here):
             notify(draft, pid, NotifyCode.ELEMENT_FAILED, element.id, va, pages)
     operations.lose(draft, element.id)

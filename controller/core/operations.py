@@ -61,13 +61,14 @@ def begin(
     pieces: Sequence[Override] = (),
     generation: int = 0,
     pid: int = 0,
+    giver: int = 0,
     permissions: int = 0,
     places: tuple[tuple[int, int, int], ...] = (),
 ) -> None:
     """Note what waits for these messages, and which pages it concerns; nothing to wait for finishes it at once."""
     start, end = (pieces[0].va, pieces[-1].end) if pieces else (0, 0)
     pages = sum(p.pages for p in pieces)
-    rest = start, pages, end, generation, pid, permissions
+    rest = start, pages, end, generation, pid, giver, permissions
     operation = Operation(draft.new_id(), kind, va, to, frozenset(waiting), *rest, places=places)
     if operation.waiting:
         draft.put("operations", operation.id, operation)

@@ -1,18 +1,19 @@
 """Memory changes hands, or its owner other rights to it: at the same addresses, with its contents.
 
-The order is that of every change (``controller.core.memory``): access is withdrawn from the old owner, the page tables change in
-band, and only then has the new owner access. A change that has begun is always finished: an element that fails meanwhile is
-told by its recovery (``controller.core.monitor``), before it serves again.
+The order (docs/architecture.md, docs/decisions/0025): durable intent; in one change of the switch access is withdrawn from the
+old owner and then given to the new one; the page tables change in band, behind all that the old owner sent, acknowledged; only
+then the new owner is told. Until its element knows it, that one refuses it. A change that has begun is always finished: an
+element that fails meanwhile is told by its recovery (``controller.core.monitor``), before it serves again.
 """
 
 from __future__ import annotations
 
 from controller.core.answers import Refused, reply
 from controller.core.draft import Draft
-from controller.core.layout import arrived, changed, holders, overridden, rules, runs
+from controller.core.layout import arrived, holders, runs
 from controller.core.memory import (
     Config,
-    check_room,
+    check_change,
     concerned,
     free_pieces,
     freed_meanwhile,
@@ -45,7 +46,7 @@ def grant(
         raise Refused(Status.BAD_REQUEST, "bad_request", f"process {recipient} has these pages already")
     if recipient not in draft.state.processes:
         raise Refused(Status.NO_SUCH_PROCESS, "no_such_process", f"there is no process {recipient}")
-    _reassign(draft, config, "grant", to, allocation, pieces, recipient, permissions)
+    _reassign(draft, config, "grant", to, allocation, pieces, giver, recipient, permissions)
 
 
 def take(
@@ -74,7 +75,7 @@ def take(
     if allocation.group != group:
         text = f"the allocation at {allocation.va:#x} is of another group than {group}"
         raise Refused(Status.BAD_CAPABILITY, "bad_capability", text)
-    _reassign(draft, config, "steal", to, allocation, pieces, thief, permissions)
+    _reassign(draft, config, "steal", to, allocation, pieces, source, thief, permissions)
 
 
 def protect(
@@ -82,7 +83,7 @@ def protect(
 ) -> None:
     """Plan that pages get other permissions. Raises Refused."""
     allocation, pieces, keeper = _owned(draft, va, pages, owner, permissions)
-    _reassign(draft, config, "protect", to, allocation, pieces, keeper, permissions)
+    _reassign(draft, config, "protect", to, allocation, pieces, keeper, keeper, permissions)
 
 
 def stat(draft: Draft, to: Requester, va: int) -> None:
@@ -129,15 +130,15 @@ def _reassign(
     to: Requester,
     allocation: Allocation,
     pieces: list[Override],
+    giver: int,
     recipient: int,
     permissions: int,
 ) -> None:
-    """Withdraw access and have the elements give the pages to ``recipient``."""
+    """Have the switch let ``recipient`` pass instead of ``giver``, and then the elements. It hears of it when both do."""
     generation = draft.new_generation()
-    moving = [changed(p, OverrideKind.MOVING, generation) for p in pieces]
-    after = [replaced(p, pid=recipient, permissions=permissions) for p in pieces]
-    most = max(rules(overridden(allocation, change).allocation) for change in (moving, after))
-    check_room(draft, config, most - rules(allocation))
+    rights = {"pid": recipient, "permissions": permissions, "generation": generation}
+    moving = [replaced(p, kind=OverrideKind.MOVING, **rights) for p in pieces]
+    check_change(draft, config, allocation, moving)
     draft.override(allocation, moving)
     begin(
         draft,
@@ -148,6 +149,7 @@ def _reassign(
         pieces=pieces,
         generation=generation,
         pid=recipient,
+        giver=giver,
         permissions=permissions,
     )
 
@@ -156,14 +158,13 @@ def _reassign(
 @finishes("steal")
 @finishes("protect")
 def _finish(draft: Draft, operation: Operation) -> None:
-    """Open the switch to the new owner; tell it, and the old one unless it asked."""
+    """Tell the new owner, and the old one unless it asked."""
     if freed_meanwhile(draft, operation):
         return
     allocation = draft.state.allocations[operation.va]
-    moved = concerned(allocation, operation, OverrideKind.MOVING)
-    pieces = [arrived(p, operation) for p in moved]
+    pieces = [arrived(p, operation) for p in concerned(allocation, operation, OverrideKind.MOVING)]
     allocation = draft.override(allocation, pieces)
-    start, pages, giver = operation.start, operation.pages, moved[0].pid
+    start, pages, giver = operation.start, operation.pages, operation.giver
     if operation.kind == "grant":
         notify(draft, operation.pid, NotifyCode.GRANTED, giver, start, pages)
         if operation.requester.pid != giver:

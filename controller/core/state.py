@@ -35,7 +35,7 @@ class OverrideKind(StrEnum):
     """What is different of some pages of an allocation."""
 
     OWNED = "owned"  # by another process than the allocation's, or with other permissions
-    MOVING = "moving"  # on their way to an owner: nobody has access until their element has acknowledged
+    MOVING = "moving"  # on their way to an owner, who passes the switch already, until their element has acknowledged
     MIGRATING = "migrating"  # being copied to another element; whoever has it waits, but REVOKED pages nobody has
     REVOKED = "revoked"  # the contents are kept
     LOST = "lost"  # the element came back without the contents: until it is freed every access is told so
@@ -115,7 +115,7 @@ class Segment:
 @dataclass(frozen=True)
 class Override:
     """A block of pages (power of two, aligned) inside a segment that differs from it. ``pid`` owns it, or owned it last; MOVING:
-    owned it before. ``generation`` is the largest of its pages': of the operation under way while MOVING or FREEING."""
+    is to own it. ``generation`` is the largest of its pages': of the operation under way while MOVING or FREEING."""
 
     va: int
     pages: int
@@ -283,7 +283,8 @@ class Operation:
     pages: int = 0
     end: int = 0
     generation: int = 0  # of the overrides that wait for it
-    pid: int = 0  # who gets the pages
+    pid: int = 0  # who gets the pages,
+    giver: int = 0  # and who had them
     permissions: int = 0
     # Elements that failed while it was under way, whether or not they had acknowledged.
     lost: frozenset[int] = frozenset()

@@ -256,6 +256,7 @@ def _create_process(draft: Draft, event: ControlRequest, element: Element, to: R
     allocations = draft.state.allocations.values()
     taken = {pid for a in allocations for pid in (a.pid, *holders(a))}
     taken |= set(draft.state.processes) | {w.source for w in draft.state.watches.values()}
+    taken |= {o.giver for o in draft.state.operations.values()}
     for _ in range(MAX_PID):
         if pid not in taken:
             break

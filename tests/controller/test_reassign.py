@@ -55,8 +55,12 @@ def test_granted_pages_keep_address_and_contents(world: World) -> None:
     late = world.stamp(giver, va + 3 * PAGE_SIZE)
     token = grant(world, va + 2 * PAGE_SIZE, 7, recipient)
     assert world.stamp(giver, va + 2 * PAGE_SIZE) is None, "withdrawn at once"
-    assert world.stamp(recipient, va + 2 * PAGE_SIZE) is None, "given when the elements have acknowledged"
+    early = [world.stamp(recipient, va + n * PAGE_SIZE) for n in range(2, 9)]
+    assert None not in early, "the switch is ready for it"
+    assert not any(world.passes(recipient, va + n * PAGE_SIZE, early[n - 2]) for n in range(2, 9)), "elements are not"
+    changes = len(world.writes)
     answer = settle(world, token)
+    assert len(world.writes) == changes, "the switch has been changed once"
     assert answer.result == {"va": va + 2 * PAGE_SIZE, "pages": 7, "owner": recipient, "source": giver}
     for n in range(12):
         mine, theirs = (giver, recipient) if n not in range(2, 9) else (recipient, giver)

@@ -70,9 +70,10 @@ def test_who_may_not_access_a_page_is_not_told_where_it_is(world: World) -> None
     va = allocate(world, pid, AllocFlag.CACHED)
     before = translated(world, pid, va)
     world.ask(lambda t: events.GrantRequest(t, va, 1, other, 3))
-    request_id = world.new_number()
-    world.feed(events.ControlRequest(1, pid, request_id, Op.TRANSLATE, va, b""))
-    assert next(r.status for r in world.replies if r.request_id == request_id) == Status.BUSY, "it is on its way"
+    for element, whose, status in ((1, pid, Status.PERMISSION), (2, other, Status.BUSY)):
+        request_id = world.new_number()
+        world.feed(events.ControlRequest(element, whose, request_id, Op.TRANSLATE, va, b""))
+        assert next(r.status for r in world.replies if r.request_id == request_id) == status, "it is on its way"
     world.settle(RNG)
     assert ask(world, pid, Op.TRANSLATE, va).status == Status.PERMISSION
     element, pa, generation, pages = translated(world, other, va)

@@ -35,9 +35,13 @@ def test_the_rules_hold_also_with_one_enforcement_alone(tmp_path: Path, enforcem
     assert errors(tmp_path, *filter(None, [enforcement])) == 0
 
 
-@pytest.mark.parametrize("step", ["NO_INTENT", "NO_WITHDRAW", "NO_PAGE_TABLE", "NO_WAIT", "ENTER_EARLY"])
+@pytest.mark.parametrize("step", ["NO_INTENT", "NO_WITHDRAW", "NO_PAGE_TABLE", "NO_WAIT", "ENTER_EARLY", "NO_ENTRY"])
 def test_no_step_can_be_left_out(tmp_path: Path, step: str) -> None:
     assert errors(tmp_path, step) == 1
+
+
+def test_without_the_elements_check_the_page_table_must_change_behind_the_switch(tmp_path: Path) -> None:
+    assert errors(tmp_path, "NO_ELEMENT_CHECK", "PAGE_TABLE_FIRST") == 1
 
 
 def test_one_enforcement_is_needed(tmp_path: Path) -> None:
