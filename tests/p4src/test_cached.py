@@ -106,8 +106,8 @@ class CachingWorld(WorldWithPipeline):
             self.written[va] = header.request_id
             return  # the operation that takes the page is not acknowledged yet
         self.written[va] = header.request_id
-        # While pages migrate they are their owner's, where they were: what it writes there is copied yet. On their way to an owner
-        # they are its own once their element knows it, even if nobody has told it.
+        # While pages migrate they are their owner's, where they were: what it writes there is copied yet. On their way to an
+        # owner they are its own once their element knows it, even if nobody has told it.
         owned = piece.kind in (OverrideKind.OWNED, OverrideKind.MOVING, OverrideKind.MIGRATING)
         assert owned and allocation.status is AllocationStatus.READY, (header, piece)
         assert (piece.pid, *place) == (pid, header.dst, header.pa), f"a stale access was carried out: {header}, {piece}"
