@@ -346,7 +346,7 @@ class ForStmt(Stmt):
 class ForInStmt(Stmt):
     """``for (type name in collection) body``."""
 
-    type: TypeRef | None
+    type: TypeRef
     name: str
     collection: Expr
     body: Stmt

@@ -8,11 +8,12 @@ from dataclasses import replace
 from p4switch.compiler import ast, ir
 from p4switch.compiler import notes as note_text
 from p4switch.compiler import types as t
+from p4switch.compiler.check_names import check_names
 from p4switch.compiler.diagnostics import CompileError, Diagnostics, Loc
 from p4switch.compiler.lexer import tokenize
-from p4switch.compiler.lower_base import Typed, Unit
+from p4switch.compiler.lower_base import Typed
 from p4switch.compiler.lower_controls import ShareConflict
-from p4switch.compiler.lower_parsers import ParserLowering
+from p4switch.compiler.lower_unused import UnusedLowering
 from p4switch.compiler.parser_declarations import Parser
 from p4switch.compiler.scope import (
     ActionSymbol,
@@ -53,18 +54,21 @@ def lower_program(source: ast.SourceFile, diagnostics: Diagnostics, name: str = 
 
 
 def check_unused(source: ast.SourceFile, by_copy: set[str], diagnostics: Diagnostics) -> None:
-    """Report the first error in actions, tables and functions that nothing uses: once more, with them, for its messages alone."""
-    attempt = Diagnostics()
-    try:
-        Lowering(attempt, set(by_copy), unused_too=True).program(source, "")
-    except ShareConflict:
-        return
-    except CompileError:
-        diagnostics.messages.extend(m for m in attempt.messages if m.severity == "error")
-        raise
+    """Report the first error in what nothing uses: once more, with it, for its messages alone."""
+    by_copy = set(by_copy)
+    while True:
+        attempt = Diagnostics()
+        try:
+            Lowering(attempt, by_copy, unused_too=True).program(source, "")
+            return
+        except ShareConflict as conflict:
+            by_copy.add(conflict.path)
+        except CompileError:
+            diagnostics.messages.extend(m for m in attempt.messages if m.severity == "error")
+            raise
 
 
-class Lowering(ParserLowering):
+class Lowering(UnusedLowering):
     """The whole program."""
 
     def __init__(self, diagnostics: Diagnostics, by_copy: set[str], unused_too: bool = False):
@@ -88,6 +92,7 @@ class Lowering(ParserLowering):
         self.current_path = ""
         self.active = []
         self.within = []
+        self.elaborated_blocks, self.alone = set(), False
         self.states = []
         self.state_body = None
         self.value_sets = {}
@@ -103,6 +108,7 @@ class Lowering(ParserLowering):
         if self.main is None:
             last = source.declarations[-1].loc if source.declarations else source.loc
             self.fail(last, "the program has no 'main': V1Switch(...) main; is missing")
+        check_names(source, self.diagnostics)
         blocks = self.package(self.main)
         parser, headers, metadata = self.top_parser(blocks["parser"])
         for type_, what in ((headers, "headers"), (metadata, "metadata")):
@@ -115,6 +121,8 @@ class Lowering(ParserLowering):
             self.check_block_types(blocks[block], block, headers, metadata)
         self.collect_field_lists(metadata)
         self.rest_of_functions()
+        self.rest_of_actions()
+        self.rest_of_blocks()
         assert isinstance(headers, t.StructT) and isinstance(metadata, t.StructT)
         return ir.Program(
             name=name,
@@ -143,18 +151,6 @@ class Lowering(ParserLowering):
             field_lists=[ir.FieldList(index=i, paths=p) for i, p in sorted(self.field_lists.items())],
         )
 
-    def rest_of_functions(self) -> None:
-        """Functions that nothing calls; generic ones have no types to be checked with."""
-        lowered = {key for key, _ in self.functions}
-        for symbol in list(self.root.names.values()):
-            for item in symbol.overloads if isinstance(symbol, FunctionSymbol) else []:
-                if item.body is None or item.type_params or id(item) in lowered:
-                    continue
-                self.unused = True
-                if self.unused_too:
-                    with self.in_unit(Unit("function", "ingress")), self.in_scope(self.root):
-                        self.function_name(item, self.root, (), item.loc)
-
     # -------------------------------------------------------------------------------------------------------- top level
 
     def top_level(self, item: ast.Declaration) -> None:
@@ -166,7 +162,10 @@ class Lowering(ParserLowering):
                 self.errors.append(member)
             return
         if isinstance(item, ast.MatchKindDecl):
-            self.match_kinds.update(item.members)
+            for member in item.members:
+                if member in self.match_kinds:
+                    self.fail(item.loc, f"match kind '{member}' is declared twice")
+                self.match_kinds.add(member)
             return
         known = self.root.names.get(item.name)
         self.root.positions.setdefault(item.name, item.loc.offset)
@@ -174,6 +173,9 @@ class Lowering(ParserLowering):
             if known is None:
                 self.root.names[item.name] = FunctionSymbol([item], self.root)
             elif isinstance(known, FunctionSymbol):
+                names = [p.name for p in item.params]
+                if any(names == [p.name for p in other.params] for other in known.overloads):
+                    self.fail(item.loc, f"'{item.name}' is declared twice with these parameters")
                 known.overloads.append(item)
             else:
                 self.fail(item.loc, f"'{item.name}' is declared twice")
@@ -188,6 +190,8 @@ class Lowering(ParserLowering):
             case ast.TypedefDecl():
                 type_ = self.resolve(item.type)
                 if item.is_new:
+                    if not isinstance(t.strip(type_), t.BitsT | t.EnumT) and t.strip(type_) not in (t.BOOL, t.ERROR):
+                        self.fail(item.type.loc, f"'type' makes new types of numbers, bools and enums, not of {type_}")
                     new = t.NewT(item.name, type_)
                     self.new_types[item.name] = (item, new)
                     type_ = new
@@ -207,6 +211,9 @@ class Lowering(ParserLowering):
                 self.main = item
             case ast.Instantiation():
                 self.instantiate(item, "")
+                if isinstance(self.root.names[item.name], InstanceSymbol):
+                    note = "give V1Switch the type and (), or declare the instance in the block that applies it"
+                    self.fail(item.loc, "controls and parsers have no instances at the top level", note)
             case _:
                 self.fail(item.loc, "this declaration is not possible at the top level")
 
@@ -316,6 +323,8 @@ class Lowering(ParserLowering):
 
     def metadata_paths(self, value: Typed, loc: Loc) -> list[list[str]]:
         """The metadata fields of a field list: lists and structs are flattened, constants have nothing to be kept."""
+        if self.alone:  # nothing says which parameters are metadata
+            return []
         if value.items is not None:
             return [path for item in value.items for path in self.metadata_paths(item, loc)]
         struct = t.strip(value.type)

@@ -308,6 +308,8 @@ class LoweringBase:
             assert isinstance(value.const, int)
             self.check_fits(value.const, base, loc)
             return self.constant(target, value.const)
+        if target == t.INT and isinstance(value.type, t.BitsT) and isinstance(value.const, int):
+            return Typed(t.INT, const=value.const)
         if isinstance(value.type, t.EnumT) and value.type.base == target:
             return Typed(target, value.expr, value.const)
         if isinstance(value.type, t.DefaultT):

@@ -51,6 +51,7 @@ class ControlLowering(TableLowering):
 
     unused_too: bool  # whether what nothing uses is lowered as well, for its errors
     unused: bool  # whether there is such
+    elaborated_blocks: set[int]  # controls and parsers that have been lowered, by identity of their declarations
     by_copy: set[str]  # paths of instances whose parameters are variables of their own
     controls: dict[str, ir.Control]
 
@@ -399,6 +400,7 @@ class ControlLowering(TableLowering):
         shared: list[ir.Expression | None],
     ) -> Elaborated:
         """Lower the declarations of an instance, once."""
+        self.elaborated_blocks.add(id(symbol.declaration))
         scope = symbol.scope.child()
         params: list[tuple[ast.ParamDecl, t.Type, ir.Expression | None]] = []
         own: set[str] = set()
@@ -447,6 +449,7 @@ class ControlLowering(TableLowering):
                 declaration.loc,
                 f"{block} has {len(wanted)} parameters in v1model, {declaration.name} {len(declaration.params)}",
             )
+        self.elaborated_blocks.add(id(declaration))
         unit = Unit("control", block, locals=[])
         self.current_path = symbol.path
         scope = symbol.scope.child()

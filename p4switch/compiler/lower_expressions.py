@@ -173,12 +173,23 @@ class ExpressionLowering(OperatorLowering):
                 self.fail(expr.loc, f"{type_} has no field '{member}'; it has {names or 'none'}")
             if base.items is not None:
                 base = self.coerce_items(base, type_, expr.loc)
-            return Typed(field, ir.Member(type=self.ir_type(field), base=self.rvalue(base), field=member))
+            return self.part(base, [n for n, _ in type_.fields].index(member), field, member)
         if base.items is not None and isinstance(base.type, t.RecordT):
             for (n, _), item in zip(base.type.fields, base.items, strict=True):
                 if n == member:
                     return item
         self.fail(expr.loc, f"{base.type} has no member '{member}'")
+
+    def part(self, base: Typed, position: int, type_: t.Type, name: str) -> Typed:
+        """A member of a struct, header or tuple; that of a constant is a constant."""
+        whole = self.rvalue(base)
+        if isinstance(whole, ir.StructExpr):
+            known = whole.fields[position]
+            if isinstance(known, ir.Const):
+                return self.constant(type_, int(known.value))
+            if isinstance(known, ir.StructExpr):
+                return Typed(type_, known)
+        return Typed(type_, ir.Member(type=self.ir_type(type_), base=whole, field=name))
 
     def apply_result(self, call: ast.Call, member: str) -> Typed | None:
         """``t.apply().hit`` and ``.miss``; None for other calls."""
@@ -229,9 +240,7 @@ class ExpressionLowering(OperatorLowering):
             if base.items is not None:
                 return base.items[index.const]
             element = type_.items[index.const]
-            return Typed(
-                element, ir.Member(type=self.ir_type(element), base=self.rvalue(base), field=f"f{index.const}")
-            )
+            return self.part(base, index.const, element, f"f{index.const}")
         if not isinstance(type_, t.StackT):
             self.fail(expr.loc, f"{base.type} cannot be indexed; header stacks, arrays and tuples can")
         if isinstance(index.const, int):

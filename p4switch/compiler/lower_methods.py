@@ -72,6 +72,8 @@ class MethodLowering(CallLowering):
         where = self.location(expr.loc)
         if method in ("minSizeInBits", "maxSizeInBits", "minSizeInBytes", "maxSizeInBytes"):
             return self.size_method(type_, method, expr)
+        if method in ("isValid", "setValid", "setInvalid") and expr.args:
+            self.fail(expr.args[0].loc, f"'{method}' takes no arguments")
         if isinstance(type_, t.StructT) and type_.kind != "struct":
             if method == "isValid":
                 return Typed(t.BOOL, ir.IsValid(type=ir.Bool(), base=self.rvalue(base)))
@@ -141,6 +143,9 @@ class MethodLowering(CallLowering):
             target = self.lvalue(values[0])
         if not t.is_header(target.type):
             self.fail(expr.loc, f"extract needs a header, found {target.type}")
+        base = t.strip(target.type)
+        if isinstance(base, t.StructT) and sum(isinstance(t.strip(x), t.VarbitT) for _, x in base.fields) > 1:
+            self.fail(expr.loc, f"{target.type} has several varbits: one size does not say where each ends")
         variable = varbit_bits(target.type) > 0
         if variable != (len(values) == 2):
             need = "needs the size of its varbit as second argument" if variable else "has no varbit to give a size for"

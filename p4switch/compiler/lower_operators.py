@@ -24,6 +24,10 @@ class OperatorLowering(LoweringBase):
             return self.concat(left, right, loc)
         if op in ("==", "!="):
             return self.equality(op, left, right, loc)
+        if op in ("/", "%"):
+            for side in (left, right):
+                if side.type == t.INT and isinstance(side.const, int) and side.const < 0:
+                    self.fail(loc, f"'{op}' is not defined for negative numbers, here {side.const}")
         left, right = self.unify_operands(op, left, right, loc)
         bits = left.type if isinstance(left.type, t.BitsT) else None
         if bits is None and left.type != t.INT:

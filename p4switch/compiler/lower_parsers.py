@@ -32,6 +32,7 @@ class ParserLowering(ControlLowering):
             self.fail(
                 declaration.loc, f"v1model's parser has 4 parameters, {declaration.name} {len(declaration.params)}"
             )
+        self.elaborated_blocks.add(id(declaration))
         unit = Unit("parser", "parser", locals=[])
         self.current_path = symbol.path
         scope = symbol.scope.child()
@@ -71,6 +72,10 @@ class ParserLowering(ControlLowering):
             names[state.name] = self.unique_state(state.name if keep_names else f"{declaration.name}_{state.name}")
         if "start" not in names:
             self.fail(declaration.loc, f"parser '{declaration.name}' has no state 'start'")
+        if not can_end(declaration):
+            self.fail(
+                declaration.loc, f"parser '{declaration.name}' never ends: no path from start reaches accept or reject"
+            )
         start = names["start"]
         if prologue:
             entry = self.unique_state("init" if keep_names else f"{declaration.name}_init")
@@ -305,3 +310,26 @@ class ParserLowering(ControlLowering):
 def go_to(state: str) -> ir.Select:
     """An unconditional transition."""
     return ir.Select(cases=[ir.SelectCase(keys=[], state=state)])
+
+
+def can_end(declaration: ast.ParserDecl) -> bool:
+    """Whether some path from the start leaves the parser. No matching case, and no transition at all, lead to reject."""
+    states = {state.name: state for state in declaration.states or []}
+    work, reached = ["start"], set[str]()
+    while work:
+        name = work.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        if name not in states:  # accept, reject
+            return True
+        transition = states[name].transition
+        if transition is None:
+            return True
+        if transition.state is not None:
+            work.append(transition.state)
+            continue
+        if not any(isinstance(case.keys[0], ast.DontCare) for case in transition.cases):
+            return True
+        work.extend(case.state for case in transition.cases)
+    return False

@@ -55,7 +55,7 @@ class StatementLowering(MethodLowering):
         """``const``."""
         type_ = self.resolve(item.type)
         value = self.coerce(self.expression(item.value), type_, item.value.loc)
-        if value.const is None and not (value.expr is not None and isinstance(value.expr, ir.StructExpr)):
+        if value.const is None and not (value.expr is not None and is_constant(value.expr)):
             self.fail(item.value.loc, f"'{item.name}' is a constant: its value must be known at compile time")
         self.scope.names[item.name] = ValueSymbol(type_, None, const=value, writable=False)
 
@@ -209,9 +209,10 @@ class StatementLowering(MethodLowering):
         labels: list[ast.Expr] = []
         default = seen_default = False
         for case in statement.cases:
+            if seen_default:
+                second = isinstance(case.label, ast.DontCare)
+                self.fail(case.loc, "a second default" if second else "a case behind 'default', which comes last")
             if isinstance(case.label, ast.DontCare):
-                if seen_default:
-                    self.fail(case.loc, "a second default")
                 default = seen_default = True
             else:
                 labels.append(case.label)
@@ -303,22 +304,12 @@ class StatementLowering(MethodLowering):
                 self.for_each(statement, statement.collection)
                 return
             lo, hi = self.in_order([self._thunk(statement.collection.lo), self._thunk(statement.collection.hi)])
-            type_ = self.resolve(statement.type) if statement.type is not None else lo.type
-            if statement.type is None:
-                symbol = self.scope.lookup(statement.name)
-                if not isinstance(symbol, ValueSymbol) or symbol.expr is None or not symbol.writable:
-                    self.fail(statement.loc, f"unknown loop variable '{statement.name}'")
-                type_ = symbol.type
+            type_ = self.resolve(statement.type)
             if not isinstance(t.strip(type_), t.BitsT):
                 self.fail(statement.loc, f"a range needs a number with a width as loop variable, not {type_}")
             lo, hi = self.coerce(lo, type_, statement.loc), self.keep(self.coerce(hi, type_, statement.loc))
-            if statement.type is None:
-                assert isinstance(symbol, ValueSymbol) and symbol.expr is not None
-                variable = symbol.expr
-                self.emit(ir.Assign(left=variable, right=self.rvalue(lo)))
-            else:
-                variable = self.new_variable(statement.name, type_, lo, statement.loc)
-                self.value_symbol(statement.name, type_, variable)
+            variable = self.new_variable(statement.name, type_, lo, statement.loc)
+            self.value_symbol(statement.name, type_, variable)
             self.unit.loops += 1
             body = self.nested_block(statement.body)
             self.unit.loops -= 1
@@ -375,16 +366,17 @@ class StatementLowering(MethodLowering):
         self.emit(ir.Loop(cond=cond, body=[*head, *body], step=[step], loc=where))
 
     def loop_variable(self, statement: ast.ForInStmt, element: t.Type) -> ir.Expression:
-        """The variable of a for-in loop, declared by it or before."""
-        if statement.type is not None:
-            type_ = self.resolve(statement.type)
-            variable: ir.Expression = self.new_variable(statement.name, type_, None, statement.loc)
-            self.value_symbol(statement.name, type_, variable)
-        else:
-            symbol = self.scope.lookup(statement.name)
-            if not isinstance(symbol, ValueSymbol) or symbol.expr is None or not symbol.writable:
-                self.fail(statement.loc, f"unknown loop variable '{statement.name}'")
-            type_, variable = symbol.type, symbol.expr
+        """The variable of a for-in loop, which it declares."""
+        type_ = self.resolve(statement.type)
+        variable = self.new_variable(statement.name, type_, None, statement.loc)
+        self.value_symbol(statement.name, type_, variable)
         if type_ != element:
             self.fail(statement.loc, f"the loop variable '{statement.name}' is {type_}, the elements are {element}")
         return variable
+
+
+def is_constant(expr: ir.Expression) -> bool:
+    """Whether a struct, header or tuple expression consists of constants alone."""
+    if isinstance(expr, ir.StructExpr):
+        return all(is_constant(field) for field in expr.fields)
+    return isinstance(expr, ir.Const | ir.StringConst | ir.InvalidHeader)

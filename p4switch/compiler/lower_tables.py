@@ -99,6 +99,8 @@ class TableLowering(ActionLowering):
         for p in declaration.properties:
             if p.name in properties:
                 self.fail(p.loc, f"property '{p.name}' is given twice")
+            if p.name == "key" and "entries" in properties:
+                self.fail(properties["entries"].loc, "'entries' stands in front of 'key': it comes behind it")
             properties[p.name] = p
         result = ir.Table(
             name=table.name,
@@ -115,6 +117,8 @@ class TableLowering(ActionLowering):
         refs = self.lower_action_refs(table, properties, result)
         self.lower_default(table, properties, result, refs)
         self.lower_other_properties(properties, result)
+        self._priority_delta(properties)
+        self._flag(properties, "largest_priority_wins", True)
         if "entries" in properties:
             self.lower_entries(properties, result, refs)
 
@@ -149,6 +153,8 @@ class TableLowering(ActionLowering):
         base = t.strip(value.type)
         if not isinstance(base, t.BitsT | t.EnumT) and base not in (t.BOOL, t.ERROR):
             self.fail(key.loc, f"a key of type {value.type} is not possible; bits, bools, enums and errors are")
+        if key.match_kind in ("lpm", "range") and not isinstance(base, t.BitsT):
+            self.fail(key.loc, f"a key of type {value.type} has no {key.match_kind}; bits and integers have")
         return ir.KeyField(
             name=note_text.name_of(key.annotations) or key_name(key.expr, self.field_name),
             type=self.ir_type(value.type),
@@ -360,9 +366,7 @@ class TableLowering(ActionLowering):
         needs_priority = any(k.kind in _PRIORITY_KINDS for k in result.keys)
         keys = list(result.keys)
         largest_wins = self._flag(properties, "largest_priority_wins", True)
-        delta = 1
-        if "priority_delta" in properties and properties["priority_delta"].value is not None:
-            delta = self.constant_int(properties["priority_delta"].value, "priority_delta")
+        delta = self._priority_delta(properties)
         rows: list[tuple[ir.Entry, int | None]] = []
         annotated: list[int | None] = []
         for element in p.entries:
@@ -383,18 +387,37 @@ class TableLowering(ActionLowering):
                 entry.keys.append(keyset)
                 entry.prefix_lens.append(prefix)
             given = None if element.priority is None else self.constant_int(element.priority, "a priority")
+            if element.priority is not None and not needs_priority:
+                self.fail(
+                    element.priority.loc, "only entries of tables with a ternary, range or optional key have priorities"
+                )
+            if rows and rows[0][1] is None and given is not None:
+                self.fail(p.entries[0].loc, "the first entry needs a priority, since a later one has one")
             note = note_text.find(element.annotations, "priority")
             digits = (note.body or "").strip() if note is not None else ""
             annotated.append(int(digits) if digits.isdigit() else None)
             rows.append((entry, given))
         if needs_priority:
             self._prioritise(rows, largest_wins, delta)
+            for element, (entry, _) in zip(p.entries, rows, strict=True):
+                priority = entry.priority if entry.listed_priority is None else entry.listed_priority
+                if not 0 <= priority < 1 << 31:
+                    self.fail(element.loc, f"the priority of this entry is {priority}: it must be 0 to {(1 << 31) - 1}")
             if any(value is not None for value in annotated):
                 # BMv2's @priority: the smaller wins, entries without one have their position, counted from 1.
                 values = [position + 1 if v is None else v for position, v in enumerate(annotated)]
                 for (entry, _), value in zip(rows, values, strict=True):
                     entry.listed_priority, entry.priority = entry.priority, max(values) + 1 - value
         result.entries = [entry for entry, _ in rows]
+
+    def _priority_delta(self, properties: dict[str, ast.TableProperty]) -> int:
+        p = properties.get("priority_delta")
+        if p is None or p.value is None:
+            return 1
+        delta = self.constant_int(p.value, "priority_delta")
+        if delta <= 0:
+            self.fail(p.value.loc, f"priority_delta is {delta}: it must be positive")
+        return delta
 
     def _flag(self, properties: dict[str, ast.TableProperty], name: str, default: bool) -> bool:
         p = properties.get(name)
@@ -410,11 +433,9 @@ class TableLowering(ActionLowering):
                 entry.listed_priority = None if largest_wins else position * delta + 1
             return
         values: list[int] = []
-        for position, (_, given) in enumerate(rows):
+        for _, given in rows:
             if given is not None:
                 values.append(given)
-            elif position == 0:
-                values.append((count - 1) * delta + 1 if largest_wins else 1)
             else:
                 values.append(values[-1] - delta if largest_wins else values[-1] + delta)
         top = max(values) + 1

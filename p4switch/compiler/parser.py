@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from p4switch.compiler import ast
 from p4switch.compiler.diagnostics import CompileError, Diagnostic, Loc
-from p4switch.compiler.lexer import SOFT_KEYWORDS, Token, number
+from p4switch.compiler.lexer import SOFT_KEYWORDS, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +152,8 @@ class ParserBase:
         """A name."""
         if not self.at_name():
             self.fail(f"expected {what}")
+        if self.token.text == "_":
+            self.fail(f"expected {what}, which '_' alone is not")
         return self.advance()
 
     # -------------------------------------------------------------------------------------------------- annotations
@@ -267,17 +269,9 @@ class ParserBase:
             if token.text == "int":
                 return ast.BaseType(loc=token.loc, name="int")
             self.fail("expected '<' and a width after 'varbit'")
-        if self.take("("):
-            width = self.expression()
-            self.expect(")", "after a width")
-        elif self.token.kind == "number":
-            literal = self.advance()
-            width = ast.Number(loc=literal.loc, value=number(literal)[0])
-        elif self.at_name():  # accepted by p4c as well
-            named = self.advance()
-            width = ast.Name(loc=named.loc, name=named.text)
-        else:
+        if not self.see("(", "-") and self.token.kind != "number" and not self.at_name():
             self.fail("expected a width")
+        width = self.width()
         self.expect(">", "after a width")
         kind = token.text
         assert kind in ("bit", "int", "varbit")
@@ -315,4 +309,8 @@ class ParserBase:
     # Joined by the subclasses.
     def expression(self) -> ast.Expr:
         """expression."""
+        raise NotImplementedError
+
+    def width(self) -> ast.Expr:
+        """What may stand in ``bit< >``."""
         raise NotImplementedError

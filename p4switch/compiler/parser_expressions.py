@@ -36,6 +36,11 @@ class ExpressionParser(ParserBase):
         with self.nested():
             return self.binary(_TERNARY)
 
+    def width(self) -> ast.Expr:
+        """A width in ``< >``: as in p4c sums and products need no parentheses, comparisons and shifts do."""
+        with self.nested():
+            return self.binary(_STRENGTH["+"])
+
     def binary(self, minimum: int) -> ast.Expr:
         """Precedence climbing; ``minimum`` is the weakest level taken here."""
         left = self.unary()

@@ -167,6 +167,8 @@ class StatementParser(ExpressionParser):
             each = self.attempt(self.for_in_head)
             if each is not None:
                 type_, name = each
+                if type_ is None:
+                    self.error(loc, f"the loop variable '{name}' needs its type here: for (bit<8> {name} in ...)")
                 first = self.expression()
                 collection = ast.Range(loc=first.loc, lo=first, hi=self.expression()) if self.take("..") else first
                 self.expect(")", "after the collection")
