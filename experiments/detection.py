@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Row
-from experiments.workers import Worker
+from experiments.workers import PATIENCE, Worker
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
 
@@ -49,7 +49,7 @@ def run(context: Context[Options]) -> Iterator[Row]:
     options = context.options
     samples: dict[str, list[float]] = defaultdict(list)
     with context.rack(small_rack(compute=2, dram=2, nvm=1, name="detection"), "rack") as rack:
-        user = Worker(rack, "c1", "user")
+        user = Worker(rack, "c1", "user", patience=PATIENCE)
         try:
             for repetition in range(context.repetitions):
                 for threshold in options.thresholds:

@@ -11,7 +11,7 @@ from apps.shards.part import LEAST
 from experiments.framework.measure import QUIET, Meter, rack_ports, since
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Network, Row, Traffic
 from experiments.framework.summary import value
-from experiments.workers import Worker
+from experiments.workers import PATIENCE, Worker
 from protocol.wire import PAGE_SIZE
 from topologies.racks import small_rack
 
@@ -62,10 +62,10 @@ def run(context: Context[Options]) -> Iterator[Row]:
         addresses = [element.ip.split("/")[0] for element in rack.compute]
         module = "experiments.handover_worker"
         old, new = (
-            Worker(launched, element.name, name, module, ("--address", address))
+            Worker(launched, element.name, name, module, ("--address", address), patience=PATIENCE)
             for element, name, address in zip(rack.compute, ("old", "new"), addresses, strict=False)
         )
-        client = Worker(launched, rack.compute[2].name, "client", module)
+        client = Worker(launched, rack.compute[2].name, "client", module, patience=PATIENCE)
         try:
             there, here = new.call("address"), old.call("address")
             old.call("connect", address=addresses[1], pid=new.pid, **there)

@@ -10,7 +10,7 @@ from apps.dataflow.crew import connect
 from apps.mapreduce.orchestrator import Phase
 from experiments.framework.measure import QUIET, Meter, rack_ports, since
 from experiments.framework.model import Network, Traffic
-from experiments.workers import Worker
+from experiments.workers import PATIENCE, Worker
 from protocol.rack import Rack
 from topologies.launch import RackLauncher
 
@@ -29,7 +29,9 @@ def team(rack: RackLauncher, names: Sequence[str], module: str = "experiments.jo
     addresses = [element.ip.split("/")[0] for element in elements]
 
     def begin(number: int) -> Worker:
-        return Worker(rack, elements[number].name, f"w{number + 1}", module, ("--address", addresses[number]))
+        return Worker(
+            rack, elements[number].name, f"w{number + 1}", module, ("--address", addresses[number]), patience=PATIENCE
+        )
 
     with contextlib.ExitStack() as stack:
         with ThreadPoolExecutor(len(names)) as pool:

@@ -10,7 +10,7 @@ from experiments.framework.measure import QUIET, Meter, rack_ports, since
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Network, Row, Traffic
 from experiments.framework.summary import select, value
 from experiments.transfer_worker import NEAR
-from experiments.workers import Worker
+from experiments.workers import PATIENCE, Worker
 from topologies.racks import small_rack
 
 KIB = 1 << 10
@@ -43,7 +43,9 @@ def run(context: Context[Options]) -> Iterator[Row]:
     with context.rack(rack, "rack", controller_options=QUIET) as launched:
         addresses = [element.ip.split("/")[0] for element in rack.compute]
         source, target = (
-            Worker(launched, element.name, name, "experiments.transfer_worker", ("--address", address))
+            Worker(
+                launched, element.name, name, "experiments.transfer_worker", ("--address", address), patience=PATIENCE
+            )
             for element, name, address in zip(rack.compute, ("source", "target"), addresses, strict=True)
         )
         try:

@@ -11,7 +11,7 @@ from typing import Any
 from experiments.framework.measure import Meter, rack_ports, since
 from experiments.framework.model import Chart, Claim, Context, Experiment, Finding, Row, Traffic
 from experiments.framework.summary import value
-from experiments.workers import Worker
+from experiments.workers import PATIENCE, Worker
 from protocol.wire import PAGE_SIZE
 from topologies.launch import RackLauncher
 from topologies.racks import small_rack
@@ -68,7 +68,8 @@ def run(context: Context[Options]) -> Iterator[Row]:
 
 def _worker(launched: RackLauncher, element: str, name: str, way: str) -> Worker:
     more = ("--no-cache",) if way == SWITCH else ()
-    return Worker(launched, element, name, "experiments.translation_worker", ("--interface", f"{element}-rack", *more))
+    options = ("--interface", f"{element}-rack", *more)
+    return Worker(launched, element, name, "experiments.translation_worker", options, patience=PATIENCE)
 
 
 def _pages(mib: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from typing import Any
 
 from topologies import targets
 from topologies.launch import RackLauncher
+
+PATIENCE = 240.0  # seconds that experiments wait for an answer: the longest take some 40
 
 
 class WorkerError(RuntimeError):
@@ -29,9 +32,12 @@ class Worker:
         module: str = "experiments.worker",
         options: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        patience: float | None = None,
     ):
-        """``module`` is what runs, with ``options`` behind its run directory and name; it inherits ``pass_fds``."""
+        """``module`` is what runs, with ``options`` behind its run directory and name; it inherits ``pass_fds``. An answer is
+        waited for ``patience`` seconds, None: for as long as it takes."""
         self.name = name
+        self._patience = patience
         self.element = element
         self.log = rack.out / "logs" / f"worker-{name}.log"
         command = [sys.executable, "-m", module, "--run-dir", str(rack.element_run_dir(element)), "--name", name]
@@ -46,7 +52,11 @@ class Worker:
                 cwd=targets.ROOT,
                 pass_fds=pass_fds,
             )
-        self.pid: int = self.finish()["pid"]
+        try:
+            self.pid: int = self.finish()["pid"]
+        except WorkerError:
+            self.kill()
+            raise
 
     @property
     def unix_pid(self) -> int:
@@ -70,6 +80,8 @@ class Worker:
     def finish(self) -> dict[str, Any]:
         """Wait for the answer of the command given last. Raises WorkerError."""
         assert self._popen.stdout is not None
+        if not select.select([self._popen.stdout], [], [], self._patience)[0]:
+            raise WorkerError(f"{self.name} has not answered for {self._patience:.0f} s: {self._last_words()}")
         line = self._popen.stdout.readline()
         if not line:
             raise WorkerError(f"{self.name} has died: {self._last_words()}")
