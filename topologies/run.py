@@ -20,7 +20,7 @@ from topologies.api import Api
 from topologies.processes import Child, StartError, wait_for
 from topologies.state import NAMESPACE, RackState, RunDirectory, has_interface, remove_crashed, remove_leftovers
 
-START_TIMEOUT = 30.0  # seconds, for each process
+START_TIMEOUT = 90.0  # seconds, for each process, on the slowest machine
 
 
 class Run:

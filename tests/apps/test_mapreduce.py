@@ -191,7 +191,7 @@ def test_parcels_arrive_whole(way: Way, size: int) -> None:
         for number in range(2):
             name = f"t/{number}"
             outbox.send(Parcel(name, data=data) if way == "direct" else Parcel(name, (loaded(source, data),)), way)
-        for parcel in inbox.wait(["t/1", "t/0"], 5):
+        for parcel in inbox.wait(["t/1", "t/0"], 60):
             arrived = parcel.data if parcel.data is not None else whole(target, list(parcel.extents))
             assert arrived == data
             assert parcel.size == size
@@ -223,7 +223,7 @@ def test_what_does_not_come_is_named() -> None:
         outbox._connection.sendall(b'{"name": "t/8", "way": "direct", "size": 10, "extents": []}\nshort')
         outbox.close()
         with pytest.raises(ExchangeError, match="5 bytes early"):
-            inbox.wait(["t/8"], 5)
+            inbox.wait(["t/8"], 60)
 
 
 def test_an_arena_gives_from_what_is_reserved_first() -> None:

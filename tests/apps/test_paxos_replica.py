@@ -159,10 +159,10 @@ class Site:
         }
 
     async def status(self, number: int) -> dict[str, Any]:
-        return await ask(self.control[number], {"do": "status"}, 5)
+        return await ask(self.control[number], {"do": "status"}, 60)
 
     async def until(self, number: int, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(120):
             while True:
                 with contextlib.suppress(OSError, ControlError):
                     status = await self.status(number)
@@ -206,7 +206,7 @@ def test_a_running_leader_is_robbed_by_the_standby_that_it_told_of_its_memory(fa
             times = told["times"]
             assert times["asked"] <= times["stolen"] <= times["opened"] <= times["addressed"] <= times["serving"]
             assert fake_rack.address["10.0.255.16"] == told["pid"]
-            reason = await asyncio.wait_for(site.runs["one"], 5)
+            reason = await asyncio.wait_for(site.runs["one"], 60)
             assert "PermissionDenied" in reason
             assert not fake_rack.processes[1].closed, "what it had is not freed"
             assert await client.get(b"k") == b"before"
@@ -228,7 +228,7 @@ def test_a_standby_takes_over_by_itself(fake_rack: FakeRack, by: str) -> None:
             await site.until(3, lambda s: s["known"] == [1])
             assert fake_rack.processes[1].contacts == [Contact("127.0.0.1", int(site.control[3].rpartition(":")[2]))]
             await ask(site.control[0], {"do": "hand_over"})
-            assert await asyncio.wait_for(site.runs["one"], 5) == STOPPED
+            assert await asyncio.wait_for(site.runs["one"], 60) == STOPPED
             assert not fake_rack.processes[1].closed
             if by == "watch":
                 fake_rack.crashed(fake_rack.processes[1].pid)
@@ -257,7 +257,7 @@ def test_a_notice_ends_a_replica_before_it_meets_its_memory(fake_rack: FakeRack,
             await asyncio.sleep(0.1)
             assert not site.runs["one"].done()
             fake_rack.processes[1].notices[0](Notice(code, 101, holding.va + PAGE, 1))
-            assert code.name in await asyncio.wait_for(site.runs["one"], 5)
+            assert code.name in await asyncio.wait_for(site.runs["one"], 60)
             assert await client.get(b"k") == b"v"
             events = [t for n in (1, 2) for _, t in (await site.status(n))["events"]]
             assert ("replica 1 resigned, its memory lost" in events) == lost

@@ -22,8 +22,8 @@ def test_who_waits_gets_the_next_event() -> None:
     log = EventLog()
     threading.Timer(0.05, lambda: log.add("late", {})).start()
     start = time.monotonic()
-    assert [e["event"] for e in log.since(0, wait=10)] == ["late"]
-    assert time.monotonic() - start < 9
+    assert [e["event"] for e in log.since(0, wait=100)] == ["late"]
+    assert time.monotonic() - start < 90
 
 
 def test_a_flood_of_one_kind_becomes_one_event_a_second() -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def controller(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "controller", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
 
 
 def test_the_first_token_is_made_without_a_controller(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_another_controller_takes_over(rack: Rack) -> None:
     rack.shell.on_end = ended.set
     rack.switch.deposed = True
     rack.switch.is_connected = False
-    assert ended.wait(5)
+    assert ended.wait(60)
     assert isinstance(rack.shell.failed, Deposed)
     assert not rack.shell.describe()["ready"]
     rack.shell.failed = None  # as it should be, here
@@ -119,7 +119,7 @@ def test_a_flood_of_one_element_delays_nobody_else(rack: Rack, monkeypatch: pyte
     release, real = threading.Event(), rack.shell.store.save
 
     def slow(*arguments: Any) -> None:
-        release.wait(10)
+        release.wait(120)
         real(*arguments)
 
     monkeypatch.setattr(rack.shell.store, "save", slow)
@@ -152,7 +152,7 @@ def test_silence_is_noticed_under_a_flood(rack: Rack) -> None:
     thread = threading.Thread(target=flood, daemon=True)
     thread.start()
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while rack.shell.state.elements[101].liveness == "alive":
             assert time.monotonic() < deadline
             for element in RACK.elements:

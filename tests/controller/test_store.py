@@ -140,7 +140,7 @@ def killed(path: Path, statements: int, *more: str) -> bool:
     store.save([("processes", 1, first)], before)
     store.close()
     command = [sys.executable, "-c", DEADLY, str(path), str(statements), *more]
-    return subprocess.run(command, timeout=60, check=False).returncode == -9
+    return subprocess.run(command, timeout=400, check=False).returncode == -9
 
 
 def found(path: Path) -> tuple[set[int], int]:

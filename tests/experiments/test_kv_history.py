@@ -178,10 +178,10 @@ def test_files(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert check(load(file)) == []
     command = [sys.executable, "-m", "experiments.kv_history", str(file)]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert (found.returncode, found.stdout) == (0, "3 operations on 1 keys: ok\n")
     file.write_text(file.read_text().replace('"result": "a"', '"result": "b"'))
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert found.returncode == 1
     assert "key 'k': after" in found.stdout
 

@@ -58,7 +58,7 @@ def session_members(leader: int) -> list[str]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what
@@ -102,7 +102,7 @@ class Clients:
         self.stop.set()
         self.controller.hang_up()
         for thread in self.threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive(), "a client hangs after the switch was killed"
 
 
@@ -159,7 +159,7 @@ def passes() -> bool:
     raw = (socket.AF_PACKET, socket.SOCK_RAW)
     with socket.socket(*raw, socket.htons(3)) as far, socket.socket(*raw) as near:
         far.bind(("eh1", 3))
-        far.settimeout(10)
+        far.settimeout(60)
         near.bind(("eh0", 0))
         near.send(FRAME + b"works")
         while not far.recv(2000).endswith(b"works"):

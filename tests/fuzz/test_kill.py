@@ -16,7 +16,7 @@ ROOT = SCENARIO.parents[2]
 
 
 @pytest.mark.root
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 def test_killed_switch(tmp_path: Path) -> None:
     seed = random.randrange(1 << 30)
@@ -24,7 +24,7 @@ def test_killed_switch(tmp_path: Path) -> None:
         ["unshare", "-n", sys.executable, str(SCENARIO), str(tmp_path), str(seed)],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
         check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )

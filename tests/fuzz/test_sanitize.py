@@ -61,7 +61,7 @@ CASES = (
 def test_findings(tmp_path: Path, sanitizer: str, body: str, finding: str | None) -> None:
     path = tmp_path / "test_planted.py"
     path.write_text(HEAD + body)
-    outcome = run_group("planted", sanitizer, [str(path), f"--rootdir={ROOT}"], timeout=120)  # type: ignore[arg-type]
+    outcome = run_group("planted", sanitizer, [str(path), f"--rootdir={ROOT}"], timeout=400)  # type: ignore[arg-type]
     if finding is None:
         assert outcome.clean, outcome.output
         assert outcome.tests.startswith("1 passed")

@@ -52,7 +52,7 @@ def test_the_exit_status_is_0_or_2(tmp_path: Path) -> None:
         path = tmp_path / "some.p4"
         path.write_text(grow(rng) if number == 0 else mutate(SHIFTS, rng, [SHIFTS]))
         command = [sys.executable, "-m", "p4switch", "compile", str(path), f"-I{FEATURES}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, cwd=ROOT)
         assert done.returncode in (0, 2), done
         assert "Traceback" not in done.stderr
         assert done.returncode == 0 or "error" in done.stderr

@@ -106,7 +106,7 @@ def test_a_closed_requester_does_not_hang() -> None:
     waiting.start()
     wait_for(lambda: requester.traffic.requests)
     requester.close()
-    waiting.join(5)
+    waiting.join(60)
     ask()
     assert len(caught) == 2
     assert "closed" in str(caught[1])
@@ -219,7 +219,7 @@ def test_a_process_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
     for number in range(4000):
         link.replies.put(bytes(14) + Header(Op.NOTIFY, pid=77, request_id=number, length=len(payload)).pack() + payload)
     wait_for(lambda: len(acknowledged) == 4000)
-    other.settimeout(5)
+    other.settimeout(60)
     other.connect(str(local_os.path))
     other.sendall(b'{"create": "other"}\n')
     assert other.recv(1000)

@@ -277,7 +277,7 @@ def test_the_controller_has_ended_a_process(machine: Machine) -> None:
         machine.start()
         wait_for(lambda: not machine.left_behind())
         assert process._listener is not None
-        process._listener.join(5)
+        process._listener.join(60)
         assert not process._listener.is_alive(), "it need not look for a local OS any more"
     assert machine.controller.exits == []
 
@@ -317,7 +317,7 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
         died = machine.child.poll() == -signal.SIGKILL
         machine.kill()
         machine.start()
-        living.join(10)
+        living.join(60)
         assert not living.is_alive()
         (pid,) = known
         wait_for(lambda machine=machine, pid=pid: (pid, False) in machine.controller.exits)

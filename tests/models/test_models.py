@@ -19,11 +19,11 @@ def errors(directory: Path, *defines: str, model: str = "reassignment") -> int:
         cwd=directory,
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=400,
     )
     compiler = ["gcc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c"]
-    subprocess.run(compiler, cwd=directory, check=True, timeout=120)
-    output = subprocess.run(["./pan", "-m200000"], cwd=directory, capture_output=True, text=True, timeout=120).stdout
+    subprocess.run(compiler, cwd=directory, check=True, timeout=400)
+    output = subprocess.run(["./pan", "-m200000"], cwd=directory, capture_output=True, text=True, timeout=400).stdout
     assert "max search depth too small" not in output
     found = re.search(r"errors: (\d+)", output)
     assert found, output

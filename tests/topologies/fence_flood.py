@@ -38,7 +38,7 @@ while True:
 
 def run(*command: str) -> str:
     """The output of a command that must not fail."""
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def header(source: int, to: int) -> bytes:
@@ -66,8 +66,8 @@ class Tap:
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Poll for 20 s at most."""
-    deadline = time.monotonic() + 20
+    """Poll for a minute at most."""
+    deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(what)

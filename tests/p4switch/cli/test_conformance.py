@@ -38,7 +38,7 @@ def tree(tmp_path: Path) -> Path:
 
 def conformance(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "p4switch", "conformance", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 
 def test_what_is_found(tree: Path) -> None:

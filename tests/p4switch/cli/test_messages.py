@@ -26,7 +26,7 @@ def run(*args: str | Path, **environment: str) -> subprocess.CompletedProcess[st
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
     )
 
 
@@ -172,7 +172,7 @@ def test_without_root() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
     )
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "port 1@lo: lo: " in done.stderr and "root" in done.stderr
@@ -186,7 +186,7 @@ def test_a_reader_that_has_seen_enough() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
     )
     assert done.stdout.splitlines()[0] == "{" and not done.stderr
 
@@ -237,7 +237,7 @@ def test_captures_are_whole_when_the_switch_ends(tmp_path: Path, number: signal.
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
     )
     assert done.returncode == (0 if number != signal.SIGKILL else 128 + 9), done.stderr
     from scapy.utils import rdpcap  # type: ignore[attr-defined]
@@ -277,7 +277,7 @@ def test_what_is_wrong_with_interfaces_is_said(tmp_path: Path) -> None:
         env={**os.environ, "PATH": path, "OUT": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     assert "WARNING p4switch: port 3: s3 is down, or what it is connected to is" in done.stderr

@@ -77,7 +77,7 @@ def test_command_line(command: list[str]) -> None:
     """Exit status 2 and the diagnostics; ``run`` does not come to serve anything."""
     program = [sys.executable, "-m", "p4switch", command[0], "--strict-bmv2", "-I", str(FEATURES), *command[1:]]
     result = subprocess.run(
-        [*program, str(STRICT / "lpm_keys.p4")], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [*program, str(STRICT / "lpm_keys.p4")], cwd=ROOT, capture_output=True, text=True, check=False, timeout=400
     )
     assert result.returncode == 2
     assert "lpm" in result.stderr and "[strict-bmv2]" in result.stderr and not result.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -170,19 +171,28 @@ def test_idle_timeout(bench: Bench) -> None:
     )
     started = time.monotonic()
     handle = bench.apply(with_timeout).handle
-    event = bench.switch.event(timeout=5)
+    event = bench.switch.event(timeout=400)
     assert event is not None
-    assert 0.08 <= time.monotonic() - started < 1
+    assert time.monotonic() - started >= 0.08
     assert (event.kind, event.index, event.cookie, event.handle) == (EventKind.IDLE_TIMEOUT, table, 42, handle)
-    told = time.monotonic()
-    event = bench.switch.event(timeout=5)  # again after another timeout
+    event = bench.switch.event(timeout=400)  # again after another timeout
     assert event is not None
     assert event.handle == handle
-    assert time.monotonic() - told >= 0.02
-    stop = time.monotonic() + 0.3
-    while time.monotonic() < stop:  # not while it is being hit
+    assert time.monotonic() - started >= 0.1
+    for _ in range(100):  # not while it is being hit, which a busy machine may not let this test do for long enough
         bench.lookup("counted", 1)
-        assert bench.switch.event(timeout=0.02) is None
+        while bench.switch.event(timeout=0) is not None:
+            pass
+        hits, events = [time.monotonic()], 0
+        while hits[-1] - hits[0] < 0.3:
+            bench.lookup("counted", 1)
+            hits.append(time.monotonic())
+            events += bench.switch.event(timeout=0.02) is not None
+        if max(after - before for before, after in itertools.pairwise(hits)) < 0.06:
+            break
+    else:
+        pytest.fail("the machine never let this test hit the entry every 60 ms")
+    assert events == 0
     refused = Update(Op.INSERT, bench.table("exact").index, bytes(8), action=1, data=bytes(4), idle_timeout_ns=1)
     assert bench.apply(refused).code == Code.INVALID
 

@@ -49,7 +49,7 @@ def host(number: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
     made.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
     made.bind((f"eh{number}", 3))
-    made.settimeout(5)
+    made.settimeout(60)
     return made
 
 
@@ -86,7 +86,7 @@ def running_packet(namespace: None, bench: Bench) -> Bench:
     return start(bench, xdp=False)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -100,7 +100,7 @@ def silent(receiver: socket.socket) -> bool:
     except TimeoutError:
         return True
     finally:
-        receiver.settimeout(5)
+        receiver.settimeout(60)
     return False
 
 
@@ -178,7 +178,7 @@ def test_packet_in_and_out(running: Bench) -> None:
         got: list[bytes] = []
 
         def wait() -> None:
-            while (event := running.switch.event(timeout=10)) is not None:
+            while (event := running.switch.event(timeout=400)) is not None:
                 assert event.kind == EventKind.PACKET_IN
                 got.append(event.data)
 
@@ -188,7 +188,7 @@ def test_packet_in_and_out(running: Bench) -> None:
             sender.send(TO_CPU + bytes([number]))
         eventually(lambda: len(got) == 5)
         running.switch.wake()
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
         assert got == [TO_CPU + bytes([n]) for n in range(5)]
         running.switch.packet_out(TO_PORT_1 + b"out")
@@ -339,18 +339,18 @@ def test_busy_poll(running: Bench) -> None:
 
 def test_busy_poll_is_given_up_when_it_does_not_pay(running: Bench) -> None:
     """Frames that come more rarely than it would wait for them: it sleeps in between."""
-    running.switch.busy_poll(5000)
+    running.switch.busy_poll(20_000)
     with host(0) as sender, host(1) as receiver:
         for _ in range(20):  # learns
             sender.send(TO_PORT_1)
             receiver.recv(65536)
             time.sleep(0.02)
         started = sum(os.times()[:2])
-        for _ in range(20):  # polls of 5 ms after each would take 0.1 s
+        for _ in range(20):  # polls of 20 ms after each would take 0.4 s
             sender.send(TO_PORT_1)
             receiver.recv(65536)
             time.sleep(0.02)
-        assert sum(os.times()[:2]) - started < 0.06
+        assert sum(os.times()[:2]) - started < 0.2
 
 
 def test_queues_empty_by_themselves(running: Bench) -> None:

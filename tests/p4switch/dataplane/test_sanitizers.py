@@ -37,7 +37,7 @@ def run(sanitizer: Sanitizer, arguments: list[str], prefix: list[str]) -> None:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=100,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, f"{arguments}\n{done.stderr[-6000:]}"

@@ -161,7 +161,7 @@ def test_the_dot_of_a_small_program_is_as_committed() -> None:
 
 def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "p4switch", "graph", *map(str, args)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "p4switch", "graph", *map(str, args)], capture_output=True, text=True, timeout=400
     )
 
 

@@ -83,7 +83,7 @@ class Stream:
     def send(self, **message: Any) -> None:
         self._requests.put(p4r.StreamMessageRequest(**message))
 
-    def next(self, timeout: float = 5) -> Any:
+    def next(self, timeout: float = 60) -> Any:
         return self.answers.get(timeout=timeout)
 
     def arbitrate(self, election_id: int | None, **role: Any) -> Any:
@@ -93,7 +93,7 @@ class Stream:
     def close(self) -> None:
         self._requests.put(None)
         self._call.cancel()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 def arbitration(

@@ -54,7 +54,7 @@ def switch(directory: Path, port: int, *options: str) -> Iterator[subprocess.Pop
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(10)
+        process.wait(60)
         ready.unlink(missing_ok=True)
 
 
@@ -71,7 +71,7 @@ def test_entries_out(tmp_path: Path, program: Program) -> None:
     """``compile --entries-out`` lists const and initial entries, which a server that runs the program gives back."""
     out = tmp_path / "entries.txtpb"
     command = [sys.executable, "-m", "p4switch", "compile", str(SOURCE), "--entries-out", str(out)]
-    subprocess.run(command, check=True, cwd=HERE.parents[2], timeout=60)
+    subprocess.run(command, check=True, cwd=HERE.parents[2], timeout=400)
     request = text_format.Parse(out.read_text(), p4r.WriteRequest())
     listed = [(u.type, u.entity.table_entry.table_id, u.entity.table_entry.is_const) for u in request.updates]
     const, initial = program.id("tables", "const_table"), program.id("tables", "initial_table")
@@ -107,7 +107,12 @@ def test_wrong_entries_files(tmp_path: Path, content: str, text: str) -> None:
     file.write_text(content)
     command = [sys.executable, "-m", "p4switch", "run", "--p4", str(SOURCE), "--grpc-addr", "127.0.0.1:0"]
     done = subprocess.run(
-        [*command, "--entries", str(file)], capture_output=True, text=True, timeout=60, cwd=HERE.parents[2], check=False
+        [*command, "--entries", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        cwd=HERE.parents[2],
+        check=False,
     )
     assert done.returncode == 1
     assert f"{file}" in done.stderr.splitlines()[-1]
@@ -129,14 +134,14 @@ def links(*names: str) -> list[dict[str, Any]]:
 def pair() -> Iterator[tuple[str, str]]:
     """A veth pair."""
     names = (f"kill{os.getpid()}a", f"kill{os.getpid()}b")
-    subprocess.run(["ip", "link", "add", names[0], "type", "veth", "peer", "name", names[1]], check=True, timeout=10)
+    subprocess.run(["ip", "link", "add", names[0], "type", "veth", "peer", "name", names[1]], check=True, timeout=400)
     try:
         for name in names:
-            subprocess.run(["ip", "link", "set", name, "up"], check=True, timeout=10)
+            subprocess.run(["ip", "link", "set", name, "up"], check=True, timeout=400)
         time.sleep(0.1)  # until both have a carrier
         yield names
     finally:
-        subprocess.run(["ip", "link", "del", names[0]], check=True, timeout=10)
+        subprocess.run(["ip", "link", "del", names[0]], check=True, timeout=400)
 
 
 @pytest.mark.root
@@ -154,13 +159,13 @@ def test_killed_and_started_again_at_once(tmp_path: Path, program: Program, pair
             held = entry(program, "exact_table", exact(1, b"\1"), action=action(program, "metered", b"\1"))
             client.write(update(INSERT, table_entry=held))
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)
     assert links(*pair) == before
     with switch(tmp_path, port, "--no-p4", "-i", f"1@{pair[0]}") as process:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            p4r_grpc.P4RuntimeStub(channel).Capabilities(p4r.CapabilitiesRequest(), timeout=5)
+            p4r_grpc.P4RuntimeStub(channel).Capabilities(p4r.CapabilitiesRequest(), timeout=400)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert links(*pair) == before
 
 
@@ -169,7 +174,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     port = free_port()
     with switch(tmp_path, port, "--no-p4"):
         command = [sys.executable, "-m", "p4switch", "run", "--no-p4", "--grpc-addr", f"127.0.0.1:{port}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=HERE.parents[2], check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=HERE.parents[2], check=False)
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr.splitlines()[-1]
 
@@ -180,11 +185,11 @@ def test_a_client_outlives_a_restart(tmp_path: Path, program: Program) -> None:
     with switch(tmp_path, port, "--no-p4") as process, connected(f"127.0.0.1:{port}", program) as client:
         client.take_over()
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
         assert isinstance(client.streams[0].next(), grpc.RpcError)
         with switch(tmp_path, port, "--no-p4"):
             again = Client(client.stub, program)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while True:
                 answer = again.stream().arbitrate(1)
                 if not isinstance(answer, grpc.RpcError):
@@ -227,7 +232,7 @@ def test_ended_under_load(tmp_path: Path, program: Program) -> None:
             time.sleep(0.3)
             process.terminate()
             try:
-                assert process.wait(10) == 0, (tmp_path / "log").read_text()[-2000:]
+                assert process.wait(60) == 0, (tmp_path / "log").read_text()[-2000:]
             finally:
                 ended.set()
                 for thread in threads:

@@ -261,7 +261,7 @@ def test_backup_replicas(watched: tuple[Running, str], program: Program) -> None
         until(lambda: ports(12, 4) == [11, 5])
 
 
-def until(condition: object, seconds: float = 5) -> None:
+def until(condition: object, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline

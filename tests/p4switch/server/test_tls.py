@@ -58,7 +58,7 @@ def ask(running: Running, files: Path, authority: str = "ca.pem", who: str | Non
     )
     with grpc.secure_channel(running.address, credentials) as channel:
         stub = p4r_grpc.P4RuntimeStub(channel)
-        return str(stub.Capabilities(p4r.CapabilitiesRequest(), timeout=5).p4runtime_api_version)
+        return str(stub.Capabilities(p4r.CapabilitiesRequest(), timeout=400).p4runtime_api_version)
 
 
 def refused(running: Running, files: Path, authority: str = "ca.pem", who: str | None = None) -> bool:

@@ -139,7 +139,7 @@ class PacketInOutTest(RouterTest):
         sent = self.packet("10.0.0.1")
         testutils.send_packet(self, 3, sent)
         try:
-            received = sh.client.stream_in_q["packet"].get(timeout=5)
+            received = sh.client.stream_in_q["packet"].get(timeout=400)
         except queue.Empty:
             self.fail("no packet-in")
         self.assertEqual(received.packet.payload, bytes(sent))
