@@ -23,13 +23,12 @@ PARCEL = "a mapper's parcel for a reducer, KiB"
 IN_SHUFFLE = "interconnect in the shuffle, MiB"
 UNTIL_READ = "interconnect until reducers have read it, MiB"
 IN_JOB = "interconnect in the job, MiB"
-MOST_OF_LARGE = 2
 BY_WORKERS = (4, 16)  # MiB that are sorted by different numbers of workers
 
 
 @dataclass(frozen=True)
 class Options:
-    """Cases are (job, MiB of text, workers); ``large`` ones are measured twice at most."""
+    """Cases are (job, MiB of text, workers); ``large`` ones are measured once."""
 
     cases: tuple[tuple[str, float, int], ...]
     memory_mib: int  # of each of two memory elements
@@ -37,7 +36,7 @@ class Options:
 
     def of(self, repetition: int) -> tuple[tuple[str, float, int], ...]:
         """The cases of a repetition."""
-        return self.cases + (self.large if repetition < MOST_OF_LARGE else ())
+        return self.cases + (self.large if repetition == 0 else ())
 
 
 def steps(options: Options, repetitions: int) -> float:
