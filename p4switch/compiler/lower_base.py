@@ -76,6 +76,7 @@ class LoweringBase:
         self.specialised: dict[tuple[int, tuple[t.Type, ...]], t.StructT] = {}
         self.out: list[ir.Statement] = []
         self.unit = Unit("program", "")
+        self.here = Loc("", 0, 0)  # the expression or declaration being lowered, for messages
         self.assigning = False  # whether an l-value is being lowered
         self.open_actions: list[ActionSymbol] = []  # whose bodies are being lowered
 
@@ -157,7 +158,7 @@ class LoweringBase:
         try:
             return t.to_ir(type_, self.tuples)
         except ValueError as error:
-            self.fail(loc or Loc("", 0, 0), str(error))
+            self.fail(loc or self.here, str(error))
 
     def resolve(self, ref: ast.TypeRef) -> t.Type:
         """The type that a type reference means in the current scope."""

@@ -319,6 +319,8 @@ class ControlLowering(TableLowering):
                     self.fail(expr.loc, f"parameter '{parameter.name}' is an int: its argument must be a constant")
                 result.append((parameter, t.VOID, ValueSymbol(t.INT, None, const=given, writable=False)))
             elif given.type == t.DONT_CARE:
+                if parameter.direction != "out":
+                    self.fail(expr.loc, f"parameter '{parameter.name}' of {declaration.name} needs a value here")
                 result.append((parameter, type_, None))
             elif parameter.direction in ("out", "inout"):
                 if given.type != type_:

@@ -26,6 +26,7 @@ class ExpressionLowering(OperatorLowering):
         try:
             if self._depth > MAX_DEPTH:
                 self.fail(expr.loc, f"an expression nested more than {MAX_DEPTH} levels deep")
+            self.here = expr.loc
             value = self._expression(expr)
         finally:
             self._depth -= 1

@@ -201,16 +201,14 @@ class ParserLowering(ControlLowering):
         if node.state is not None:
             return go_to(self.target(node.state, names, node.loc))
         values = self.in_order([self._thunk(e) for e in node.select])
-        flat: list[Typed] = []
-        for value in values:
-            flat.extend(value.items if value.items is not None else [value])
+        flat = [leaf for value in values for leaf in leaves(value)]
         for value in flat:
             if not isinstance(t.strip(value.type), t.BitsT | t.EnumT) and value.type not in (t.BOOL, t.ERROR):
                 self.fail(value.loc or node.loc, f"select over a value of type {value.type} is not possible")
         cases = []
         for case in node.cases:
             state = self.target(case.state, names, case.loc)
-            cases.append(ir.SelectCase(keys=self.select_keys(case, flat), state=state))
+            cases.append(ir.SelectCase(keys=self.select_keys(case, values), state=state))
         return ir.Select(exprs=[self.rvalue(v) for v in flat], cases=cases, loc=self.location(node.loc))
 
     def target(self, name: str, names: dict[str, str], loc: Loc) -> str:
@@ -222,17 +220,34 @@ class ParserLowering(ControlLowering):
     def select_keys(self, case: ast.SelectCase, values: Sequence[Typed]) -> list[ir.Keyset]:
         """The keyset of a case, one part for each selected value."""
         keys = case.keys
-        if len(keys) == 1 and isinstance(keys[0], ast.DontCare):
-            return [ir.AnyKey() for _ in values]
         if len(keys) == 1 and isinstance(keys[0], ast.Name):
             symbol = self.scope.lookup(keys[0].name)
             if isinstance(symbol, ValueSetSymbol):
-                return [ir.ValueSetKey(value_set=self.use_value_set(symbol, values, case.loc))]
+                flat = [leaf for value in values for leaf in leaves(value)]
+                return [ir.ValueSetKey(value_set=self.use_value_set(symbol, flat, case.loc))]
+        if len(values) == 1 and values[0].items is not None:  # select({a, b}) is select(a, b)
+            values = values[0].items
+        if len(keys) == 1 and isinstance(keys[0], ast.DontCare):
+            return [ir.AnyKey() for value in values for _ in leaves(value)]
         if len(keys) == 1 and isinstance(keys[0], ast.ListExpr):
             keys = keys[0].items
+        return self.keys_of(keys, values, case.loc)
+
+    def keys_of(self, keys: Sequence[ast.Expr], values: Sequence[Typed], loc: Loc) -> list[ir.Keyset]:
+        """One key for each value; a list for a list, or one that takes all of it."""
         if len(keys) != len(values):
-            self.fail(case.loc, f"the select has {len(values)} values, this keyset {len(keys)}")
-        return [self.select_key(key, value.type) for key, value in zip(keys, values, strict=True)]
+            self.fail(loc, f"the select has {len(values)} values, this keyset {len(keys)}")
+        result: list[ir.Keyset] = []
+        for key, value in zip(keys, values, strict=True):
+            if value.items is None:
+                result.append(self.select_key(key, value.type))
+            elif isinstance(key, ast.DontCare):
+                result.extend(ir.AnyKey() for _ in leaves(value))
+            elif isinstance(key, ast.ListExpr):
+                result.extend(self.keys_of(key.items, value.items, key.loc))
+            else:
+                self.fail(key.loc, f"the select has a list here: expected one of {len(value.items)} keys, or default")
+        return result
 
     def select_key(self, key: ast.Expr, type_: t.Type) -> ir.Keyset:
         """One part of a keyset."""
@@ -333,3 +348,8 @@ def can_end(declaration: ast.ParserDecl) -> bool:
             return True
         work.extend(case.state for case in transition.cases)
     return False
+
+
+def leaves(value: Typed) -> list[Typed]:
+    """The values in a list expression, however deep."""
+    return [value] if value.items is None else [leaf for item in value.items for leaf in leaves(item)]

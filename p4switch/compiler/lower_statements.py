@@ -42,6 +42,7 @@ class StatementLowering(MethodLowering):
         if isinstance(item, ast.ConstDecl):
             self.declare_constant(item)
         elif isinstance(item, ast.VarDecl):
+            self.here = item.loc
             type_ = self.resolve(item.type)
             if type_ == t.INT:
                 self.fail(item.loc, "a variable of type int needs a width, as in int<32>")

@@ -93,7 +93,8 @@ class UnusedLowering(ParserLowering):
             except CompileError as error:
                 failures.append(self.diagnostics.messages[messages:] or error.diagnostics)
                 del self.diagnostics.messages[messages:]
-        farthest = max(failures, key=lambda found: found[-1].loc.offset)
+        telling = [found for found in failures if "can be" not in found[-1].message] or failures
+        farthest = max(telling, key=lambda found: found[-1].loc.offset)
         self.diagnostics.messages.extend(farthest)
         raise CompileError(self.diagnostics.messages)
 
