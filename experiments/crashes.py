@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import random
 import signal
@@ -38,6 +39,7 @@ from topologies.state import RackRunning
 console = Console(highlight=False, soft_wrap=True)
 PAGES = 24  # of an allocation, spread over all memory elements
 VICTIMS = "controller,switch,n1,m1,c1,c2"
+RANGE = range(0, PAGES * PAGE_SIZE, PAGE_SIZE)
 MOST_STEPS = 64
 GIVE_UP = 20.0  # seconds
 SOURCE = "/usr/bin/python3"  # contents for the memory
@@ -72,10 +74,12 @@ class Crashes:
         self.rack = rack
         self.report = Report(seed)
         self.rng = random.Random(seed)
+        self.lossy = {e.name for e in rack.rack.memory if e.media != "nvm"}
         self.owner, self.other = Worker(rack, "c1", "owner"), Worker(rack, "c2", "other")
         group = rack.post("/v1/groups", {"name": f"crashes{seed}"})
         self.group, self.secret = group["id"], group["secret"]
-        self.va, self.contents = 0, ""
+        source = Path(SOURCE).read_bytes()
+        self.va, self.contents = 0, [hashlib.sha256(source[n : n + PAGE_SIZE]).hexdigest() for n in RANGE]
         self.fresh: list[Worker] = []
 
     def close(self) -> None:
@@ -137,8 +141,13 @@ class Crashes:
 
     def run(self, operation: str, victim: str, step: int) -> tuple[Run, bool]:
         """One run, and whether the victim died."""
-        self._prepare(operation)
-        self._arm(victim, step)
+        lossy = victim in self.lossy  # it forgets what it had: its steps are counted from here on, not from its start
+        if not lossy:
+            self._prepare(operation)
+        self._arm(victim, step, *(["--crash-from-signal"] if lossy else []))
+        if lossy:
+            self._prepare(operation)
+            self.rack.children[victim].popen.send_signal(signal.SIGUSR1)
         answer: dict[str, Any] = {}
         working = threading.Thread(target=lambda: answer.update(OPERATIONS[operation](self)), daemon=True)
         working.start()
@@ -158,7 +167,6 @@ class Crashes:
         if working.is_alive():
             run.problems.append("never answered")
         error = str(answer.get("error", ""))
-        lossy = victim.startswith("m")  # it forgets what it had
         excused = {
             "RequestTimeout",
             "ElementFailed",
@@ -177,9 +185,9 @@ class Crashes:
         self._clean()
         return run, died
 
-    def _arm(self, victim: str, step: int) -> None:
+    def _arm(self, victim: str, step: int, *more: str) -> None:
         """The victim is started again, to die at a step."""
-        options = ["--crash-at", str(step)]
+        options = ["--crash-at", str(step), *more]
         if victim == "switch":  # it has no steps of its own; its controller has
             options += ["--crash-pid", str(self.rack.children["switch"].popen.pid)]
         killer = "controller" if victim == "switch" else victim
@@ -207,7 +215,7 @@ class Crashes:
     def _prepare(self, operation: str) -> None:
         self.rack.wait_for(self._settled, "the rack to be in order", GIVE_UP)
         self.va = self.owner.call("alloc", size=PAGES * PAGE_SIZE, group=self.group)["va"]
-        self.contents = self.owner.call("load", va=self.va, path=SOURCE, limit=PAGES * PAGE_SIZE)["sha256"]
+        self.owner.call("load", va=self.va, path=SOURCE, limit=PAGES * PAGE_SIZE)
         if operation == "unfence":
             self.rack.post("/v1/fence", {"element": "c3"})
 
@@ -222,7 +230,10 @@ class Crashes:
 
     def _judge(self, run: Run, lossy: bool) -> None:
         """Done or undone, and nothing lost."""
-        kind, owner, permissions = self._look(self.va)
+        views = [self._look(self.va + n * PAGE_SIZE) for n in range(PAGES)]
+        alike = {view for view in views if not (lossy and view[0] == "lost")}
+        at = next((n for n, view in enumerate(views) if view in alike), 0)
+        kind, owner, permissions = views[at]
         fenced = next(e for e in self.rack.get("/v1/elements")["elements"] if e["name"] == "c3")["fenced"]
         done = {
             "free": kind == "gone",
@@ -237,15 +248,16 @@ class Crashes:
         run.outcome = "done" if done else "undone"
         if run.answered and not done:
             run.problems.append("answered, but not done")
-        alike = {self._look(self.va + n * PAGE_SIZE) for n in range(PAGES)}
-        if len({view for view in alike if not (lossy and view[0] == "lost")}) > 1:
+        if len(alike) > 1:
             run.problems.append(f"pages differ: {sorted(alike)}")
         holder, stranger = (self.other, self.owner) if owner == self.other.pid else (self.owner, self.other)
-        if kind == "owned" and not lossy:
-            held = holder.call("hash", va=self.va, size=PAGES * PAGE_SIZE)["sha256"]
-            if held != self.contents:
-                run.problems.append("the contents are lost")
-        if not stranger.call("access", va=self.va)["refused"]:
+        kept = [n for n, view in enumerate(views) if view[0] == "owned"]
+        if wrong := [n for n in kept if self._hash(holder, n) != self.contents[n]]:
+            run.problems.append(f"the contents of pages {wrong} are lost")
+        gone = {self._at(n) for n, view in enumerate(views) if view[0] == "lost"}
+        if gone - ({run.victim} if lossy else set()):
+            run.problems.append(f"pages of {gone} are lost")
+        if not stranger.call("access", va=self.va + at * PAGE_SIZE)["refused"]:
             run.problems.append("it can be read by a process that does not own it")
         known = {p["pid"] for p in self.rack.get("/v1/processes")["processes"]}
         left = {w.pid for w in self.fresh} & known
@@ -265,7 +277,13 @@ class Crashes:
 
     def _places(self) -> set[str]:
         """The memory elements of its pages."""
-        return {self.rack.get(f"/v1/stat?va={self.va + n * PAGE_SIZE}")["element"] for n in range(PAGES)}
+        return {self._at(n) for n in range(PAGES)}
+
+    def _at(self, page: int) -> str:
+        return str(self.rack.get(f"/v1/stat?va={self.va + page * PAGE_SIZE}")["element"])
+
+    def _hash(self, holder: Worker, page: int) -> str:
+        return str(holder.call("hash", va=self.va + page * PAGE_SIZE, size=PAGE_SIZE)["sha256"])
 
     def _clean(self) -> None:
         """As before the run, for the next one."""
@@ -331,7 +349,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 # Victims other than controller and switch have a part in these only.
 CONCERNED = {
     "n1": ("alloc", "free", "protect", "grant", "steal", "revoke", "migrate", "fence", "unfence", "recovery"),
-    "m1": ("alloc", "free", "grant", "revoke", "migrate", "fence", "unfence"),
+    "m1": ("alloc", "free", "protect", "grant", "steal", "revoke", "migrate", "fence", "unfence"),
     "c1": ("process", "revoke", "steal", "migrate"),
     "c2": ("grant",),
 }

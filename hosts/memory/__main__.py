@@ -6,6 +6,7 @@ import argparse
 import logging
 import mmap
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -63,6 +64,9 @@ def main() -> int:
     parser.add_argument(
         "--trust-switch", action="store_true", help="for tests: refuse nothing, to see what the switch refuses alone"
     )
+    parser.add_argument(
+        "--crash-from-signal", action="store_true", help="for tests: count the steps of --crash-at from SIGUSR1 on"
+    )
     arguments = parser.parse_args()
     agent.set_up_logging(arguments)
     try:
@@ -80,7 +84,10 @@ def main() -> int:
     element = MemoryElement(description.id, memoryview(memory), table, registration.incarnation, durable)
     element.on_reply = registration.on_reply
     element.copying.send = link.send
-    element.crash = CrashAt(arguments.crash_at)
+    if arguments.crash_from_signal:
+        signal.signal(signal.SIGUSR1, lambda _number, _frame: setattr(element, "crash", CrashAt(arguments.crash_at)))
+    else:
+        element.crash = CrashAt(arguments.crash_at)
     registration.start()
     try:
         serve(link, element, stop)
