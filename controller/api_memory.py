@@ -65,7 +65,9 @@ class Free(Waited):
     """Free memory."""
 
     va: int = Field(ge=0, lt=1 << 64)
-    size: int = Field(default=0, ge=0, le=1 << 48, description="bytes; 0: the whole allocation that begins at va")
+    size: int | None = Field(
+        default=None, ge=1, le=1 << 48, description="bytes; without it, the whole allocation that begins at va"
+    )
 
 
 class Revoke(Waited):
@@ -167,9 +169,9 @@ def memory_routes(shell: Shell, carry_out: Carrier) -> APIRouter:
     @router.post("/v1/free")
     async def free(body: Free, request: Request, response: Response) -> dict[str, Any]:
         """Free an allocation, or whole pages of one."""
-        own = acting(shell, request)
+        own, size = acting(shell, request), body.size or 0
         return await carry_out(
-            body, request, response, lambda token: events.FreeRequest(token, body.va, body.size, acting=own)
+            body, request, response, lambda token: events.FreeRequest(token, body.va, size, acting=own)
         )
 
     @router.post("/v1/revoke")

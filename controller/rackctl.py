@@ -103,7 +103,8 @@ def operations(client: Client, _arguments: argparse.Namespace) -> tuple[Any, Cal
 
 def free(client: Client, arguments: argparse.Namespace) -> tuple[Any, Callable[[], None]]:
     """Free memory."""
-    data = client.call("POST", "/v1/free", json={"va": arguments.va, "size": arguments.size} | waited(arguments))
+    body = {"va": arguments.va} | ({} if arguments.size is None else {"size": arguments.size})
+    data = client.call("POST", "/v1/free", json=body | waited(arguments))
     return data, lambda: print(f"freed {many(data['pages'], 'page')} at {data['va']:#x}")
 
 
@@ -378,7 +379,7 @@ def waiting(client: Client, arguments: argparse.Namespace) -> AbstractContextMan
     if arguments.command == "drain":
         return shown(of_drain(client, arguments.element))
     if arguments.command in _LONG and not arguments.no_wait:
-        pages = arguments.size // PAGE_SIZE if arguments.command == "free" else arguments.pages
+        pages = (arguments.size or 0) // PAGE_SIZE if arguments.command == "free" else arguments.pages
         return shown(of_pages(client, arguments.va, pages))
     return nullcontext()
 

@@ -98,7 +98,7 @@ def parser(commands: Mapping[str, Callable[..., object]]) -> argparse.ArgumentPa
     subs["alloc"].add_argument("--strict", action="store_true", help="there or nowhere")
     subs["alloc"].add_argument("--placement", default="", metavar="POLICY", help="default: the controller's")
     subs["free"].add_argument("va", type=number)
-    subs["free"].add_argument("size", type=size, nargs="?", default=0, help="default: the whole allocation")
+    subs["free"].add_argument("size", type=size, nargs="?", help="default: the whole allocation")
     subs["migrate"].add_argument("va", type=number)
     subs["migrate"].add_argument("pages", type=number, nargs="?", default=1)
     subs["migrate"].add_argument(

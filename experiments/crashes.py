@@ -294,7 +294,7 @@ class Crashes:
 
 OPERATIONS: dict[str, Callable[[Crashes], dict[str, Any]]] = {
     "alloc": lambda c: c.owner.call("try_alloc", size=PAGES * PAGE_SIZE),
-    "free": lambda c: c.owner.call("free", va=c.va, size=0),
+    "free": lambda c: c.owner.call("free", va=c.va),
     "protect": lambda c: c.owner.call("protect", va=c.va, pages=PAGES, permissions=1),
     "grant": lambda c: c.owner.call("grant", va=c.va, pages=PAGES, to=c.other.pid),
     "steal": lambda c: c.other.call("steal", va=c.va, pages=PAGES, source=c.owner.pid, group=c.group, secret=c.secret),

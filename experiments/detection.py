@@ -131,7 +131,7 @@ def _death(rack: RackLauncher, user: Worker, who: str, threshold: int) -> dict[s
     rack.wait_for(rack._all_alive, f"{name} to serve again", LIMIT)
     result[f"{who} serves again"] = (time.monotonic() - started) * 1e3
     if va:
-        user.call("free", va=va, size=0)
+        user.call("free", va=va)
     return result
 
 
@@ -165,7 +165,7 @@ def _restart(rack: RackLauncher, user: Worker) -> float:
     rack.start_controller()
     va = user.call("alloc", size=4096)["va"]
     took = (time.monotonic() - killed) * 1e3
-    user.call("free", va=va, size=0)
+    user.call("free", va=va)
     return took
 
 

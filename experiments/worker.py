@@ -150,8 +150,8 @@ class Worker:
         """The failure notices that arrived so far."""
         return {"notices": self.notices}
 
-    def do_free(self, va: int, size: int) -> dict[str, Any]:
-        """Free memory."""
+    def do_free(self, va: int, size: int | None = None) -> dict[str, Any]:
+        """Free memory (without a size: the whole allocation)."""
         return self._timed(lambda: self.process.free(va, size))
 
     def do_grant(self, va: int, pages: int, to: int) -> dict[str, Any]:

@@ -41,6 +41,15 @@ def whole_pages(region: Region, op: Op, pid: int) -> int:
     return region.size // PAGE_SIZE
 
 
+def freed(va: int, size: int, pid: int) -> int:
+    """Bytes to free; on the wire 0 is a whole allocation, which nobody means who says 0. Raises BadArgument."""
+    if not size:
+        raise BadArgument(
+            Op.FREE, va, pid, 0, _HERE, "0 bytes are nothing to free; a whole allocation is freed without a size"
+        )
+    return size
+
+
 def name_of(element: str, op: Op, pid: int) -> bytes:
     """The name of an element as it is sent. Raises BadArgument."""
     name = element.encode()

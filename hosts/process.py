@@ -255,9 +255,10 @@ class Process:
         if self.translations is not None:
             self.translations.invalidate(va, size)
 
-    def free(self, region: Region | int, size: int = 0) -> None:
-        """Free a region, or ``size`` bytes (whole pages; 0: the whole allocation) at an address. Raises NotFound."""
-        va, length = (region.va, region.size) if isinstance(region, Region) else (region, size)
+    def free(self, region: Region | int, size: int | None = None) -> None:
+        """Free a region, or ``size`` bytes (whole pages; None: the whole allocation) at an address. Raises NotFound."""
+        va, size = (region.va, region.size) if isinstance(region, Region) else (region, size)
+        length = 0 if size is None else checked.freed(va, size, self.pid)
         arguments = self._packed(Op.FREE, va, wire.FREE_ARGS, va=va, size=length)
         budget = self.requester.policy.budget + length / ALLOCATED_A_SECOND
         self.requester.request(Header(Op.FREE, va=va, length=len(arguments)), arguments, budget)

@@ -28,7 +28,7 @@ class Memory(Protocol):
     def alloc(self, size: int, *, group: int = 0) -> Region:
         """Zeroed pages."""
 
-    def free(self, region: Region | int, size: int = 0) -> None:
+    def free(self, region: Region | int, size: int | None = None) -> None:
         """Give pages back."""
 
     def grant(self, region: Region, to: int, permissions: Perm = Perm.RW) -> None:
@@ -77,7 +77,7 @@ class Counted:
         self._wait(0)
         return self._memory.alloc(size, group=group)
 
-    def free(self, region: Region | int, size: int = 0) -> None:
+    def free(self, region: Region | int, size: int | None = None) -> None:
         """Give pages back."""
         self._wait(0)
         self._memory.free(region, size)

@@ -57,7 +57,7 @@ class FakeProcess:
         self._give(region, self.pid)
         return region
 
-    def free(self, region: Region | int, size: int = 0) -> None:
+    def free(self, region: Region | int, size: int | None = None) -> None:
         pass
 
     def grant(self, region: Region, to: int, permissions: Perm = Perm.RW) -> None:

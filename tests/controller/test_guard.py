@@ -306,6 +306,7 @@ MALFORMED: list[tuple[str, Any]] = [
     ("/v1/alloc", {"pid": 1, "size": 1, "colour": "red"}),
     *[("/v1/free", {"va": va}) for va in (-1, 1 << 64, "0x1000", None)],
     ("/v1/free", {"va": 4096, "size": -4096}),
+    ("/v1/free", {"va": 4096, "size": 0}),
     *[(p, {"va": 4096, "pages": n}) for p in ("/v1/revoke", "/v1/grant") for n in (0, -1, (1 << 36) + 1)],
     ("/v1/grant", {"va": 4096, "to": 0}),
     ("/v1/protect", {"va": 4096, "permissions": 8}),

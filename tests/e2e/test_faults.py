@@ -113,7 +113,7 @@ def test_memory_elements_are_killed_and_start_again(rack: RackLauncher, worker: 
         assert not legacy.call("access", va=homes[name], write=True)["refused"], "what is alive works on"
         assert not worker.call("access", va=pages[name], write=True)["refused"]
     assert worker.call("grant", va=pages["m2"], pages=1, to=legacy.pid)["error"] == "MemoryLost"
-    assert not worker.call("free", va=va, size=0)["refused"]
+    assert not worker.call("free", va=va)["refused"]
     fresh = worker.call("alloc", size=2 * MIB)["va"]
     assert "m2" in by_element(rack, worker.pid)
     assert worker.call("mixed", va=fresh, size=MIB, operations=200, seed=6)["ok"]

@@ -83,7 +83,7 @@ def test_a_bad_page_fails_is_told_and_survives_restarts(rack: RackLauncher, work
     rack.kill(bad["element"])
     rack.start_element(bad["element"])
     rack.wait_for(rack._all_alive, "the element to serve again", 30)
-    assert worker.call("free", va=va, size=0)["refused"] is False
+    assert worker.call("free", va=va)["refused"] is False
     assert rackctl("bad-pages").count(bad["element"]) == 1
     assert "1 page of" in rackctl("unpoison", hex(bad["pa"]), "--element", bad["element"])
     assert rack.get("/v1/poison")["bad"] == []

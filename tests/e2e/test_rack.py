@@ -43,7 +43,7 @@ def test_memory_of_a_process(rack: RackLauncher, worker: Worker) -> None:
     assert outcome["ok"], outcome
     segments = next(p for p in rack.get("/v1/processes")["processes"] if p["pid"] == worker.pid)["allocations"]
     assert len({s["element"] for a in segments for s in a["segments"]}) == 3
-    assert worker.call("free", va=va, size=0)["refused"] is False
+    assert worker.call("free", va=va)["refused"] is False
     assert worker.call("access", va=va)["error"] == "Unmapped"
 
 
@@ -51,7 +51,7 @@ def test_memory_is_zero_before_it_is_given_out_again(rack: RackLauncher, worker:
     va = worker.call("alloc", size=4096)["va"]
     worker.call("write_until_refused", va=va, limit=0.05)
     worker.call("join")
-    worker.call("free", va=va, size=0)
+    worker.call("free", va=va)
     zero = worker.call("hash", va=worker.call("alloc", size=4 * MIB)["va"], size=4 * MIB)["sha256"]
     assert zero == hashlib.sha256(bytes(4 * MIB)).hexdigest()
 
@@ -262,7 +262,7 @@ def test_a_dead_memory_element(rack: RackLauncher) -> None:
     assert answer["by"] == "switch"
     assert user.call("access", va=elsewhere)["refused"] is False
     rack.wait_for(lambda: bool(user.call("notices")["notices"]), "a failure notice", 30)
-    user.call("free", va=va, size=0)
+    user.call("free", va=va)
     rack.start_element("m2")
     rack.wait_for(rack._all_alive, "m2 to serve again", 30)
     va = user.call("alloc", size=MIB)["va"]

@@ -145,6 +145,8 @@ def test_every_refusal_has_its_exception() -> None:
         (lambda p: p.alloc(1 << 64), "from 0 to 2^64 - 1"),
         (lambda p: p.alloc(4096, group=1 << 30), "flags is"),
         (lambda p: p.free(-1), "va is -1"),
+        (lambda p: p.free(0, 0), "0 bytes are nothing to free"),
+        (lambda p: p.free(Region(0, 0)), "0 bytes are nothing to free"),
         (lambda p: p.grant(Region(1 << 64, 4096), 2), "no address"),
         (lambda p: p.grant(Region(0, 4096), 1 << 16), "to is 65536"),
         (lambda p: p.grant_async(Region(0, 4096), -1).result(), "to is -1"),
