@@ -72,7 +72,8 @@ def alloc(
     if process is None:
         raise Refused(Status.NOT_FOUND, "not_found", f"there is no process {pid}")
     if not 0 < size <= 1 << PID_SHIFT or permissions not in (Perm.READ, Perm.WRITE, Perm.RW):
-        raise Refused(Status.BAD_REQUEST, "bad_request", f"cannot allocate {size} bytes with permissions {permissions}")
+        asked = f"{size} bytes (1 to 2^{PID_SHIFT}) with permissions {permissions} (1: read, 2: write, 3: both)"
+        raise Refused(Status.BAD_REQUEST, "bad_request", f"cannot allocate {asked}")
     media = MEDIA_OF.get(flags & MEDIA)
     if media is None or flags & ((1 << GROUP_SHIFT) - 1) & ~_KNOWN:
         raise Refused(Status.BAD_REQUEST, "bad_request", f"flags {flags:#x} make no sense")
