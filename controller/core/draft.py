@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.core import entries
 from controller.core.events import Answer, Effect, Notify, Persist, Publish, Send, SendReply, WriteSwitch
-from controller.core.layout import overridden, overrides_in
+from controller.core.layout import overridden, overrides_in, rules
 from controller.core.records import replaced
 from controller.core.state import Allocation, Override, State
 
@@ -43,10 +43,11 @@ class Draft:
 
     def put(self, kind: str, key: Any, record: Any) -> None:
         """Add or replace a record."""
-        self._change(**{kind: getattr(self.state, kind).set(key, record)})
-        self._touched[kind, key] = None
         if kind == "allocations":
             self._changed[key] = _EVERYWHERE
+            self._count(key, rules(record))
+        self._change(**{kind: getattr(self.state, kind).set(key, record)})
+        self._touched[kind, key] = None
 
     def override(self, allocation: Allocation, pieces: Iterable[Override]) -> Allocation:
         """Make pieces of an allocation what they are now; the allocation. Costs as much as there are pieces, not overrides."""
@@ -58,10 +59,18 @@ class Draft:
 
     def remove(self, kind: str, key: Any) -> None:
         """Remove a record."""
-        self._change(**{kind: getattr(self.state, kind).delete(key)})
-        self._touched[kind, key] = None
         if kind == "allocations":
             self._changed[key] = _EVERYWHERE
+            self._count(key, 0)
+        self._change(**{kind: getattr(self.state, kind).delete(key)})
+        self._touched[kind, key] = None
+
+    def _count(self, va: int, now: int) -> None:
+        """An allocation is about to need so many rules."""
+        known = self.state.allocations.get(va)
+        more = now - (0 if known is None else rules(known))
+        if more:
+            self._change(rules=self.state.rules + more)
 
     def set_free(self, element: int, extents: tuple[tuple[int, int], ...]) -> None:
         """Physical pages that nobody has; not stored."""

@@ -144,9 +144,9 @@ def check_room(draft: Draft, config: Config, more: int) -> None:
     """Refused, unless the switch has room for so many entries more, and there are generations left."""
     # Some room is left: while a change is carried out, the switch holds some entries of before and after.
     room = config.table_size - config.table_size // 64
-    used = sum(rules(a) for a in draft.state.allocations.values())
-    if used + more > room:
-        text = f"the switch's tables have room for {room} entries; {used} are in use, {more} more are needed"
+    if draft.state.rules + more > room:
+        used = f"{draft.state.rules} are in use, {more} more are needed"
+        text = f"the switch's tables have room for {room} entries; {used}"
         raise Refused(Status.OUT_OF_MEMORY, "out_of_memory", text)
     if draft.state.counters.next_generation > MAX_GENERATION - SPARE_GENERATIONS:
         text = f"all {MAX_GENERATION} generations have been used: free everything, and start with a new store"

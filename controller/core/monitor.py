@@ -16,7 +16,7 @@ from controller.core import fences, operations, poison, processes, standby
 from controller.core.answers import Refused, reply
 from controller.core.blocks import Extents, cut_out, take
 from controller.core.draft import Draft
-from controller.core.layout import GONE, NOT_KEPT, arrived, changed, joined, runs, without
+from controller.core.layout import GONE, NOT_KEPT, arrived, changed, joined, rules, runs, without
 from controller.core.memory import Config, owners
 from controller.core.notices import notify
 from controller.core.state import (
@@ -247,6 +247,7 @@ def complete(stored: State) -> State:
     return dataclasses.replace(
         stored,
         free=Map(physical_free(stored)),
+        rules=sum(rules(a) for a in stored.allocations.values()),
         last_seen=Map(),
         refusals=Map(),
         answered=Map(),

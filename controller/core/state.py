@@ -343,8 +343,9 @@ KINDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class State:
-    """Everything the controller knows. Not stored are ``free`` (physical pages nobody has: it follows from the rest) and what is
-    worth nothing after a restart: when an element was heard last, who is suspected, and when whom was answered what (seconds).
+    """Everything the controller knows. Not stored are ``free`` (physical pages nobody has) and ``rules``, which follow from the
+    rest, and what is worth nothing after a restart: when an element was heard last, who is suspected, and when whom was answered
+    what (seconds).
     """
 
     elements: Map[int, Element] = field(default_factory=Map)
@@ -359,6 +360,7 @@ class State:
     watches: Map[int, Watch] = field(default_factory=Map)
     bad: Map[int, BadPages] = field(default_factory=Map)  # by element
     settings: Map[int, Thresholds] = field(default_factory=Map)  # SET: what was set at run time
+    rules: int = 0  # entries that the allocations may need (``controller.core.layout.rules``), all of them
     free: Map[int, tuple[tuple[int, int], ...]] = field(default_factory=Map)  # element: (first page, pages), sorted
     last_seen: Map[int, float] = field(default_factory=Map)
     intervals: Map[int, float] = field(default_factory=Map)  # between heartbeats, as the elements say

@@ -143,6 +143,7 @@ class Case:
         for kind in KINDS.keys() - {"overrides"}:
             assert getattr(world.stored_state(), kind) == getattr(state, kind), f"the store: {kind}"
         assert monitor.physical_free(state) == dict(state.free)
+        assert monitor.complete(state).rules == state.rules
         assert not any(a.status is not AllocationStatus.READY for a in state.allocations.values())
         for number, element in world.elements.items():
             if state.elements[number].liveness is not Liveness.ALIVE:

@@ -363,6 +363,7 @@ class RackMachine(RuleBasedStateMachine):
                     assert (element, page) not in held, f"page {page} of {element} is held twice"
                     held.add((element, page))
         assert monitor.physical_free(state) == dict(state.free)
+        assert monitor.complete(state).rules == state.rules
         wanted = list(entries.all_entries(state))
         assert len({e.key for e in wanted}) == len(wanted), "two entries for one key"
         assert {e.key: e for e in wanted} == self.world.entries, "the switch holds something else than the state wants"
