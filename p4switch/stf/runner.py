@@ -66,10 +66,9 @@ def find(names: Iterable[str], wanted: str, what: str, line: int) -> str:
 
 
 def key_field(table: Table, name: str, line: int) -> Field:
-    """The key that a script calls ``name``; ``h.$valid$`` is ``h.isValid()``."""
-    name = name.replace(".$valid$", ".isValid()")
-    names = {f.name: f for f in table.keys.fields}
-    return names[find(names, name, f"key of {table.name}", line)]
+    """The key that a script calls ``name``; validity of a header is ``h.$valid$``."""
+    names = {f.name.replace(".isValid()", ".$valid$"): f for f in table.keys.fields}
+    return names[find(names, name.replace(".isValid()", ".$valid$"), f"key of {table.name}", line)]
 
 
 class Runner:
