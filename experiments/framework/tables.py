@@ -53,7 +53,7 @@ def _table(title: str, series: str, cells: dict[Key, str]) -> str:
         lines.setdefault(tuple(part for part in key if part[0] != series), {})[dict(key)[series]] = cell
     head = [*names, *map(str, columns)]
     text = f"{title}\n\n| {' | '.join(head)} |\n|{' --- |' * len(names)}{' --: |' * len(columns)}\n"
-    for line, found in lines.items():
+    for line, found in sorted(lines.items(), key=lambda line: [(isinstance(v, str), v) for _, v in line[0]]):
         case = dict(line)
         shown = [*(str(case.get(name, "")) for name in names), *(found.get(column, "") for column in columns)]
         text += f"| {' | '.join(shown)} |\n"
