@@ -149,7 +149,7 @@ def parser(commands: Mapping[str, Callable[..., object]]) -> argparse.ArgumentPa
     subs["watch"].add_argument("group", type=number)
     subs["watch"].add_argument("source", type=number, nargs="?", default=0, help="default: all of the group")
     subs["token-create"].add_argument("name", help="whose it is")
-    subs["token-create"].add_argument("--role", choices=sorted(Role), required=True)
+    subs["token-create"].add_argument("--role", choices=sorted(role.value for role in Role), required=True)
     subs["token-create"].add_argument("--pid", type=number, action="append", default=[], help="acts for it; repeat it")
     subs["token-create"].add_argument("--seconds", type=float, help="how long it lives (default: for ever)")
     subs["token-revoke"].add_argument("id")

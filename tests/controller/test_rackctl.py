@@ -158,6 +158,7 @@ def test_status_and_events(rack: Rack, run: Run) -> None:
         (["steal", "1", "2", "3", "--group", "1", "--share", "1-2"], "'1-2' is no share"),
         (["steal", "1", "2", "3", "--group", "1"], "--secret --share"),
         (["group-create", "x", "--shares", "2"], "expected K/N such as 2/3, found '2'"),
+        (["token-create", "x", "--role", "king"], "'king' (choose from 'observer', 'operator', 'process')"),
         (["nonsense"], "invalid choice: 'nonsense'"),
         ([], "required: COMMAND"),
     ],
