@@ -68,7 +68,7 @@ def shown(
         if over.wait(first):
             return
         asking = True
-        with Console(file=stream).status("") as line:
+        with Console(file=stream).status("under way") as line:
             while not over.is_set():
                 text = ""
                 if asking:
