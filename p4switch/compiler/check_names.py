@@ -16,6 +16,9 @@ def check_names(source: ast.SourceFile, diagnostics: Diagnostics) -> None:
             declare(names, name, f"type parameter '{name}'", item.loc, diagnostics)
         for parameter in params(item):
             declare(names, parameter.name, f"parameter '{parameter.name}'", parameter.loc, diagnostics)
+            if has_body(item) and any(note.name == "optional" for note in parameter.annotations):
+                message = f"parameter '{parameter.name}' is @optional: only externs and packages have such parameters"
+                diagnostics.fail(parameter.loc, message)
             if parameter.default is None:
                 continue
             if parameter.direction in ("out", "inout"):
@@ -42,6 +45,13 @@ def declarations(items: Sequence[ast.Declaration]) -> Iterator[ast.Declaration]:
             yield from declarations(item.locals)
         elif isinstance(item, ast.ExternDecl):
             yield from item.methods
+
+
+def has_body(item: ast.Declaration) -> bool:
+    """Whether calls of it run code of the program."""
+    if isinstance(item, ast.ParserDecl):
+        return item.states is not None
+    return isinstance(item, ast.ControlDecl | ast.FunctionDecl | ast.ActionDecl) and item.body is not None
 
 
 def type_params(item: ast.Declaration) -> Sequence[str]:

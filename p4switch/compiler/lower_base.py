@@ -253,6 +253,8 @@ class LoweringBase:
                     f.loc,
                     f"a header field of type {type_} is not possible; bits, bools, varbits and structs of them are",
                 )
+        if base in (t.STRING, t.MATCH_KIND, t.VOID):
+            self.fail(f.loc, f"field '{f.name}' cannot be a {type_}")
         if owner.kind == "struct" and base == t.INT:
             self.fail(f.loc, f"field '{f.name}' needs a width: {type_} has none")
         return type_
@@ -409,7 +411,8 @@ class LoweringBase:
                 target: t.Type = t.TupleT(tuple(x for _, x in value.type.fields))
                 value = Typed(target, items=value.items)
             return self.rvalue(self.coerce_items(value, value.type, value.loc or Loc("", 0, 0)))
-        assert value.expr is not None, value
+        if value.expr is None:
+            self.fail(value.loc or self.here, f"expected a value, found {value.type}")
         return value.expr
 
     # ------------------------------------------------------------------------------------------------- implemented elsewhere

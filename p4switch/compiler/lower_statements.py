@@ -46,6 +46,8 @@ class StatementLowering(MethodLowering):
             type_ = self.resolve(item.type)
             if type_ == t.INT:
                 self.fail(item.loc, "a variable of type int needs a width, as in int<32>")
+            if type_ in (t.STRING, t.MATCH_KIND, t.VOID):
+                self.fail(item.loc, f"a variable cannot be a {type_}")
             init = None if item.init is None else self.coerce(self.expression(item.init), type_, item.init.loc)
             variable = self.new_variable(item.name, type_, init, item.loc)
             self.value_symbol(item.name, type_, variable)

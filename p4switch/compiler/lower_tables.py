@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -246,7 +247,12 @@ class TableLowering(ActionLowering):
         params = symbol.declaration.params
         data = [p for p in params if not p.direction]
         if len(args) == len(params) and len(params) != len(data) and not any(a.name for a in args):
-            args = args[len(params) - len(data) :]
+            bound = len(params) - len(data)
+            for given, listed in zip(args[:bound], element.args or [], strict=False):
+                if not same_source(given.value, listed.value):
+                    where = "that of the list of actions"
+                    self.fail(given.loc, f"this argument of '{name_expr.name}' is bound: it must be {where} again")
+            args = args[bound:]
         args = [a for a in args if not a.name or a.name in {p.name for p in data}]
         consts = []
         for parameter, argument in self.bind(data, args, expr.loc, name_expr.name):
@@ -477,3 +483,13 @@ class TableLowering(ActionLowering):
         if isinstance(key.type, ir.Enum):
             return self.enum_types[key.type.name]
         return t.ERROR if isinstance(key.type, ir.Error) else t.BOOL
+
+
+def same_source(one: object, other: object) -> bool:
+    """Whether two pieces of the syntax tree are written alike, wherever they stand."""
+    if isinstance(one, ast.Node) and type(one) is type(other):
+        names = [f.name for f in dataclasses.fields(one) if f.name != "loc"]
+        return all(same_source(getattr(one, name), getattr(other, name)) for name in names)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_source, one, other))
+    return one == other

@@ -1,0 +1,18 @@
+#include <core.p4>
+#include <v1model.p4>
+
+header h_t { bit<8> a; bit<16> b; int<8> s; }
+struct headers_t { h_t h; }
+struct metadata_t { bool flag; }
+
+parser P(packet_in packet, out headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
+    state start { packet.extract(hdr.h); transition accept; }
+}
+
+control MyIngress(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t sm) {
+    action a(inout bit<8> x, bit<8> d) { x = d; }
+    table t { actions = { a(hdr.h.a); } default_action = a(hdr.h.b[7:0], 0); }
+    apply { t.apply(); }
+}
+
+#include "skeleton.p4"
