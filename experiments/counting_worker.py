@@ -58,6 +58,11 @@ class CountingWorker(worker.Worker):
                     self._granted.wait(GRANT_PATIENCE)
                     self._granted.clear()
 
+    def do_progress(self) -> dict[str, Any]:
+        """Steps so far that were confirmed and that have an unknown outcome, by kind, and whether any was refused."""
+        counted = {kind: len(olds) for kind, olds in self._counted.items()}
+        return {"counted": counted, "unknown": dict(self._unknown), "refused": bool(self._refused)}
+
     def do_stop(self) -> dict[str, Any]:
         """Stop counting: what each confirmed step found there before, and how many had an unknown outcome."""
         assert self._counting is not None

@@ -41,7 +41,7 @@ PAGES = 24  # of an allocation, spread over all memory elements
 VICTIMS = "controller,switch,n1,m1,c1,c2"
 RANGE = range(0, PAGES * PAGE_SIZE, PAGE_SIZE)
 MOST_STEPS = 64
-GIVE_UP = 20.0  # seconds
+GIVE_UP = 60.0  # seconds
 SOURCE = "/usr/bin/python3"  # contents for the memory
 
 

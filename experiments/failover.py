@@ -113,7 +113,7 @@ class Scenario:
         refused, stopped, sent = self._refused(), self._stopped(), self._sent()
         self.cluster.thaw_element(self.host)
         child = self.cluster.replicas[self.host].child
-        self.cluster.wait(lambda: child.popen.poll() is not None, "the old replica to see that it is out", 20)
+        self.cluster.wait(lambda: child.popen.poll() is not None, "the old replica to see that it is out", 90)
         time.sleep(1.0)  # what its kernel still has to send
         last = time.monotonic() + LAG
         while self._sent() - sent > self._stopped() - stopped and time.monotonic() < last and self.way == "memory":

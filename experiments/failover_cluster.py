@@ -202,7 +202,7 @@ class Cluster:
             else:
                 self._start_replica(newcomer(rack.number), host, rack.number, preload=False)
                 self.replicas[host].child.wait_ready(self._patience)
-        self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 30)
+        self.wait(lambda: self.leader_status().get("full", False), "the service to be complete", 90)
 
     @property
     def _image(self) -> Path:
@@ -314,7 +314,7 @@ class Cluster:
         """A replica on a server has its service address for good: what is for it is sent there already."""
         run = ["ip", "address", "replace", f"{address}/32", "dev", "lo"]
         done = Child("address", run, self.out / "address.log", prefix=self.site.namespace(host))
-        if done.popen.wait(10):
+        if done.popen.wait(60):
             raise StartError(f"{host} does not take {address}: {done.last_words()}")
 
     # -------------------------------------------------------------------------------------------------------- the load

@@ -113,7 +113,7 @@ def _mend(launched: SiteLauncher, element: str) -> None:
     rack = launched.racks[1]
     if element and element not in rack.children:
         rack.start_element(element)
-        rack.wait_for(lambda: _is_alive(launched, element), f"{element} to serve again", 20)
+        rack.wait_for(lambda: _is_alive(launched, element), f"{element} to serve again", 90)
 
 
 def _is_alive(launched: SiteLauncher, element: str) -> bool:

@@ -94,7 +94,7 @@ def _hand_over(cluster: Cluster, rack: int) -> None:
     old.stopped = True
     where = {name: held[name] for name in ("pid", "va", "size")}
     ask(new.child.popen.pid, CONTROL_PORT, {"do": "take_over", "replica": rack, **where}, 30)
-    cluster.wait(lambda: _has_caught_up(cluster, new), f"replica {rack} to go on elsewhere", 60)
+    cluster.wait(lambda: _has_caught_up(cluster, new), f"replica {rack} to go on elsewhere", 120)
     old.child.stop()
 
 

@@ -142,7 +142,7 @@ class Observer:
         """Clients work before, during and after the body; then everybody is asked what happened."""
         heard = {n: _last_event(r.get("/v1/events")["events"]) for n, r in self.cluster.site.racks.items()}
         self.cluster.begin_load(self._clients, self._seed)
-        self.cluster.wait(lambda: self._carried_out() > WARM, "the load to begin", 30)
+        self.cluster.wait(lambda: self._carried_out() > WARM, "the load to begin", 90)
         time.sleep(BEFORE)
         if self.cluster.leader_status().get("id") != 1:
             raise Spoilt("replica 1 does not lead")

@@ -150,7 +150,7 @@ def _await_end(rack: RackLauncher, pid: int) -> None:
     def gone() -> bool:
         return all(process["pid"] != pid for process in rack.get("/v1/processes")["processes"])
 
-    rack.wait_for(gone, f"the end of process {pid}", 10)
+    rack.wait_for(gone, f"the end of process {pid}", 90)
 
 
 def judge(rows: Sequence[Row]) -> list[Finding]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hosts.process import Process, Region, RemoteMemoryError
+from hosts.process import Process, Region, RemoteMemoryError, RetryPolicy
 from protocol import capability, wire
 from protocol.wire import PAGE_SIZE, Perm
 
@@ -239,8 +239,11 @@ def serve(worker: object, pid: int) -> None:
 
 def main() -> int:
     """Serve commands."""
-    arguments = options(__doc__).parse_args()
-    with Process.create(run_dir=arguments.run_dir, name=arguments.name) as process:
+    parser = options(__doc__)
+    parser.add_argument("--budget", type=float, default=5.0, help="seconds that a request is repeated for (default 5)")
+    arguments = parser.parse_args()
+    policy = RetryPolicy(budget=arguments.budget)
+    with Process.create(arguments.run_dir, arguments.name, policy) as process:
         serve(Worker(process), process.pid)
     return 0
 

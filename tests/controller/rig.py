@@ -64,7 +64,7 @@ class Rack:
 
     def until(self, condition: Callable[[], bool], acknowledge: bool = True) -> None:
         """Let the elements work until the condition holds."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, self.shell.log.since(0)[-5:]
             self.beat()

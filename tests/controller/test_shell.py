@@ -67,8 +67,8 @@ def test_the_switch_dies_and_comes_back_empty(rack: Rack) -> None:
     rack.switch.reachable = True
     rack.until(lambda: rack.switch.entries == before)
     rack.until(lambda: rack.shell.describe()["switch"]["error"] is None)
-    time.sleep(0.2)
-    rack.beat()
+    later = time.monotonic() + 0.2
+    rack.until(lambda: time.monotonic() > later)
     assert not [e for e in rack.shell.log.since(0) if e["event"] == "element_failed"]
     revoked = rack.ask(lambda token: events.RevokeRequest(token, made.result()["va"], 1))
     rack.until(revoked.done)

@@ -11,7 +11,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             if connection is None:
-                connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
+                connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 60)
                 reader = connection.makefile("r")
             connection.sendall(line.encode())
             answer = reader.readline().strip() or "reset"

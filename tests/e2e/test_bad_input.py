@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from controller import rackctl
-from experiments.workers import Worker
 from protocol import capability
+from tests.e2e.conftest import settled
+from tests.e2e.workers import Worker
 from topologies.launch import RackLauncher
 
 PAGE = 4096
@@ -61,7 +62,7 @@ def case(rack: RackLauncher) -> Iterator[Case]:
     group = rack.post("/v1/groups", {"name": f"group of {me.pid}"})
     shared = rack.post("/v1/alloc", {"pid": me.pid, "size": PAGES * PAGE, "group": group["id"]})["va"]
     va, foreign = me.call("alloc", size=PAGES * PAGE)["va"], other.call("alloc", size=PAGES * PAGE)["va"]
-    rack.wait_for(lambda: all(p["pid"] != dead.pid for p in rack.get("/v1/processes")["processes"]), "the end", 5)
+    settled(rack, me, other)
     yield Case(rack, me, other, va, shared, foreign, dead.pid, group["id"], group["secret"])
     me.close()
     other.close()

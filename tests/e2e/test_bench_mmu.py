@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_computed_rules_are_in_the_switch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.mmu", "--quick", "--only", "rules", "--out", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert result.returncode == 0, result.stderr
     figures = json.loads((tmp_path / "rules.json").read_text())["figures"]
     there = {f["what"].removesuffix(", in a switch"): f for f in figures if f["what"].endswith(", in a switch")}

@@ -11,7 +11,7 @@ from scapy.utils import PcapNgReader
 from experiments.workers import Worker
 from protocol import wire
 from protocol.wire import Flag, Header, Status
-from tests.e2e.conftest import OPTIONS
+from tests.e2e.conftest import OPTIONS, PATIENT
 from topologies.launch import LaunchOptions, RackLauncher
 from topologies.racks import small_rack
 
@@ -26,7 +26,7 @@ def caching(rack: RackLauncher, element: str, name: str) -> Worker:
 
 
 def test_no_stale_access_is_carried_out(tmp_path: Path) -> None:
-    options = LaunchOptions(out=tmp_path, controller_options=OPTIONS, pcap=True)
+    options = LaunchOptions(out=tmp_path, controller_options=(*OPTIONS, *PATIENT), pcap=True)
     with RackLauncher(small_rack(), options) as rack:
         for kept in ("switch and process", "process alone"):
             memory_changes_under_its_owner(rack, kept)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from tests.e2e.leftovers import has_ended, interfaces, kill, undisturbed
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def python(*arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, timeout: float = 400, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
@@ -24,10 +23,6 @@ def python(*arguments: str, timeout: float = 120, **environment: str) -> subproc
         check=False,
         env={**os.environ, **environment},
     )
-
-
-def interfaces() -> set[str]:
-    return {name for _, name in socket.if_nameindex()}
 
 
 def test_main_job(tmp_path: Path) -> None:
@@ -46,7 +41,7 @@ def test_main_job(tmp_path: Path) -> None:
     pcaps = list((tmp_path / "pcap").glob("*.pcap*"))
     assert len(pcaps) >= 6
     assert all(p.stat().st_size > 24 for p in pcaps)
-    assert interfaces() == before
+    assert undisturbed(before)
 
 
 def test_main_job_says_what_is_wrong(tmp_path: Path) -> None:
@@ -84,20 +79,16 @@ def test_up_down_and_clean_after_a_crash(tmp_path: Path) -> None:
     nowhere = python("topologies", "exec", "c9", "true")
     assert (nowhere.returncode, "there are c1, c2, m1, n1" in nowhere.stderr) == (1, True), nowhere.stderr
     assert python("topologies", "down").returncode == 0
-    assert interfaces() == before
+    assert undisturbed(before)
     assert python("topologies", "down").returncode == 1
 
     assert python("topologies", "up", "--out", str(tmp_path)).returncode == 0
     state = json.loads(Path("/run/rack-mmu/rack/state.json").read_text())
-    os.kill(state["launcher"]["pid"], signal.SIGKILL)
-    time.sleep(0.2)
+    kill(state["launcher"]["pid"])
     clean = python("topologies", "clean")
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert "removed" in clean.stdout
-    deadline = time.monotonic() + 30
-    while interfaces() != before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert interfaces() == before
+    assert undisturbed(before)
     for process in state["processes"]:
-        assert not Path(f"/proc/{process['pid']}").exists() or "Z" in Path(f"/proc/{process['pid']}/stat").read_text()
+        assert has_ended(process["pid"]), process
     assert not Path("/run/rack-mmu/rack").exists()

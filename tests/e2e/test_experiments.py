@@ -15,7 +15,7 @@ from experiments.framework.model import Context, Row, ScenarioFailed
 from experiments.framework.runner import CAPTURES
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", catalogue.experiments())
 def test_quick_run(name: str, tmp_path: Path) -> None:
     status = command.main(["--quick", name, "--out", str(tmp_path)])

@@ -8,7 +8,7 @@ import urllib.error
 
 import pytest
 
-from experiments.workers import Worker
+from tests.e2e.workers import Worker
 from topologies.launch import RackLauncher
 
 MIB = 1 << 20
@@ -21,13 +21,13 @@ def test_the_switch_is_killed_under_a_live_controller(rack: RackLauncher, worker
     before = rack.get("/v1/map")["entries"]
     hashed = worker.call("hash", va=va, size=MIB)["sha256"]
     rack.kill("switch")
-    rack.wait_for(lambda: rack.get("/v1/status")["switch"]["error"] is not None, "the controller to notice", 30)
+    rack.wait_for(lambda: rack.get("/v1/status")["switch"]["error"] is not None, "the controller to notice", 120)
     rack.start_switch()
-    rack.wait_for(lambda: rack.get("/v1/status")["switch"]["error"] is None, "the controller to regain the switch", 30)
+    rack.wait_for(lambda: rack.get("/v1/status")["switch"]["error"] is None, "the controller to regain the switch", 120)
     described = rack.get("/v1/map")
     assert described["agrees"]
     assert described["entries"] == before
-    rack.wait_for(rack._all_alive, "every element to be alive", 30)
+    rack.wait_for(rack._all_alive, "every element to be alive", 120)
     assert not [e for e in rack.get("/v1/events")["events"] if e["event"] == "element_failed"]
     assert worker.call("hash", va=va, size=MIB)["sha256"] == hashed
     assert worker.call("mixed", va=va, size=MIB // 4, operations=200, seed=3)["ok"]
@@ -58,13 +58,13 @@ def test_a_memory_element_that_is_only_slow(rack: RackLauncher, worker: Worker) 
     os.kill(pid, signal.SIGSTOP)
     try:
         worker.start("access", va=page, write=True)
-        rack.wait_for(lambda: state(rack, "m1") == "failed", "m1 to be found silent", 30)
+        rack.wait_for(lambda: state(rack, "m1") == "failed", "m1 to be found silent", 120)
         assert rack.post("/v1/revoke", {"va": page})["owner"] == worker.pid, "it is not waited for"
     finally:
         os.kill(pid, signal.SIGCONT)
     answer = worker.finish()
     assert answer["refused"], answer
-    rack.wait_for(lambda: state(rack, "m1") == "alive", "m1 to be made safe and serve again", 30)
+    rack.wait_for(lambda: state(rack, "m1") == "alive", "m1 to be made safe and serve again", 120)
     assert worker.call("access", va=page, write=True)["error"] == "PermissionDenied"
     assert worker.call("access", va=page + 4096, write=True)["refused"] is False
     assert rack.get("/v1/map")["agrees"]
@@ -97,18 +97,18 @@ def test_memory_elements_are_killed_and_start_again(rack: RackLauncher, worker: 
     assert not legacy.call("access", va=homes["m1"], write=True)["refused"]
     assert not worker.call("access", va=pages["m2"])["refused"]
     rack.start_element("n1")
-    rack.wait_for(lambda: state(rack, "n1") == "alive", "n1 to serve again", 30)
+    rack.wait_for(lambda: state(rack, "n1") == "alive", "n1 to serve again", 120)
     assert worker.call("hash", va=va, size=2 * MIB)["sha256"] == hashed
     assert worker.call("mixed", va=va + MIB, size=MIB // 4, operations=100, seed=5)["ok"]
 
     rack.kill("m2")
     rack.start_element("m2")  # perhaps before anybody has missed it
-    rack.wait_for(lambda: state(rack, "m2") == "alive", "m2 to serve again", 30)
+    rack.wait_for(lambda: state(rack, "m2") == "alive", "m2 to serve again", 120)
     for access in ({"write": False}, {"write": True}):
         answer = worker.call("access", va=pages["m2"], **access)
         assert (answer["error"], answer["by"]) == ("MemoryLost", "switch")
         assert legacy.call("access", va=homes["m2"], **access)["error"] == "MemoryLost"
-    rack.wait_for(lambda: "MEMORY_LOST" in notices(worker), "the notice", 30)
+    rack.wait_for(lambda: "MEMORY_LOST" in notices(worker), "the notice", 120)
     for name in ("m1", "n1"):
         assert not legacy.call("access", va=homes[name], write=True)["refused"], "what is alive works on"
         assert not worker.call("access", va=pages[name], write=True)["refused"]
@@ -135,19 +135,19 @@ def test_a_local_os_is_killed_and_starts_again(rack: RackLauncher, worker: Worke
     mortal.kill()
     assert worker.call("mixed", va=va, size=MIB // 4, operations=100, seed=2)["ok"]
     page = worker.call("alloc", size=4096)["va"]
-    rack.wait_for(lambda: state(rack, "c1") == "failed", "c1 to be missed", 30)
+    rack.wait_for(lambda: state(rack, "c1") == "failed", "c1 to be missed", 120)
     rack.post("/v1/revoke", {"va": page})
     assert {worker.pid, mortal.pid} <= pids(rack)
     rack.start_element("c1")
-    rack.wait_for(lambda: mortal.pid not in pids(rack), "the death of a process to be known", 30)
+    rack.wait_for(lambda: mortal.pid not in pids(rack), "the death of a process to be known", 120)
     assert worker.pid in pids(rack)
     with pytest.raises(urllib.error.HTTPError):
         rack.get(f"/v1/stat?va={lost}")
-    rack.wait_for(lambda: "REVOKED" in notices(worker), "the notice that waited for the local OS", 30)
+    rack.wait_for(lambda: "REVOKED" in notices(worker), "the notice that waited for the local OS", 120)
     assert worker.call("mixed", va=va, size=MIB // 4, operations=100, seed=3)["ok"]
     fresh = Worker(rack, "c1", "fresh")
     fresh.close()
-    rack.wait_for(lambda: fresh.pid not in pids(rack), "its end to be known", 30)
+    rack.wait_for(lambda: fresh.pid not in pids(rack), "its end to be known", 120)
 
 
 def test_processes_work_on_whoever_else_is_dead(rack: RackLauncher, worker: Worker) -> None:
@@ -163,13 +163,13 @@ def test_processes_work_on_whoever_else_is_dead(rack: RackLauncher, worker: Work
     rack.start_controller()
     rack.start_element("c1")
     rack.kill(element)
-    rack.wait_for(lambda: state(rack, element) == "failed", "the element to be missed", 30)
+    rack.wait_for(lambda: state(rack, element) == "failed", "the element to be missed", 120)
     for name, at in pages.items():
         answer = worker.call("access", va=at, write=True)
         assert answer["refused"] == (name == element), (name, answer)
         assert name != element or answer["error"] == "ElementFailed"
     rack.start_element(element)
-    rack.wait_for(rack._all_alive, "every element to serve again", 30)
+    rack.wait_for(rack._all_alive, "every element to serve again", 120)
     assert rack.get("/v1/map")["agrees"]
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from experiments.workers import Worker
+from tests.e2e.workers import Worker
 from topologies.launch import RackLauncher
 
 MIB = 1 << 20

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-from experiments.workers import Worker
+from tests.e2e.rackctl import attempt, rackctl
+from tests.e2e.workers import Worker
 from topologies.launch import RackLauncher
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = 4096
-
-
-def attempt(*arguments: str, token: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "controller.rackctl", *arguments]
-    environment = {**os.environ, "RACKCTL_TOKEN": token}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False, env=environment)
-
-
-def rackctl(*arguments: str, token: str = "") -> str:
-    done = attempt(*arguments, token=token)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_who_may_do_what(rack: RackLauncher, worker: Worker) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(rack.api.url + "/v1/status", timeout=5)
+        urllib.request.urlopen(rack.api.url + "/v1/status", timeout=60)
     token_file = rack.run.path / "operator.token"
     assert token_file.stat().st_mode & 0o777 == 0o600
     assert rackctl("--token-file", str(token_file), "status")
@@ -73,7 +57,7 @@ def test_a_bad_page_fails_is_told_and_survives_restarts(rack: RackLauncher, work
     rack.wait_for(
         lambda: any(f"1 pages from {va + PAGE:#x}" in n["notice"] for n in worker.call("notices")["notices"]),
         "the notice",
-        5,
+        120,
     )
     (bad,) = rack.get("/v1/poison")["bad"]
     rack.kill("controller")
@@ -82,7 +66,7 @@ def test_a_bad_page_fails_is_told_and_survives_restarts(rack: RackLauncher, work
     assert worker.call("access", va=va + PAGE)["error"] == "PageFailed"
     rack.kill(bad["element"])
     rack.start_element(bad["element"])
-    rack.wait_for(rack._all_alive, "the element to serve again", 30)
+    rack.wait_for(rack._all_alive, "the element to serve again", 120)
     assert worker.call("free", va=va)["refused"] is False
     assert rackctl("bad-pages").count(bad["element"]) == 1
     assert "1 page of" in rackctl("unpoison", hex(bad["pa"]), "--element", bad["element"])

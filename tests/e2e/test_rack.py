@@ -10,15 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from controller import rackctl as program
-from experiments.workers import Worker
 from protocol import wire
+from tests.e2e.conftest import settled
+from tests.e2e.rackctl import attempt
+from tests.e2e.workers import Worker
 from topologies.launch import RackLauncher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,13 +24,13 @@ MIB = 1 << 20
 
 def rackctl(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "controller.rackctl", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 def in_element(rack: RackLauncher, element: str, code: str, *arguments: str) -> str:
     """Run Python inside an element's namespace."""
     command = [*rack.namespace(element), sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True).stdout
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=True).stdout
 
 
 def test_memory_of_a_process(rack: RackLauncher, worker: Worker) -> None:
@@ -56,24 +53,25 @@ def test_memory_is_zero_before_it_is_given_out_again(rack: RackLauncher, worker:
     assert zero == hashlib.sha256(bytes(4 * MIB)).hexdigest()
 
 
-def reaches(rack: RackLauncher, source: str, target: str) -> bool:
+def reaches(rack: RackLauncher, source: str, target: str, seconds: int = 60) -> bool:
     """Whether a compute element answers another one on the top-of-rack network."""
     address = next(e.ip for e in rack.rack.compute if e.name == target).split("/")[0]
-    command = [*rack.namespace(source), "ping", "-c", "3", "-i", "0.2", "-W", "1", address]
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+    command = [*rack.namespace(source), "ping", "-c", "1", "-i", "0.2", "-w", str(seconds), address]
+    return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
 
 
 def test_a_fence_acts_at_the_top_of_rack_switch_too(rack: RackLauncher) -> None:
     assert reaches(rack, "c3", "c1")
-    assert "fenced" in rackctl("fence", "c3").stdout
-    assert not reaches(rack, "c3", "c1")
+    assert "fenced" in attempt("fence", "c3").stdout
+    assert not reaches(rack, "c3", "c1", seconds=2)
     assert reaches(rack, "c1", "c2"), "the others go on"
     assert not [e for e in rack.get("/v1/events")["events"] if "fence_not_at_tor" in e.values()]
-    rackctl("unfence", "c3")
+    assert attempt("unfence", "c3").returncode == 0
     assert reaches(rack, "c3", "c1")
 
 
 def test_exit_gives_everything_back(rack: RackLauncher) -> None:
+    settled(rack)
     before = {e["name"]: e["free_pages"] for e in rack.get("/v1/elements")["elements"]}
     dying = Worker(rack, "c2", "dying")
     dying.call("alloc", size=2 * MIB)
@@ -82,7 +80,7 @@ def test_exit_gives_everything_back(rack: RackLauncher) -> None:
     rack.wait_for(
         lambda: {e["name"]: e["free_pages"] for e in rack.get("/v1/elements")["elements"]} == before,
         "the memory of a killed process to be freed",
-        30,
+        120,
     )
 
 
@@ -90,6 +88,7 @@ def test_the_controller_is_killed_while_traffic_goes_on(rack: RackLauncher, work
     va = worker.call("alloc", size=MIB)["va"]
     page = worker.call("alloc", size=2 * 4096)["va"]
     rack.post("/v1/revoke", {"va": page, "pages": 1})
+    settled(rack, worker)
     before = rack.get("/v1/processes")
     worker.start("mixed", va=va, size=MIB // 2, operations=4000, seed=7)
     time.sleep(0.2)
@@ -108,7 +107,7 @@ def test_the_controller_is_killed_while_traffic_goes_on(rack: RackLauncher, work
     # It goes on working: allocate, revoke, free.
     more = worker.call("alloc", size=4096)["va"]
     assert rack.post("/v1/revoke", {"va": more})["owner"] == worker.pid
-    rack.wait_for(rack._all_alive, "all elements to be heard again", 30)
+    rack.wait_for(rack._all_alive, "all elements to be heard again", 120)
 
 
 def test_a_lost_entry_comes_back_at_restart(rack: RackLauncher, worker: Worker) -> None:
@@ -117,7 +116,7 @@ def test_a_lost_entry_comes_back_at_restart(rack: RackLauncher, worker: Worker) 
     rack.kill("controller")
     meddle = ROOT / "tests" / "e2e" / "meddle.py"
     command = [sys.executable, str(meddle), str(rack.pipeline.p4info), rack.grpc, hex(va)]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=30)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
     assert worker.call("access", va=va)["error"] == "PermissionDenied"
     rack.start_controller()
     assert worker.call("access", va=va)["refused"] is False
@@ -134,11 +133,11 @@ def test_a_hundred_thousand_hostile_frames_on_the_live_rack(rack: RackLauncher, 
     sent = int(in_element(rack, "c3", storm, "c3-rack", "1", "100000", str(worker.pid), str(va)))
     outcome = worker.finish()
     assert victim["ok"] and outcome["ok"], outcome
-    assert sent > 99_000
-    rack.wait_for(rack._all_alive, "every element to be alive", 30)
+    assert sent >= 100_000
+    rack.wait_for(rack._all_alive, "every element to be alive", 120)
     counted = sum(rack.get("/v1/counters")["verdicts"].values()) - before
     assert counted >= sent, f"{sent} frames sent, {counted} counted by the switch"
-    rack.wait_for(lambda: rack.get("/v1/status")["events_waiting"] == 0, "the controller to catch up", 60)
+    rack.wait_for(lambda: rack.get("/v1/status")["events_waiting"] == 0, "the controller to catch up", 120)
     assert rack.get("/v1/status")["ready"]
     assert rack.get("/v1/map")["agrees"]
     fresh = Worker(rack, "c3", "after the storm")
@@ -149,64 +148,49 @@ def test_a_hundred_thousand_hostile_frames_on_the_live_rack(rack: RackLauncher, 
 def test_elements_talk_over_the_top_of_rack_switch(rack: RackLauncher) -> None:
     server = """
 import socket
-s = socket.create_server(("10.0.0.2", 7777)); s.settimeout(20); c, _ = s.accept(); print(c.recv(100).decode()); c.close()
+s = socket.create_server(("10.0.0.2", 7777)); s.settimeout(100); c, _ = s.accept(); print(c.recv(100).decode()); c.close()
 """
     listening = subprocess.Popen(
         [*rack.namespace("c2"), sys.executable, "-c", server], stdout=subprocess.PIPE, text=True
     )
     client = """
 import socket, time
-for _ in range(100):
+for _ in range(1000):
     try: socket.create_connection(("10.0.0.2", 7777), 2).sendall(b"over the ToR"); break
     except OSError: time.sleep(0.05)
 """
     in_element(rack, "c1", client)
-    assert listening.communicate(timeout=30)[0].strip() == "over the ToR"
+    assert listening.communicate(timeout=120)[0].strip() == "over the ToR"
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """``rackctl`` in this process, which costs no start of Python."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr("sys.argv", ["rackctl", *arguments])
-        try:
-            status = program.main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
-
-    return run
-
-
-def test_rackctl(rack: RackLauncher, worker: Worker, here: Callable[..., Any]) -> None:
+def test_rackctl(rack: RackLauncher, worker: Worker) -> None:
     assert "ready" in rackctl("status").stdout, "as a program"
     for command in ("status", "elements", "processes", "map", "counters", "events"):
-        human, machine = here(command), here(command, "--json")
+        human, machine = attempt(command), attempt(command, "--json")
         assert human.returncode == machine.returncode == 0, human.stderr + machine.stderr
         assert human.stdout.strip()
         json.loads(machine.stdout)
-    made = json.loads(here("alloc", str(worker.pid), "64K", "--json").stdout)
+    made = json.loads(attempt("alloc", str(worker.pid), "64K", "--json").stdout)
     assert made["size"] == 64 << 10
     assert worker.call("access", va=made["va"], write=True)["refused"] is False
-    assert "revoked 2 pages" in here("revoke", hex(made["va"]), "2").stdout
+    assert "revoked 2 pages" in attempt("revoke", hex(made["va"]), "2").stdout
     assert worker.call("access", va=made["va"])["error"] == "PermissionDenied"
-    assert "freed" in here("free", hex(made["va"])).stdout
-    assert "fenced" in here("fence", "c3").stdout
+    assert "freed" in attempt("free", hex(made["va"])).stdout
+    assert "fenced" in attempt("fence", "c3").stdout
     assert next(e for e in rack.get("/v1/elements")["elements"] if e["name"] == "c3")["fenced"]
-    assert "not fenced" in here("unfence", "c3").stdout
+    assert "not fenced" in attempt("unfence", "c3").stdout
     for wrong, text in (
         (("free", "0x1234000"), "refused (not_found)"),
         (("alloc", "60000", "4096"), "there is no process 60000"),
         (("fence", "c9"), "there is no element 'c9'; there are c1"),
         (("alloc", str(worker.pid), "1T"), "out_of_memory"),
     ):
-        result = here(*wrong)
+        result = attempt(*wrong)
         assert result.returncode == 1
         assert text in result.stderr
         assert len(result.stderr.splitlines()) == 1
-    assert here("alloc", "x", "1").returncode == 2
-    nobody = here("--api", "http://127.0.0.1:1", "status")
+    assert attempt("alloc", "x", "1").returncode == 2
+    nobody = attempt("--api", "http://127.0.0.1:1", "status")
     assert nobody.returncode == 1
     assert "is a rack running?" in nobody.stderr
 
@@ -216,6 +200,7 @@ def test_api_is_described_and_refuses_nonsense(rack: RackLauncher) -> None:
     assert {"/v1/status", "/v1/alloc", "/v1/free", "/v1/revoke", "/v1/fence", "/v1/map"} <= set(description["paths"])
     with rack.open("/metrics") as reply:
         assert b"rackmmu_element_alive" in reply.read()
+    settled(rack, elsewhere="c3")  # where hostile frames have made some
     before = rack.get("/v1/processes")
     for path, body in (
         ("/v1/alloc", {"pid": 0, "size": 4096}),
@@ -261,10 +246,10 @@ def test_a_dead_memory_element(rack: RackLauncher) -> None:
     assert answer["error"] == "ElementFailed"
     assert answer["by"] == "switch"
     assert user.call("access", va=elsewhere)["refused"] is False
-    rack.wait_for(lambda: bool(user.call("notices")["notices"]), "a failure notice", 30)
+    rack.wait_for(lambda: bool(user.call("notices")["notices"]), "a failure notice", 120)
     user.call("free", va=va)
     rack.start_element("m2")
-    rack.wait_for(rack._all_alive, "m2 to serve again", 30)
+    rack.wait_for(rack._all_alive, "m2 to serve again", 120)
     va = user.call("alloc", size=MIB)["va"]
     assert user.call("mixed", va=va, size=MIB // 4, operations=100, seed=random.randrange(100))["ok"]
     user.close()

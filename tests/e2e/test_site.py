@@ -26,10 +26,10 @@ def racks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SiteLauncher]:
         yield launched
 
 
-def ping(racks: SiteLauncher, host: str, to: str) -> bool:
-    """Whether any of three is answered: the first goes through the controller, who may be busy."""
-    command = [*racks.namespace(host), "ping", "-c", "3", "-i", "0.3", "-W", "2", to]
-    return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+def ping(racks: SiteLauncher, host: str, to: str, seconds: int = 60) -> bool:
+    """Whether any is answered in this time: the first goes through the controller, who may be busy."""
+    command = [*racks.namespace(host), "ping", "-c", "1", "-i", "0.3", "-w", str(seconds), to]
+    return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
 
 
 class Register(Worker):
@@ -57,7 +57,7 @@ class Caller:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def dropped(racks: SiteLauncher, port: int) -> int:
@@ -92,8 +92,8 @@ def test_a_service_moves_with_its_memory_and_the_old_holder_is_shut_out(racks: S
         # The old holder still runs. It can write no memory, and nothing that it sends goes anywhere.
         assert old.call("write", value=13)["error"] == "Fenced"
         before = dropped(racks, 1)
-        assert not ping(racks, "r1c1", "10.0.2.1")
-        assert not ping(racks, "r1c1", "10.0.1.2")
+        assert not ping(racks, "r1c1", "10.0.2.1", seconds=3)
+        assert not ping(racks, "r1c1", "10.0.1.2", seconds=3)
         assert dropped(racks, 1) > before
         assert client.call("get") == "42"
     finally:
@@ -105,10 +105,10 @@ def test_a_service_moves_with_its_memory_and_the_old_holder_is_shut_out(racks: S
 
 def test_an_address_is_sent_to_another_rack(racks: SiteLauncher) -> None:
     address = service_address(2, 9)
-    assert not ping(racks, "x1", address)
+    assert not ping(racks, "x1", address, seconds=3)
     for host in ("r2s1", "r3s1"):
         command = [*racks.namespace(host), "ip", "address", "add", f"{address}/32", "dev", "lo"]
-        subprocess.run(command, check=True, timeout=10)
+        subprocess.run(command, check=True, timeout=120)
     racks.steer(address, "r3s1")
     assert ping(racks, "x1", address)
     assert ping(racks, "r1c1", address)

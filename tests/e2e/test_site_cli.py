@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.e2e.leftovers import has_ended, interfaces, kill, undisturbed
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def interfaces() -> set[str]:
-    return {name for _, name in socket.if_nameindex()}
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "topologies.site_cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, cwd=ROOT)
 
 
 def test_up_and_clean_after_a_crash(tmp_path: Path) -> None:
@@ -33,13 +28,12 @@ def test_up_and_clean_after_a_crash(tmp_path: Path) -> None:
     for host in ("r1c1", "r2s1", "x1"):
         assert f"{host}-tor" in cli("exec", host, "ip", "-brief", "link").stdout
     states = [json.loads(Path(f"/run/rack-mmu/{name}/state.json").read_text()) for name in ("site", "site-r1")]
-    os.kill(states[0]["launcher"]["pid"], signal.SIGKILL)
+    kill(states[0]["launcher"]["pid"])
     clean = cli("clean")
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert "removed" in clean.stdout
-    assert interfaces() == before
+    assert undisturbed(before)
     for process in (p for state in states for p in state["processes"]):
-        stat = Path(f"/proc/{process['pid']}/stat")
-        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z", process
+        assert has_ended(process["pid"]), process
     assert not Path("/run/rack-mmu/site").exists()
     assert not Path("/run/rack-mmu/site-r1").exists()
