@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
-from finsy.proto import p4i, p4r, p4r_grpc, rpc_status
+from finsy.proto import p4i, p4r, rpc_status
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 
 from controller.core.entries import Entry, Write
 from controller.p4codec import Codec
+from controller.rpc.channel import Channel, Stream, endpoint
+from controller.rpc.messages import Code, RpcError
 from controller.switch import Deposed, SwitchError
 
 log = logging.getLogger(__name__)
@@ -27,17 +28,14 @@ WRITE_TIMEOUT = 10.0
 PIPELINE_TIMEOUT = 60.0
 BATCH = 500  # updates a Write
 DIGEST_LIST, DIGEST_DELAY = 256, 20_000_000  # messages a list at most; nanoseconds until one that is not full is sent
-ALREADY_EXISTS = int(grpc.StatusCode.ALREADY_EXISTS.value[0])  # there is a primary with a larger election id
 _OWNED = ("element", "binding", "translation", "protection", "liveness", "reply_route")
 
 
 class _Stream:
-    """A channel with its stream: from the first message to the end, whatever ends it."""
+    """A StreamChannel and the connections for calls: from the first message to the end, whatever ends it."""
 
     def __init__(self, address: str, device_id: int, election: p4r.Uint128, on_message: Callable[[Any], None]):
-        options = [("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20)]
-        self.channel = grpc.insecure_channel(address, options=options)
-        self.stub = p4r_grpc.P4RuntimeStub(self.channel)
+        self.channel = Channel(address)
         self.arbitrated = threading.Event()  # the switch has answered who is in charge, or the stream has ended
         self.is_primary = False
         self.status = 0  # of the last arbitration
@@ -45,60 +43,62 @@ class _Stream:
         self.why = "no answer"
         self._device_id, self._election = device_id, election
         self._on_message = on_message
-        self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
+        self._stream = Stream(address, _path("StreamChannel"), self._receive, self._ended, "p4runtime stream")
 
     def open(self, timeout: float) -> None:
         """Start the stream and wait for the switch's answer. Raises SwitchError."""
         deadline = time.monotonic() + timeout
-        try:
-            grpc.channel_ready_future(self.channel).result(timeout)
-        except grpc.FutureTimeoutError:
-            raise SwitchError(f"no P4Runtime server within {timeout:.0f} s") from None
-        threading.Thread(target=self._receive, name="p4runtime stream", daemon=True).start()
         arbitration = p4r.MasterArbitrationUpdate(device_id=self._device_id, election_id=self._election)
-        self.send(p4r.StreamMessageRequest(arbitration=arbitration))
+        try:
+            self._stream.open(p4r.StreamMessageRequest(arbitration=arbitration).SerializeToString(), deadline)
+        except RpcError as error:
+            raise SwitchError(f"no P4Runtime server within {timeout:.0f} s: {error}") from None
         self.arbitrated.wait(max(0.0, deadline - time.monotonic()))
         if not self.is_primary:
             raise SwitchError(f"not primary of device {self._device_id}: {self.why}")
 
     def send(self, request: p4r.StreamMessageRequest) -> None:
         """Send a message, unless the stream has ended."""
-        self._requests.put(request)
+        self._stream.send(request.SerializeToString())
 
     def close(self) -> None:
-        """End the stream and the channel."""
+        """End the stream and the connections."""
         self.is_primary = False
-        self._requests.put(None)
+        self._stream.close()
         self.channel.close()
 
-    def _outgoing(self) -> Iterator[p4r.StreamMessageRequest]:
-        while (request := self._requests.get()) is not None:
-            yield request
+    def _receive(self, octets: bytes) -> None:
+        message = _parsed(p4r.StreamMessageResponse, octets)
+        if message.WhichOneof("update") != "arbitration":
+            self._on_message(message)
+            return
+        status = message.arbitration.status
+        self.status = status.code
+        self.deposed = self.deposed or (self.is_primary and status.code != 0)
+        self.is_primary, self.why = status.code == 0, status.message or f"status {status.code}"
+        self.arbitrated.set()
 
-    def _receive(self) -> None:
-        try:
-            for message in self.stub.StreamChannel(self._outgoing()):
-                if message.WhichOneof("update") != "arbitration":
-                    self._on_message(message)
-                    continue
-                status = message.arbitration.status
-                self.status = status.code
-                self.deposed = self.deposed or (self.is_primary and status.code != 0)
-                self.is_primary, self.why = status.code == 0, status.message or f"status {status.code}"
-                self.arbitrated.set()
-            self.why = "the switch has ended the stream"
-        except grpc.RpcError as error:
-            self.why = error.details() or str(error)
-        finally:
-            self.is_primary = False
-            self._requests.put(None)
-            self.arbitrated.set()
-            log.info("P4Runtime stream ended: %s", self.why)
+    def _ended(self, error: RpcError | None) -> None:
+        self.why = "the switch has ended the stream" if error is None else str(error)
+        self.is_primary = False
+        self.arbitrated.set()
+        log.info("P4Runtime stream ended: %s", self.why)
+
+
+def _path(method: str) -> str:
+    return f"/p4.v1.P4Runtime/{method}"
+
+
+def _parsed(kind: Any, octets: bytes) -> Any:
+    try:
+        return kind.FromString(octets)
+    except DecodeError:
+        raise RpcError(Code.INTERNAL, f"{len(octets)} octets that are no {kind.DESCRIPTOR.name}") from None
 
 
 class SwitchClient:
     """A connection to the switch. ``on_packet`` gets (element, frame), ``on_digest`` the digest's members as numbers; both are
-    called in the receiving thread."""
+    called in the receiving thread. ValueError for an ``address`` that is not HOST:PORT."""
 
     def __init__(
         self,
@@ -114,6 +114,7 @@ class SwitchClient:
         self.device_id = device_id
         self._config = device_config.read_bytes()
         self._on_packet, self._on_digest = on_packet, on_digest
+        endpoint(address)  # raises ValueError
         self.address = address
         # Later instances outbid earlier ones: a restarted controller must not wait for the old one's stream to time out.
         # It stays the same when the connection is made anew: so nobody who has outbid this one since is pushed aside.
@@ -133,7 +134,7 @@ class SwitchClient:
             stream.open(timeout)
         except SwitchError as error:
             stream.close()
-            kind = Deposed if self._was_primary and stream.status == ALREADY_EXISTS else SwitchError
+            kind = Deposed if self._was_primary and stream.status == Code.ALREADY_EXISTS else SwitchError
             raise kind(f"{self.address}: {error}") from None
         self._stream, self._was_primary = stream, True
 
@@ -146,11 +147,14 @@ class SwitchClient:
         """Entries that fit into each of these tables, by the program."""
         return min(self._codec.size(t) for t in tables)
 
-    @property
-    def _stub(self) -> Any:
+    def _call(self, method: str, request: Any, answer: Any, timeout: float = WRITE_TIMEOUT) -> list[Any]:
+        """A call's answers. Raises RpcError; SwitchError without a connection."""
         if self._stream is None:
             raise SwitchError(f"not connected to {self.address}")
-        return self._stream.stub
+        answers = self._stream.channel.call(_path(method), request.SerializeToString(), timeout)
+        if len(answers) != 1 and method != "Read":
+            raise RpcError(Code.INTERNAL, f"{len(answers)} answers to a {method}")
+        return [_parsed(answer, octets) for octets in answers]
 
     def close(self) -> None:
         """End the connection."""
@@ -196,11 +200,11 @@ class SwitchClient:
             response_type=p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY,
         )
         try:
-            reply = self._stub.GetForwardingPipelineConfig(request, timeout=WRITE_TIMEOUT)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+            [reply] = self._call("GetForwardingPipelineConfig", request, p4r.GetForwardingPipelineConfigResponse)
+        except RpcError as error:
+            if error.code is Code.FAILED_PRECONDITION:
                 return False
-            raise SwitchError(f"cannot read the pipeline: {error.details()}") from None
+            raise SwitchError(f"cannot read the pipeline: {error}") from None
         return bool(reply.config.cookie.cookie == self._cookie)
 
     def push_pipeline(self) -> None:
@@ -217,9 +221,10 @@ class SwitchClient:
             config=config,
         )
         try:
-            self._stub.SetForwardingPipelineConfig(request, timeout=PIPELINE_TIMEOUT)
-        except grpc.RpcError as error:
-            raise SwitchError(f"the switch refuses the program: {error.details()}") from None
+            answer = p4r.SetForwardingPipelineConfigResponse
+            self._call("SetForwardingPipelineConfig", request, answer, PIPELINE_TIMEOUT)
+        except RpcError as error:
+            raise SwitchError(f"the switch refuses the program: {error}") from None
 
     def subscribe_digest(self, name: str) -> None:
         """Have digests of this name sent, many at a time: they come as fast as packets do."""
@@ -243,8 +248,8 @@ class SwitchClient:
     def _write(self, updates: list[p4r.Update]) -> None:
         request = p4r.WriteRequest(device_id=self.device_id, election_id=self._election, updates=updates)
         try:
-            self._stub.Write(request, timeout=WRITE_TIMEOUT)
-        except grpc.RpcError as error:
+            self._call("Write", request, p4r.WriteResponse)
+        except RpcError as error:
             raise SwitchError(f"the switch refuses a write: {_details(error, updates)}") from None
 
     def read_entries(self) -> list[Entry]:
@@ -273,24 +278,22 @@ class SwitchClient:
     def _read(self, entities: Iterable[p4r.Entity]) -> Iterator[p4r.Entity]:
         request = p4r.ReadRequest(device_id=self.device_id, entities=entities)
         try:
-            for reply in self._stub.Read(request, timeout=WRITE_TIMEOUT):
-                yield from reply.entities
-        except grpc.RpcError as error:
-            raise SwitchError(f"the switch refuses a read: {error.details()}") from None
-        except ValueError as error:  # what gRPC says of a channel that another thread has closed
-            raise SwitchError(f"the connection to the switch has ended: {error}") from None
+            replies = self._call("Read", request, p4r.ReadResponse)
+        except RpcError as error:
+            raise SwitchError(f"the switch refuses a read: {error}") from None
+        for reply in replies:
+            yield from reply.entities
 
 
-def _details(error: grpc.RpcError, updates: list[p4r.Update]) -> str:
+def _details(error: RpcError, updates: list[p4r.Update]) -> str:
     """The failing updates of a Write (P4Runtime specification, section 12.3)."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            status = rpc_status.Status.FromString(value)
-            texts = []
-            for update, detail in zip(updates, status.details, strict=False):
-                one = p4r.Error()
-                if detail.Unpack(one) and one.canonical_code:
-                    texts.append(f"{one.message or one.canonical_code} for {str(update).strip()[:200]}")
-            if texts:
-                return "; ".join(texts[:3])
-    return str(error.details())
+    try:
+        details = _parsed(rpc_status.Status, error.details).details
+    except RpcError:
+        details = ()
+    texts = []
+    for update, detail in zip(updates, details, strict=False):
+        one = p4r.Error()
+        if detail.Unpack(one) and one.canonical_code:
+            texts.append(f"{one.message or one.canonical_code} for {str(update).strip()[:200]}")
+    return "; ".join(texts[:3]) or str(error)
