@@ -49,29 +49,31 @@ class _Connection:
             try:
                 self.socket.sendall(octets)
             except OSError as error:
-                raise _lost(error) from None
+                raise _lost(self.http2, error) from None
 
     def receive(self, deadline: float) -> list[Event]:
-        """What comes next, and send what that calls for."""
+        """What comes next."""
         self.socket.settimeout(_left(deadline))
         try:
             octets = self.socket.recv(_CHUNK)
         except OSError as error:
-            raise _lost(error) from None
-        events = _understood(self.http2, octets)
-        self.flush(deadline)
-        return events
+            raise _lost(self.http2, error) from None
+        return _understood(self.http2, octets)
 
     def greet(self, deadline: float) -> None:
         """Wait until the peer has said that it speaks HTTP/2."""
         self.flush(deadline)
         while not self.http2.greeted:
             self.receive(deadline)
+            self.flush(deadline)
 
     def is_fit(self) -> bool:
-        """Whether it can be used again, after what has come in the meantime."""
+        """Whether it can be used again: what is still to be said could be said at once, and what has come does not end it."""
         try:
             self.socket.settimeout(0)
+            octets = self.http2.take()
+            if octets and self.socket.send(octets) < len(octets):
+                return False
             while self.http2.can_open:
                 _understood(self.http2, self.socket.recv(_CHUNK))
         except BlockingIOError:
@@ -133,9 +135,13 @@ class Channel:
             while not answer.ended:
                 for event in connection.receive(deadline):
                     messages += answer.add(event)
+                if not answer.ended:
+                    connection.flush(deadline)
         finally:
             self._give_back(connection)
         if answer.error is not None:
+            if answer.error.code is Code.CANCELLED:
+                _left(deadline)  # the server keeps the time as well
             raise answer.error
         return messages
 
@@ -158,7 +164,8 @@ class Channel:
     def _give_back(self, connection: _Connection) -> None:
         with self._lock:
             self._used.discard(connection)
-            if connection.http2.can_open and not self._is_closed:
+            fit = connection.http2.can_open and (not connection.http2.must_send or connection.is_fit())
+            if fit and not self._is_closed:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -182,6 +189,7 @@ class Stream:
         self._lock = threading.Lock()  # of everything below but receiving from the socket
         self._connection: _Connection | None = None
         self._answer = Answer(0)
+        self._broken: RpcError | None = None  # why nothing more can be sent
 
     def open(self, first: bytes, deadline: float) -> None:
         """Connect, trying again until there is a server or ``deadline`` has come, and send the first message. Raises RpcError."""
@@ -197,7 +205,7 @@ class Stream:
     def send(self, message: bytes) -> None:
         """Send a message, unless the stream has ended."""
         with self._lock:
-            if self._connection is not None and not self._answer.ended:
+            if self._connection is not None and self._broken is None:
                 self._connection.http2.send(packed(message))
                 self._flush(self._connection)
 
@@ -205,7 +213,8 @@ class Stream:
         """End the stream."""
         connection = self._connection
         if connection is not None:
-            self._end(connection, RpcError(Code.CANCELLED, "the stream was closed"))
+            self._answer.fail(RpcError(Code.CANCELLED, "the stream was closed"))
+            self._break(connection, RpcError(Code.CANCELLED, "the stream was closed"))
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
 
@@ -233,11 +242,11 @@ class Stream:
             if http2.unsent > BACKLOG:
                 raise TimeoutError(f"{http2.unsent} octets wait for the server to make room")
         except OSError as error:
-            self._end(connection, _lost(error))
+            self._break(connection, _lost(http2, error))
 
-    def _end(self, connection: _Connection, error: RpcError) -> None:
-        """The receiving thread does the rest; nobody who is asked to send waits any more."""
-        self._answer.fail(error)
+    def _break(self, connection: _Connection, error: RpcError) -> None:
+        """Nothing is sent any more. The receiving thread takes what has come already and does the rest."""
+        self._broken = error
         with contextlib.suppress(OSError):
             connection.socket.shutdown(socket.SHUT_RD)
 
@@ -249,14 +258,16 @@ class Stream:
                 octets = connection.socket.recv(_CHUNK)
                 with self._lock:
                     events = _understood(connection.http2, octets)
-                    self._flush(connection)
                 for event in events:
                     for message in answer.add(event):
                         self._on_message(message)
+                if connection.http2.must_send:
+                    with self._lock:
+                        self._flush(connection)
         except OSError as error:
-            answer.fail(_lost(error))
+            answer.fail(self._broken or _lost(connection.http2, error))
         except RpcError as error:
-            answer.fail(error)
+            answer.fail(self._broken or error)
         finally:
             answer.fail(RpcError(Code.INTERNAL, "a message could not be dealt with"))
             with self._lock:
@@ -276,14 +287,16 @@ def _left(deadline: float) -> float:
 def _understood(http2: Http2, octets: bytes) -> list[Event]:
     """What these octets from a socket mean. Raises RpcError."""
     if not octets:
-        raise RpcError(Code.UNAVAILABLE, "the connection has ended")
+        raise _lost(http2)
     try:
         return http2.receive(octets)
     except Http2Error as error:
         raise RpcError(Code.INTERNAL, f"the server does not keep to HTTP/2: {error}") from None
 
 
-def _lost(error: OSError) -> RpcError:
+def _lost(http2: Http2, error: OSError | None = None) -> RpcError:
+    """What an error of a socket means, or its end; by the server's last words if it had any."""
     if isinstance(error, TimeoutError | BlockingIOError):
         return RpcError(Code.DEADLINE_EXCEEDED, "the server has not answered in time")
-    return RpcError(Code.UNAVAILABLE, f"the connection has ended: {error.strerror or error}")
+    why = (http2.goaway.text if http2.goaway else "") or (error and error.strerror)
+    return RpcError(Code.UNAVAILABLE, f"the connection has ended{f': {why}' if why else ''}")

@@ -34,6 +34,7 @@ class Frame(IntEnum):
 class Setting(IntEnum):
     """Settings that mean something here (section 6.5.2)."""
 
+    HEADER_TABLE_SIZE = 1
     ENABLE_PUSH = 2
     INITIAL_WINDOW_SIZE = 4
     MAX_FRAME_SIZE = 5

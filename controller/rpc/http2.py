@@ -45,6 +45,7 @@ RECEIVE_FRAME = 1 << 18  # octets of a frame
 HEADER_LIST = 1 << 20  # octets of the fields of a block, and of a block
 _FIRST = 1  # stream of a client, section 5.1.1
 _EMPTY_TABLE = b"\x20"  # RFC 7541, section 6.3: the dynamic table has no room, whatever the peer says that it may have
+_KNOWN_BLOCKS = 64
 
 
 class Headers(NamedTuple):
@@ -88,6 +89,7 @@ class Http2:
         self.goaway: Goaway | None = None
         self._receive_window = receive_window
         settings = {
+            Setting.HEADER_TABLE_SIZE: 0,
             Setting.ENABLE_PUSH: 0,
             Setting.INITIAL_WINDOW_SIZE: receive_window,
             Setting.MAX_FRAME_SIZE: RECEIVE_FRAME,
@@ -98,6 +100,7 @@ class Http2:
             self._update_window(0, receive_window - DEFAULT_WINDOW)
         self._in = b""  # a frame that is not yet whole
         self._decoder = hpack.Decoder(HEADER_LIST)
+        self._known: dict[bytes, list[tuple[bytes, bytes]]] = {}  # blocks that need no dynamic table, decoded
         self._block: bytearray | None = None  # a header block that is not yet whole
         self._block_ends = False
         self._unread_connection = max(receive_window, DEFAULT_WINDOW)  # what the peer may still send
@@ -125,6 +128,11 @@ class Http2:
     def can_open(self) -> bool:
         """Whether another stream may be opened: the last is over at both ends and the peer takes more."""
         return not self.is_open and not self.unsent and self.goaway is None and self.stream < LARGEST
+
+    @property
+    def must_send(self) -> bool:
+        """Whether there is something to :meth:`take`."""
+        return bool(self._out)
 
     @property
     def unsent(self) -> int:
@@ -267,10 +275,16 @@ class Http2:
             self._on_block(block, events)
 
     def _on_block(self, block: bytes, events: list[Event]) -> None:
-        try:
-            fields = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
-        except hpack.HPACKError as error:
-            raise Http2Error(ErrorCode.COMPRESSION_ERROR, f"a header block that cannot be decoded: {error}") from None
+        fields = self._known.get(block) if self._decoder.header_table_size == 0 else None
+        if fields is None:
+            try:
+                fields = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
+            except hpack.HPACKError as error:
+                raise Http2Error(
+                    ErrorCode.COMPRESSION_ERROR, f"a header block that cannot be decoded: {error}"
+                ) from None
+            if self._decoder.header_table_size == 0 and len(self._known) < _KNOWN_BLOCKS:
+                self._known[block] = fields
         if self._block_ends:
             self.is_open = False
         events.append(Headers(fields, self._block_ends))
