@@ -38,9 +38,8 @@ from controller.rpc.frames import (
     unpadded,
 )
 
-RECEIVE_WINDOW = (
-    1 << 30
-)  # octets that the peer may send before it hears that they were taken, on a stream and on the connection
+# Octets that the peer may send on a stream, and on the connection, before it hears that they were taken.
+RECEIVE_WINDOW = 1 << 30
 RECEIVE_FRAME = 1 << 18  # octets of a frame
 HEADER_LIST = 1 << 20  # octets of the fields of a block, and of a block
 _FIRST = 1  # stream of a client, section 5.1.1
@@ -312,7 +311,7 @@ class Http2:
             if setting == Setting.INITIAL_WINDOW_SIZE:
                 if value > LARGEST:
                     raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, f"an initial window of {value}")
-                if self.is_open:  # its room may go below 0 (section 6.9.2)
+                if self.is_open or self._unsent:  # the room may go below 0 (section 6.9.2)
                     self._room_stream = grown(self._room_stream, value - self._initial_window)
                 self._initial_window = value
             elif setting == Setting.MAX_FRAME_SIZE:
