@@ -22,8 +22,9 @@ from experiments.framework.runner import CAPTURES
 from topologies.site import site
 from topologies.site_launch import SiteLauncher, SiteOptions
 
-BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the recovery
+BEFORE, AFTER = 1.5, 1.0  # seconds of load before the failure and after the recovery, at least
 WARM = 50  # operations until it has begun
+ANSWERED = 60.0  # seconds in which as many are carried out after the recovery, on however slow a machine
 LIMIT, LIMIT_PER_MIB = 120.0, 0.4  # seconds until a recovery counts as failed
 MIB = 1 << 20
 BOOT = 12.0  # seconds or so that three racks take
@@ -152,7 +153,9 @@ class Observer:
             self._collect(heard)
             self._write_timeline()
             raise
+        carried_out = self._carried_out()
         time.sleep(AFTER)
+        self.cluster.wait(lambda: self._carried_out() > carried_out + WARM, "operations after the recovery", ANSWERED)
         self._ended = time.monotonic()
         self.cluster.end_load()
         self._collect(heard)
@@ -202,7 +205,7 @@ class Observer:
         except ValueError as error:
             raise ScenarioFailed(str(error)) from None
         if not any(self.full < at < self._ended for at in answers):
-            raise ScenarioFailed(f"the service said that it was complete, and gave no answer for {AFTER} s")
+            raise ScenarioFailed(f"the service said that it was complete, and gave no answer for {self._ended - self.full:.1f} s")
         violations = kv_history.check(history)
         (out / "violations.txt").write_text("".join(f"{v}\n" for v in violations))
         values = {
