@@ -205,7 +205,9 @@ class Observer:
         except ValueError as error:
             raise ScenarioFailed(str(error)) from None
         if not any(self.full < at < self._ended for at in answers):
-            raise ScenarioFailed(f"the service said that it was complete, and gave no answer for {self._ended - self.full:.1f} s")
+            raise ScenarioFailed(
+                f"the service said that it was complete, and gave no answer for {self._ended - self.full:.1f} s"
+            )
         violations = kv_history.check(history)
         (out / "violations.txt").write_text("".join(f"{v}\n" for v in violations))
         values = {
