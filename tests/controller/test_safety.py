@@ -43,6 +43,7 @@ class RackMachine(RuleBasedStateMachine):
         self.world = World(tiny_rack(nvm=1), Config(placement=policy, largest_block=8))
         self.world.on_answer, self.world.on_ready = self.answered, self.given_out
         self.pending: dict[int, tuple[str, int, int]] = {}  # token: what was asked for
+        self.former: dict[int, dict[int, int]] = {}  # token of a reassignment: the generations of its pages before it
         self.fenced: set[int] = set()  # compute elements whose fence was acknowledged
         self.under_way: list[Sent] = []
         self.stamps: list[tuple[int, int, tuple[int, int, int]]] = []  # what the switch once wrote into a request
@@ -63,14 +64,20 @@ class RackMachine(RuleBasedStateMachine):
     def answered(self, answer: events.Answer) -> None:
         """Called at the moment of the answer: from now on no earlier write may take effect."""
         kind, where, pages = self.pending.pop(answer.token, ("", 0, 0))
+        former = self.former.pop(answer.token, {})
         if answer.error is not None:
             return
         under_way = [s for s in self.under_way if s.number not in self.world.landed]
         if kind in ("take", "reassign"):
             taken = {where + n * PAGE_SIZE for n in range(pages)}
-            self.too_late |= {s.number: kind for s in under_way if s.va in taken}
-            self.dead_stamps += [stamp for stamp in self.stamps if stamp[1] in taken]
-            self.stamps = [stamp for stamp in self.stamps if stamp[1] not in taken]
+
+            def lost(va: int, generation: int) -> bool:
+                """By a right that is no more. A recipient's own may pass the switch before anybody is answered."""
+                return va in taken and (kind == "take" or generation <= former[va])
+
+            self.too_late |= {s.number: kind for s in under_way if lost(s.va, s.generation)}
+            self.dead_stamps += [stamp for stamp in self.stamps if lost(stamp[1], stamp[2][2])]
+            self.stamps = [stamp for stamp in self.stamps if not lost(stamp[1], stamp[2][2])]
         if kind == "take":
             self.revoked |= taken
             self.check_notice(where, pages)
@@ -153,6 +160,10 @@ class RackMachine(RuleBasedStateMachine):
         allocation, first = self.draw_page(data)
         count = data.draw(st.integers(1, allocation.pages - first))
         va, pid = allocation.va + first * PAGE_SIZE, self.pids[to]
+        self.former[self.world.numbers + 1] = {
+            page: next(layout.runs(allocation, page, 1)).generation
+            for page in range(va, va + count * PAGE_SIZE, PAGE_SIZE)
+        }
         if protect:
             self.ask("reassign", va, count, lambda t: events.ProtectRequest(t, va, count, permissions))
         elif steal:
@@ -282,6 +293,7 @@ class RackMachine(RuleBasedStateMachine):
         self.world.crash_after = None
         self.world.lose_store()
         self.pending.clear()
+        self.former.clear()
         self.revoked.clear()
         self.fenced.clear()
         self.stamps.clear()

@@ -39,6 +39,7 @@ class Sent:
     source: int
     va: int
     element: int
+    generation: int
 
 
 @dataclass
@@ -256,7 +257,7 @@ class World:
         if stamped is None or process is None or not self.may_send(process.element, pid):
             return None
         element, pa, generation = stamped
-        sent = Sent(self.new_number(), pid, process.element, va, element)
+        sent = Sent(self.new_number(), pid, process.element, va, element, generation)
         header = Header(
             Op.WRITE, src=sent.source, dst=element, pid=pid, length=8, generation=generation, va=va, pa=pa
         )._replace(request_id=sent.number)
