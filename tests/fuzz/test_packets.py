@@ -12,15 +12,16 @@ from p4switch.compiler.driver import compile_source
 from p4switch.dataplane.build import RUNTIME
 
 SECONDS = 2
+LONGEST = 120  # seconds until a planted fault must have been found, on however slow a machine
 
 
-def short_run(path: Path, folder: Path, changes: dict[str, str] | None = None) -> run.Outcome:
+def short_run(path: Path, folder: Path, changes: dict[str, str] | None = None, seconds: int = SECONDS) -> run.Outcome:
     program = compile_source(path).program
     target = build_target(program, cpu_port=run.cpu_port(path), runtime_changes=changes)
     seeds, corpus = folder / "seeds", folder / "corpus"
     corpus.mkdir()
     assert run.seed(seeds, path, program) > 5
-    return run.fuzz(target, program.name, seconds=SECONDS, corpora=[corpus, seeds], crashes=folder / "crashes")
+    return run.fuzz(target, program.name, seconds=seconds, corpora=[corpus, seeds], crashes=folder / "crashes")
 
 
 @pytest.mark.parametrize("path", run.PROGRAMS, ids=lambda p: p.stem)
@@ -57,7 +58,7 @@ def test_planted_faults_are_found(fault: str, tmp_path: Path) -> None:
     path = tmp_path / "tables.p4"
     path.write_text((run.ROOT / "fuzz" / "programs" / "tables.p4").read_text())
     path.with_suffix(".stf").write_text(SCRIPT)
-    outcome = short_run(path, tmp_path, {name: text.replace(right, wrong)})
+    outcome = short_run(path, tmp_path, {name: text.replace(right, wrong)}, LONGEST)
     assert outcome.crash is not None, outcome
     assert outcome.crash.is_file()
     assert report in outcome.finding

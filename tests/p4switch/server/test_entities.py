@@ -253,6 +253,8 @@ def test_digest_lists(client: Client, running: Running, program: Program) -> Non
     number = program.id("digests", "learned_t")
     stream = client.streams[0]
     ports(running, packet(11, address=1))  # nobody asked yet
+    running.switch.inject(3, packet(14, number=1))
+    assert stream.next().packet.payload  # what came before it has been dealt with
     config = p4r.DigestEntry.Config(max_timeout_ns=0, max_list_size=1, ack_timeout_ns=10**10)
     client.write(update(INSERT, digest_entry=p4r.DigestEntry(digest_id=number, config=config)))
     ports(running, packet(11, address=0x01020304))
@@ -265,7 +267,11 @@ def test_digest_lists(client: Client, running: Running, program: Program) -> Non
     ports(running, packet(11, address=9))
     assert stream.next().digest.data[0].struct.members[1].bitstring == b"\x09"
     stream.send(digest_ack=p4r.DigestListAck(digest_id=number, list_id=digest.list_id))
-    time.sleep(0.2)
+    message = p4r.PacketOut(payload=b"behind it")
+    message.metadata.add(metadata_id=1, value=b"\5")
+    stream.send(packet=message)
+    while not running.switch.outputs():
+        time.sleep(0.01)
     ports(running, packet(11, address=0x01020304))
     assert stream.next().digest.data[0].struct.members[1].bitstring == b"\1\2\3\4"
 
