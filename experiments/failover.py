@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.failover_cluster import Cluster, Timeouts, Way, newcomer
 from experiments.failover_net import stopped_by_fence
-from experiments.failover_scenario import BOOT, Observer, Planned, carried_out
+from experiments.failover_scenario import Observer, Planned, carried_out, steps_of
 from experiments.failover_timeline import first, stages
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row, ScenarioFailed
 from experiments.framework.summary import value
@@ -46,30 +46,33 @@ def weight(size: int, way: Way) -> float:
     return 7 + size / 10 if way == "memory" else 12 + size / 7
 
 
-def steps(options: Options, repetitions: int) -> float:
-    """Of the progress bar."""
-    return BOOT + sum(weight(size, way) for n in range(repetitions) for _, size, way in cases(options, n))
-
-
-def run(context: Context[Options]) -> Iterator[Row]:
+def plan(options: Options, repetitions: int) -> list[Planned]:
     """Both ways of a size take turns."""
-    options = context.options
-    context.step("booting three racks", BOOT)
-    planned = [
+    return [
         Planned(
             {"element": what, "MiB": size, "way": way},
             repetition,
             f"element {what}, {size} MiB, {way}",
             weight(size, way),
         )
-        for repetition in range(context.repetitions)
+        for repetition in range(repetitions)
         for what, size, way in cases(options, repetition)
     ]
+
+
+def steps(options: Options, repetitions: int) -> float:
+    """Of the progress bar."""
+    return steps_of(plan(options, repetitions))
+
+
+def run(context: Context[Options]) -> Iterator[Row]:
+    """What is planned."""
+    options = context.options
 
     def scenario(launched: SiteLauncher, case: dict[str, Case], out: Path, seed: int, repetition: int) -> Row:
         return Scenario(launched, options, case, out, seed).run(repetition)
 
-    yield from carried_out(context, options.timeouts, planned, scenario)
+    yield from carried_out(context, options.timeouts, plan(options, context.repetitions), scenario)
 
 
 class Scenario:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from experiments.failover_cluster import Cluster, Spoilt, Timeouts, newcomer
-from experiments.failover_scenario import BOOT, Observer, Planned, carried_out
+from experiments.failover_scenario import Observer, Planned, carried_out, steps_of
 from experiments.failover_timeline import first, stages
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import value
@@ -30,40 +31,35 @@ class Options:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
-def cases(options: Options, repetition: int) -> list[tuple[int, Dies]]:
-    """(MiB, what dies)."""
-    sizes = options.sizes + (options.large if repetition == 0 else ())
-    return [(size, dies) for size in sizes for dies in options.kinds]
-
-
 def weight(size: int) -> float:
     """Seconds or so that a scenario takes, with the loading of its state."""
     return 12 + size / 4
 
 
+def plan(options: Options, repetitions: int) -> list[Planned]:
+    """Both kinds of failure take turns."""
+    return [
+        Planned({"dies": dies, "MiB": size}, repetition, f"{dies} dies, {size} MiB", weight(size))
+        for repetition in range(repetitions)
+        for size in options.sizes + (options.large if repetition == 0 else ())
+        for dies in options.kinds
+    ]
+
+
 def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return BOOT + sum(weight(size) for n in range(repetitions) for size, _ in cases(options, n))
+    return steps_of(plan(options, repetitions))
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
-    """Both kinds of failure take turns."""
+    """What is planned."""
     options = context.options
-    context.step("booting three racks", BOOT)
-    planned = [
-        Planned({"dies": dies, "MiB": size}, repetition, f"{dies} dies, {size} MiB", weight(size))
-        for repetition in range(context.repetitions)
-        for size, dies in cases(options, repetition)
-    ]
-
-    def scenario(launched: SiteLauncher, case: dict[str, Case], out: Path, seed: int, repetition: int) -> Row:
-        return _fail(launched, options, case, out, seed, repetition)
-
-    yield from carried_out(context, options.timeouts, planned, scenario)
+    planned = plan(options, context.repetitions)
+    yield from carried_out(context, options.timeouts, planned, partial(_fail, options))
 
 
 def _fail(
-    launched: SiteLauncher, options: Options, case: dict[str, Case], out: Path, seed: int, repetition: int
+    options: Options, launched: SiteLauncher, case: dict[str, Case], out: Path, seed: int, repetition: int
 ) -> Row:
     cluster = Cluster(launched, "memory", int(case["MiB"]), out, options.timeouts, spare_has_rack_memory=True)
     observer, rack = Observer(cluster, options.clients, seed), launched.racks[1]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from experiments.failover_cluster import CONTROL_PORT, FOUNDERS, Cluster, Replica, Timeouts, Way, newcomer
 from experiments.failover_net import ask
-from experiments.failover_scenario import BOOT, Observer, Planned, carried_out
+from experiments.failover_scenario import Observer, Planned, carried_out, steps_of
 from experiments.framework.model import Case, Chart, Claim, Context, Experiment, Finding, Row
 from experiments.framework.summary import value
 from topologies.site_launch import SiteLauncher
@@ -31,40 +32,35 @@ class Options:
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(replace=0))
 
 
-def cases(options: Options, repetition: int) -> list[tuple[int, Way]]:
-    """(MiB, way)."""
-    sizes = options.sizes + (options.large if repetition == 0 else ())
-    return [(size, way) for size in sizes for way in options.ways]
-
-
 def weight(size: int) -> float:
     """Seconds or so that a scenario takes, with the loading of its state."""
     return 10 + size / 4
 
 
+def plan(options: Options, repetitions: int) -> list[Planned]:
+    """Both ways of a size take turns."""
+    return [
+        Planned({"MiB": size, "way": way}, repetition, f"{size} MiB, {way}", weight(size))
+        for repetition in range(repetitions)
+        for size in options.sizes + (options.large if repetition == 0 else ())
+        for way in options.ways
+    ]
+
+
 def steps(options: Options, repetitions: int) -> float:
     """Of the progress bar."""
-    return BOOT + sum(weight(size) for n in range(repetitions) for size, _ in cases(options, n))
+    return steps_of(plan(options, repetitions))
 
 
 def run(context: Context[Options]) -> Iterator[Row]:
-    """Both ways of a size take turns."""
+    """What is planned."""
     options = context.options
-    context.step("booting three racks", BOOT)
-    planned = [
-        Planned({"MiB": size, "way": way}, repetition, f"{size} MiB, {way}", weight(size))
-        for repetition in range(context.repetitions)
-        for size, way in cases(options, repetition)
-    ]
-
-    def scenario(launched: SiteLauncher, case: dict[str, Case], out: Path, seed: int, repetition: int) -> Row:
-        return _roll(launched, options, case, out, seed, repetition)
-
-    yield from carried_out(context, options.timeouts, planned, scenario, options.full)
+    planned = plan(options, context.repetitions)
+    yield from carried_out(context, options.timeouts, planned, partial(_roll, options), options.full)
 
 
 def _roll(
-    launched: SiteLauncher, options: Options, case: dict[str, Case], out: Path, seed: int, repetition: int
+    options: Options, launched: SiteLauncher, case: dict[str, Case], out: Path, seed: int, repetition: int
 ) -> Row:
     way: Way = "memory" if case["way"] == "memory" else "ordinary"
     cluster = Cluster(launched, way, int(case["MiB"]), out, options.timeouts, all_spares=True)

@@ -41,6 +41,11 @@ class Planned:
     weight: float
 
 
+def steps_of(planned: Sequence[Planned]) -> float:
+    """Of the progress bar, with the racks' start."""
+    return BOOT + sum(p.weight for p in planned)
+
+
 def carried_out(
     context: Context[Any],
     timeouts: Timeouts,
@@ -50,6 +55,7 @@ def carried_out(
 ) -> Iterator[Row]:
     """The rows of scenarios, which are given racks, case, directory, seed and repetition. Racks in which one went wrong are not
     used again. Raises ScenarioFailed after three in a row."""
+    context.step("booting three racks", BOOT)
     pending = deque(planned)
     boots = failed = 0
     while pending:
